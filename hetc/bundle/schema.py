@@ -1,0 +1,312 @@
+"""The manifest of a bundle (`manifest.json`, schema `hetc.bundle/1`) as frozen dataclasses.
+
+`from_json` validates strictly and `to_json` gives plain values; reading what was written gives the
+same manifest. docs/bundle-format.md is the written form of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hetc.bundle.contract import PHASES, Contract, Phase, StateSpec
+from hetc.bundle.fields import Fields, bad_field
+from hetc.bundle.filenames import HANDOFF_FILE, MANIFEST, check_filename, refuse_collisions
+from hetc.bundle.strict_json import canonical_json, parse_json
+from hetc.bundle.version import BUNDLE, read_version, require_compat
+from hetc.errors import BundleError
+
+__all__ = [
+    "PHASES",
+    "Contract",
+    "Fallback",
+    "FileEntry",
+    "Golden",
+    "HalfEntry",
+    "Manifest",
+    "ModelInfo",
+    "Phase",
+    "StateSpec",
+    "TargetRef",
+    "ToolInfo",
+    "Workload",
+]
+
+T = TypeVar("T")
+
+MAX_MANIFEST_BYTES = 4 * 2**20
+KINDS = ("plan", "runnable")
+_STATES_KEY: dict[Phase, str] = {"prefill": "state_outputs", "decode": "state_inputs"}
+
+
+@dataclass(frozen=True)
+class ToolInfo:
+    """The program that wrote the bundle."""
+
+    name: str
+    version: str
+
+    @classmethod
+    def read(cls, f: Fields) -> ToolInfo:
+        """Reads `tool`."""
+        return cls(f.text("name"), f.text("version"))
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What was compiled: parameters counted, max_context in tokens, dtype of the stored weights."""
+
+    name: str
+    family: str
+    parameters: int
+    layers: int
+    vocab: int
+    max_context: int
+    dtype: str
+
+    @classmethod
+    def read(cls, f: Fields) -> ModelInfo:
+        """Reads `model`."""
+        return cls(
+            name=f.text("name"),
+            family=f.text("family"),
+            parameters=f.integer("parameters"),
+            layers=f.integer("layers"),
+            vocab=f.integer("vocab", low=1),
+            max_context=f.integer("max_context", low=1),
+            dtype=f.text("dtype"),
+        )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the cut was made for: sequences at once, and lengths in tokens."""
+
+    batch: int
+    context: int
+    prompt_tokens: int
+    new_tokens: int
+
+    @classmethod
+    def read(cls, f: Fields) -> Workload:
+        """Reads `workload`."""
+        counts = ("batch", "context", "prompt_tokens", "new_tokens")
+        return cls(*(f.integer(key, low=1) for key in counts))
+
+
+@dataclass(frozen=True)
+class TargetRef:
+    """A target by name and by the hash of its file's contents."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def read(cls, f: Fields) -> TargetRef:
+        """Reads `targets.<phase>`."""
+        return cls(f.text("name"), f.sha256("sha256"))
+
+
+@dataclass(frozen=True)
+class HalfEntry:
+    """The files of one half, and its state tensors in hand-off order.
+
+    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half.
+    """
+
+    graph: str
+    onnx: str | None
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """How many tokens the golden vectors prefill, and how many they decode."""
+
+    prefill_tokens: int
+    decode_tokens: int
+
+    @classmethod
+    def read(cls, f: Fields) -> Golden:
+        """Reads `golden`."""
+        return cls(f.integer("prefill_tokens", low=1), f.integer("decode_tokens", low=1))
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """One op that did not get its first choice: reason code, op, reason."""
+
+    code: str
+    op: str
+    reason: str
+
+    @classmethod
+    def read(cls, f: Fields) -> Fallback:
+        """Reads one entry of `fallbacks`."""
+        return cls(f.text("code"), f.text("op"), f.text("reason"))
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and SHA-256 of one file."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def read(cls, f: Fields) -> FileEntry:
+        """Reads `files.<name>`."""
+        return cls(f.integer("size"), f.sha256("sha256"))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says; the writer fills `files` and `contract_sha256`."""
+
+    tool: ToolInfo
+    kind: str
+    model: ModelInfo
+    workload: Workload
+    targets: Mapping[Phase, TargetRef]
+    halves: Mapping[Phase, HalfEntry]
+    executors: tuple[str, ...]
+    golden: Golden | None = None
+    summary: tuple[str, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    contract_sha256: str = ""
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    compat: str = str(BUNDLE)
+
+    @classmethod
+    def from_json(cls, value: object, at: str = MANIFEST) -> Manifest:
+        """Reads and checks a manifest.
+
+        Raises `BundleError`: HETC-B003 another schema, HETC-B004 a field, HETC-B005 a newer bundle,
+        HETC-B006 a file name.
+        """
+        f = Fields(value, at)
+        f.newer = read_version(f.take("schema"), f.where("schema"), BUNDLE) > BUNDLE
+        compat = require_compat(f.take("compat"), f.where("compat"), BUNDLE)
+        manifest = cls(
+            tool=_whole(f.nested("tool"), ToolInfo.read),
+            kind=f.one_of("kind", KINDS),
+            model=_whole(f.nested("model"), ModelInfo.read),
+            workload=_whole(f.nested("workload"), Workload.read),
+            targets=_phases(f.nested("targets"), lambda sub, _: TargetRef.read(sub)),
+            halves=_phases(f.nested("halves"), _read_half),
+            executors=f.names("executors"),
+            golden=f.optional("golden", lambda key: _whole(f.nested(key), Golden.read)),
+            summary=f.texts("summary"),
+            fallbacks=f.array(
+                "fallbacks", lambda v, where: _whole(Fields(v, where, newer=f.newer), Fallback.read)
+            ),
+            contract_sha256=f.sha256("contract_sha256"),
+            files=_read_files(f.nested("files")),
+            compat=compat,
+        )
+        f.done()
+        manifest._check(f)
+        return manifest
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, at: str = MANIFEST) -> Manifest:
+        """Reads the bytes of `manifest.json`."""
+        return cls.from_json(parse_json(raw, at, max_bytes=MAX_MANIFEST_BYTES), at)
+
+    def to_json(self) -> dict[str, object]:
+        """The manifest as plain JSON values."""
+        return {
+            "schema": str(BUNDLE),
+            "compat": self.compat,
+            "tool": vars(self.tool),
+            "kind": self.kind,
+            "model": vars(self.model),
+            "workload": vars(self.workload),
+            "targets": {phase: vars(self.targets[phase]) for phase in PHASES},
+            "halves": {phase: _plain_half(self.halves[phase], phase) for phase in PHASES},
+            "executors": list(self.executors),
+            "golden": None if self.golden is None else vars(self.golden),
+            "summary": list(self.summary),
+            "fallbacks": [vars(fallback) for fallback in self.fallbacks],
+            "contract_sha256": self.contract_sha256,
+            "files": {name: vars(entry) for name, entry in self.files.items()},
+        }
+
+    def to_bytes(self) -> bytes:
+        """The bytes of `manifest.json`; the same manifest always gives the same bytes."""
+        return canonical_json(self.to_json())
+
+    def check_contract(self, contract: Contract) -> None:
+        """Refuses a contract whose states are not those of both halves, in order (HETC-B014)."""
+        names = contract.state_names
+        wanted: dict[Phase, tuple[str, ...]] = {
+            "prefill": tuple(f"{name}.out" for name in names),
+            "decode": names,
+        }
+        for phase, expected in wanted.items():
+            found = self.halves[phase].states
+            if found != expected:
+                raise BundleError(
+                    "HETC-B014",
+                    "a half and the hand-off contract do not name the same states",
+                    at=f"{MANIFEST}: halves.{phase}.{_STATES_KEY[phase]}",
+                    expected=list(expected)[:8],
+                    found=list(found)[:8],
+                    do="compile the model again",
+                )
+
+    def _check(self, f: Fields) -> None:
+        """What holds between fields: every file that a field names is listed."""
+        named = {HANDOFF_FILE: "contract_sha256"}
+        for phase, half in self.halves.items():
+            named[half.graph] = f"halves.{phase}.graph"
+            if half.onnx is not None:
+                named[half.onnx] = f"halves.{phase}.onnx"
+        for name, key in named.items():
+            if name not in self.files:
+                raise bad_field(f.where(key), "a file that is listed in files", name)
+        listed = self.files[HANDOFF_FILE].sha256
+        if listed != self.contract_sha256:
+            raise bad_field(f.where("contract_sha256"), listed, self.contract_sha256)
+        if self.kind == "runnable" and not self.executors:
+            raise bad_field(f.where("executors"), "at least one executor", [])
+
+
+def _whole(f: Fields, read: Callable[[Fields], T]) -> T:
+    """Reads an object and refuses what is left of it."""
+    found = read(f)
+    f.done()
+    return found
+
+
+def _phases(f: Fields, read: Callable[[Fields, Phase], T]) -> dict[Phase, T]:
+    found: dict[Phase, T] = {}
+    for phase in PHASES:
+        sub = f.nested(phase)
+        found[phase] = read(sub, phase)
+        sub.done()
+    f.done()
+    return found
+
+
+def _read_half(f: Fields, phase: Phase) -> HalfEntry:
+    def filename(key: str) -> str:
+        return check_filename(f.take(key), f.where(key))
+
+    return HalfEntry(filename("graph"), f.optional("onnx", filename), f.names(_STATES_KEY[phase]))
+
+
+def _plain_half(half: HalfEntry, phase: Phase) -> dict[str, object]:
+    return {"graph": half.graph, "onnx": half.onnx, _STATES_KEY[phase]: list(half.states)}
+
+
+def _read_files(f: Fields) -> dict[str, FileEntry]:
+    found: dict[str, FileEntry] = {}
+    for name, value in f.items():
+        check_filename(name, f.at)
+        if name == MANIFEST:
+            raise bad_field(f.at, "every file but the manifest itself", name)
+        found[name] = _whole(Fields(value, f"{f.at}[{name!r}]", newer=f.newer), FileEntry.read)
+    refuse_collisions(found, f.at)
+    return found

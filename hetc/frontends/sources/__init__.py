@@ -1,0 +1,22 @@
+"""Where models come from: Hugging Face directories, GGUF files, and a config's own torch program."""
+
+from hetc.frontends.sources.agreement import periods_agree
+from hetc.frontends.sources.depth import Depth, layer_modules, plan_depth
+from hetc.frontends.sources.export import export_program, max_positions
+from hetc.frontends.sources.gguf_file import open_gguf
+from hetc.frontends.sources.huggingface import open_hf_directory
+from hetc.frontends.sources.model_source import LazyTensor, ModelSource, TokenizerFiles
+
+__all__ = [
+    "open_hf_directory",
+    "open_gguf",
+    "export_program",
+    "max_positions",
+    "plan_depth",
+    "layer_modules",
+    "periods_agree",
+    "Depth",
+    "ModelSource",
+    "LazyTensor",
+    "TokenizerFiles",
+]

@@ -1,0 +1,20 @@
+"""Whether the packages that model sources need are installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from hetc.errors import MissingDependency
+
+
+def require(*packages: str, needed_for: str) -> None:
+    """Raise `MissingDependency`, naming the extra that brings it, unless all `packages` are there."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingDependency(package, "compile", needed_for=needed_for)
+
+
+def first_line(error: BaseException) -> str:
+    """The one line of a library's exception that a user can act on."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,58 @@
+"""What every model source gives: a config, weights that stay on disk until asked for, a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """A tokenizer as a bundle keeps it.
+
+    `tokenizer_json` is a file of the `tokenizers` library. `config` has the keys `chat_template`,
+    `bos_token`, `eos_token`, `bos_id`, `eos_ids` (sorted, without duplicates) and `add_bos` (whether
+    the original tokenizer puts BOS before plain text; the file's own post-processor does it too).
+    """
+
+    tokenizer_json: bytes
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A weight that is read when `load()` is called, and not kept afterwards.
+
+    `name` is the weight's canonical state-dict name: tied weights are one object under several keys.
+    `dtype` is the type that `load()` gives: the stored one ("bf16", "f16", "f32", ...), or "f32" for
+    a weight that was dequantized. `shape` is the model's own, not the file's.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[], Array]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was opened but not read.
+
+    `config` is transformers' config (no remote code). `weights` maps every name of the transformers
+    module's state dict to its tensor, or is None for a config without weights. `dtype` is the model's
+    own (a quantized GGUF counts as bf16). `notes` says everything that was ignored, assumed or
+    converted.
+    """
+
+    name: str
+    family: str
+    config: Any
+    weights: Mapping[str, LazyTensor] | None
+    tokenizer: TokenizerFiles | None
+    dtype: str
+    notes: tuple[str, ...]

@@ -1,0 +1,118 @@
+"""The reference interpreter: runs a graph with the NumPy semantics of its ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hetc.errors import IRError
+from hetc.ir.dims import Dim, DimLike, evaluate, symbol, symbols_of
+from hetc.ir.graph import Graph
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.control import Call
+from hetc.ir.ops.source import Weight
+from hetc.ir.types import Array, TensorType
+
+WeightLookup = Callable[[str], Array]
+
+
+def no_weights(name: str) -> Array:
+    """The lookup of a graph that has no weights."""
+    raise IRError(
+        "HETC-X020", f"no data for the weight {name}", do="give the interpreter a weight lookup"
+    )
+
+
+def interpret(
+    graph: Graph,
+    inputs: Sequence[Array],
+    weights: WeightLookup = no_weights,
+    bindings: Mapping[str, int] | None = None,
+) -> tuple[Array, ...]:
+    """Run `graph` on `inputs` and return its outputs.
+
+    The symbols are bound from the shapes of the inputs; `bindings` adds those that no input shows.
+    Raises IRError: HETC-X021 where an input does not fit its type, X022 where a weight does not,
+    X023 where an op cannot take the values that it got. An array is dropped after its last use.
+    """
+    bound = bind_symbols(graph.inputs, inputs, dict(bindings or {}))
+    return _run(graph, tuple(inputs), weights, bound)
+
+
+def bind_symbols(
+    values: Sequence[Value], arrays: Sequence[Array], bound: dict[str, int]
+) -> dict[str, int]:
+    """Symbol -> number, from the shapes of `arrays`; raises IRError (HETC-X021) on a mismatch.
+
+    A dim that is one symbol gives it its number; any other dim must come out at the size found.
+    """
+    if len(values) != len(arrays):
+        raise IRError(
+            "HETC-X021", "wrong number of inputs", expected=len(values), found=len(arrays)
+        )
+    compound: list[tuple[Value, Array, DimLike, int]] = []
+    for value, array in zip(values, arrays, strict=True):
+        if len(value.shape) != array.ndim or value.dtype.numpy != array.dtype:
+            raise _misfit(value, array, bound)
+        for dim, size in zip(value.shape, array.shape, strict=True):
+            if isinstance(dim, Dim) and dim == symbol(str(dim)):
+                if bound.setdefault(str(dim), size) != size:
+                    raise _misfit(value, array, bound)
+            else:
+                compound.append((value, array, dim, size))
+    for value, array, dim, size in compound:
+        if symbols_of(dim) <= bound.keys() and evaluate(dim, bound) != size:
+            raise _misfit(value, array, bound)
+    return bound
+
+
+def _misfit(value: Value, array: Array, bound: Mapping[str, int]) -> IRError:
+    sizes = ", ".join(f"{name}={size}" for name, size in bound.items())
+    return IRError(
+        "HETC-X021",
+        f"the input {value.name} does not fit",
+        expected=f"{value.type} ({sizes})" if sizes else value.type,
+        found=f"{array.dtype}{list(array.shape)}",
+    )
+
+
+def _run(
+    graph: Graph, inputs: tuple[Array, ...], weights: WeightLookup, bound: Mapping[str, int]
+) -> tuple[Array, ...]:
+    arrays: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
+    last_use: dict[Value, Op] = {value: op for op in graph.ops for value in op.operands}
+    kept = set(graph.outputs)
+    for op in graph.ops:
+        operands = tuple([arrays[value] for value in op.operands])
+        try:
+            results = _evaluate(op, operands, weights, bound)
+        except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+            shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in operands)
+            problem = f"{op.kind} cannot be computed: {error}"
+            raise IRError("HETC-X023", problem, at=op.loc, found=shapes) from error
+        arrays.update(zip(op.results, results, strict=True))
+        for value in set(op.operands):
+            if last_use[value] is op and value not in kept:
+                del arrays[value]
+    return tuple(arrays[value] for value in graph.outputs)
+
+
+def _evaluate(
+    op: Op, operands: tuple[Array, ...], weights: WeightLookup, bound: Mapping[str, int]
+) -> tuple[Array, ...]:
+    if isinstance(op, Weight):
+        return (_checked_weight(op.name, op.type, weights(op.name)),)
+    if isinstance(op, Call):
+        return _run(op.callee, operands, weights, bound)
+    result = op.at(bound).semantics(*operands)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _checked_weight(name: str, type: TensorType, data: Array) -> Array:
+    if data.shape != type.shape or data.dtype != type.dtype.numpy:
+        raise IRError(
+            "HETC-X022",
+            f"the weight {name} does not fit",
+            expected=type,
+            found=f"{data.dtype}{list(data.shape)}",
+        )
+    return data

@@ -1,0 +1,31 @@
+"""The op library. Importing this package registers every op in `hetc.ir.op.OPS`."""
+
+from hetc.ir.ops import (
+    activation,
+    attention,
+    control,
+    elementwise,
+    index,
+    linear,
+    norm,
+    quant,
+    reduce,
+    sequence,
+    shape,
+    source,
+)
+
+__all__ = [
+    "activation",
+    "attention",
+    "control",
+    "elementwise",
+    "index",
+    "linear",
+    "norm",
+    "quant",
+    "reduce",
+    "sequence",
+    "shape",
+    "source",
+]

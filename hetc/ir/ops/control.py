@@ -1,0 +1,105 @@
+"""Calls of subgraphs, ops that hetc does not know, and movement between devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hetc.errors import BackendError
+from hetc.ir.graph import Graph
+from hetc.ir.op import Cost, Op, Value, op
+from hetc.ir.types import Array, TensorType
+
+OpaqueRunner = Callable[["Opaque", "tuple[Array, ...]"], "tuple[Array, ...]"]
+OPAQUE_RUNNERS: dict[str, OpaqueRunner] = {}
+
+
+@op("call")
+class Call(Op):
+    """The results of another graph on these operands: a repeated layer is one graph called with its own weights."""
+
+    callee: Graph
+    args: tuple[Value, ...]
+
+    def infer(self) -> tuple[TensorType, ...]:
+        expected = [value.type for value in self.callee.inputs]
+        self.require(
+            [value.type for value in self.args] == expected,
+            f"@{self.callee.name} takes other types",
+        )
+        return tuple(value.type for value in self.callee.outputs)
+
+    def cost(self) -> Cost:
+        total = Cost()
+        for inner in self.callee.ops:
+            cost = inner.cost()
+            total = Cost(
+                total.flops + cost.flops,
+                total.bytes_read + cost.bytes_read,
+                total.bytes_written + cost.bytes_written,
+            )
+        return total
+
+
+@op("opaque")
+class Opaque(Op):
+    """An op that no table knows, kept with its name and arguments; only the reference executor can run it.
+
+    `framework` is `aten` or `onnx`; `arguments` is JSON that the frontend of that framework understands.
+    """
+
+    inputs: tuple[Value, ...]
+    framework: str
+    target: str
+    arguments: str
+    types: tuple[TensorType, ...]
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return self.types
+
+    def semantics(self, *inputs: Array) -> tuple[Array, ...]:
+        runner = OPAQUE_RUNNERS.get(self.framework)
+        if runner is None:
+            raise BackendError(
+                "HETC-E001",
+                f"nothing here can run {self.target}",
+                at=self.loc,
+                found=f"an opaque {self.framework} op",
+                do=f"install what runs {self.framework} ops: pip install 'hetc[compile]'",
+            )
+        return runner(self, inputs)
+
+
+@op("transfer")
+class Transfer(Op):
+    """`x` moved to another device, unchanged."""
+
+    x: Value
+    source: str
+    destination: str
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def semantics(self, x: Array) -> Array:
+        return x
+
+
+@op("all_reduce")
+class AllReduce(Op):
+    """The sum of `x` over the `group_size` shards of a tensor-parallel group; alone, `x` itself."""
+
+    x: Value
+    group_size: int = 1
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def semantics(self, x: Array) -> Array:
+        self.require(self.group_size == 1, "one process holds one shard")
+        return x
+
+
+def describe(item: Any) -> str:
+    """The name that people know an op by: the target of an opaque one, the kind of another."""
+    return item.target if isinstance(item, Opaque) else str(item.kind)

@@ -1,0 +1,134 @@
+"""Ops whose result at a position depends on earlier positions, and the state that carries those across calls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hetc.ir.dims import symbol
+from hetc.ir.op import Cost, Op, Value, op
+from hetc.ir.ops.elementwise import as_f32
+from hetc.ir.ops.shape import View, normalize_axis
+from hetc.ir.types import Array, TensorType
+
+
+@op("kv_append")
+class KVAppend(Op):
+    """The rows of `past` and then those of `new` along `axis`: a cache that grows. Only `new` is written."""
+
+    past: Value
+    new: Value
+    axis: int
+
+    def infer(self) -> TensorType:
+        axis = normalize_axis(self.axis, self.past.rank)
+        rest = [(v.dtype, v.shape[:axis], v.shape[axis + 1 :]) for v in (self.past, self.new)]
+        self.require(rest[0] == rest[1], "past and new must agree on dtype and the other axes")
+        shape = list(self.past.shape)
+        shape[axis] = self.past.shape[axis] + self.new.shape[axis]
+        return TensorType(self.past.dtype, tuple(shape))
+
+    def cost(self) -> Cost:
+        return Cost(0, self.new.nbytes, self.new.nbytes)
+
+    def semantics(self, past: Array, new: Array) -> Array:
+        return np.concatenate([past, new], axis=self.axis)
+
+
+@op("keep_last")
+class KeepLast(View):
+    """The last `rows` rows along `axis`, or all while there are fewer. The dim `K<rows>` is min(P+T, rows)."""
+
+    x: Value
+    axis: int
+    rows: int
+
+    def infer(self) -> TensorType:
+        axis = normalize_axis(self.axis, self.x.rank)
+        length = self.x.shape[axis]
+        kept = min(length, self.rows) if isinstance(length, int) else symbol(f"K{self.rows}")
+        return TensorType(self.x.dtype, (*self.x.shape[:axis], kept, *self.x.shape[axis + 1 :]))
+
+    def semantics(self, x: Array) -> Array:
+        index = [slice(None)] * x.ndim
+        index[self.axis] = slice(max(0, x.shape[self.axis] - self.rows), None)
+        return x[tuple(index)]
+
+
+@op("conv1d_causal")
+class Conv1dCausal(Op):
+    """A 1-d convolution that sees only the present and the `k-1` inputs before it.
+
+    `x [B, C, T]`, `weight [O, C/groups, k]`, `bias [O]`, `history [B, C, k-1]` (the inputs before `x`; zeros where absent) -> `[B, O, T]`.
+    """
+
+    x: Value
+    weight: Value
+    bias: Value | None = None
+    history: Value | None = None
+    groups: int = 1
+
+    def infer(self) -> TensorType:
+        self.require(
+            self.x.rank == 3 and self.weight.rank == 3, "x is [B,C,T], weight is [O,C/groups,k]"
+        )
+        self.require(self.x.shape[1] == self.weight.shape[1] * self.groups, "channels differ")
+        return TensorType(self.x.dtype, (self.x.shape[0], self.weight.shape[0], self.x.shape[2]))
+
+    def cost(self) -> Cost:
+        base = super().cost()
+        taps = self.weight.shape[1] * self.weight.shape[2]
+        return Cost(2 * self.result.size * taps, base.bytes_read, base.bytes_written)
+
+    def semantics(self, x: Array, weight: Array, *extra: Array) -> Array:
+        given = iter(extra)
+        bias = next(given) if self.bias is not None else None
+        history = next(given) if self.history is not None else None
+        taps = weight.shape[2]
+        if history is None:
+            history = np.zeros((*x.shape[:2], taps - 1), x.dtype)
+        windows = np.lib.stride_tricks.sliding_window_view(
+            as_f32(np.concatenate([history, x], axis=2)), taps, axis=2
+        )
+        batch, _, length, _ = windows.shape
+        grouped = windows.reshape(batch, self.groups, -1, length, taps)
+        filters = as_f32(weight).reshape(self.groups, -1, *weight.shape[1:])
+        result = np.einsum("bgclk,gock->bgol", grouped, filters).reshape(batch, -1, length)
+        return (result if bias is None else result + as_f32(bias)[:, None]).astype(x.dtype)
+
+
+@op("scan")
+class Scan(Op):
+    """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` (zeros where absent).
+
+    Results: every h, and the last one (the state to carry on).
+    """
+
+    x: Value
+    decay: Value
+    initial: Value | None = None
+    axis: int = 1
+
+    def infer(self) -> tuple[TensorType, TensorType]:
+        self.require(self.x.type == self.decay.type, "x and decay must have one type")
+        axis = normalize_axis(self.axis, self.x.rank)
+        last = TensorType(self.x.dtype, (*self.x.shape[:axis], *self.x.shape[axis + 1 :]))
+        if self.initial is not None:
+            self.require(
+                self.initial.type == last, "the initial state must have the type of one step"
+            )
+        return self.x.type, last
+
+    def cost(self) -> Cost:
+        base = super().cost()
+        return Cost(2 * self.x.size, base.bytes_read, base.bytes_written)
+
+    def semantics(
+        self, x: Array, decay: Array, initial: Array | None = None
+    ) -> tuple[Array, Array]:
+        steps, rates = (np.moveaxis(as_f32(a), self.axis, 0) for a in (x, decay))
+        state = np.zeros_like(steps[0]) if initial is None else as_f32(initial)
+        history = np.empty_like(steps)
+        for index, (step, rate) in enumerate(zip(steps, rates, strict=True)):
+            state = rate * state + step
+            history[index] = state
+        return np.moveaxis(history, 0, self.axis).astype(x.dtype), state.astype(x.dtype)

@@ -1,0 +1,201 @@
+"""Prove causality: every attention's mask is evaluated, classified, and replaced by what it means.
+
+After the pass an attention is `causal`, has a `window` or a `chunk`, may have ALiBi `slopes`, or keeps a mask that was shown to hide the future.
+What cannot be shown is an error that names the op.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hetc.errors import StateError
+from hetc.ir.graph import Graph, rebuild
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.source import Constant
+from hetc.ir.types import F16, Array
+from hetc.passes.index_only import IndexOnly
+from hetc.passes.probe import Probe, probe_mask
+
+
+@dataclass(frozen=True)
+class MaskClass:
+    """What a mask means. `keep`: it is causal but has no shorter description, so it stays as a mask."""
+
+    causal: bool = True
+    window: int | None = None
+    chunk: int | None = None
+    slopes: tuple[float, ...] | None = None
+    keep: bool = False
+
+    def describe(self) -> str:
+        """For people: `causal`, `sliding window 4096`, ..."""
+        if self.keep:
+            return "causal, irregular"
+        base = f"sliding window {self.window}" if self.window else f"chunks of {self.chunk}" if self.chunk else "causal"
+        return base + (" with ALiBi" if self.slopes else "")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The graph with proven attention, and how many attentions have which kind of mask."""
+
+    graph: Graph
+    kinds: dict[str, int]
+
+
+def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof:
+    """Classify the mask of every attention in `graph` for sequences of up to `max_context` positions.
+
+    Raises StateError: HETC-S010 (full attention), HETC-S011 (a mask that depends on data), HETC-S012 (a mask that shows the future),
+    HETC-S013 (a row that sees nothing), HETC-S020 (cannot be evaluated).
+    """
+    index_only = IndexOnly()
+    classes: dict[Value, MaskClass] = {}
+    kinds: dict[str, int] = {}
+
+    def step(op: Op) -> Op | None:
+        if not isinstance(op, Attention):
+            return None
+        if op.q.shape[2] != op.k.shape[2]:
+            raise StateError(
+                "HETC-S016",
+                "decode cannot be derived: queries and keys differ in length",
+                at=op.loc,
+                found=f"{op.q.shape[2]} queries, {op.k.shape[2]} keys",
+            )
+        found = MaskClass(op.causal, op.window, op.chunk)
+        if op.mask is not None:
+            if not index_only(op.mask):
+                raise StateError(
+                    "HETC-S011",
+                    "decode cannot be derived: a mask depends on data",
+                    at=op.loc,
+                    found=f"mask {op.mask.type} computed from the tokens",
+                    do="export the model without the data-dependent mask, or compile it as one phase",
+                )
+            known = classes.get(op.mask)
+            if known is None:
+                known = classes[op.mask] = classify(op.mask, weights, max_context, op.loc)
+            found = _meet(op, known)
+        if not (found.causal or found.window or found.chunk):
+            raise not_causal(op.loc, op.k.shape[2])
+        kind = found.describe()
+        kinds[kind] = kinds.get(kind, 0) + 1
+        return _apply(op, found)
+
+    return Proof(rebuild(graph, step), kinds)
+
+
+def not_causal(loc: str, length: object, seen: str = "every position sees every other") -> StateError:
+    """The error for bidirectional attention."""
+    return StateError(
+        "HETC-S010",
+        "decode cannot be derived: attention is not causal",
+        at=loc,
+        found=f"{seen} (mask is full over {length} keys)",
+        do="compile it as one phase with --single-phase, or export the model with is_decoder=True",
+    )
+
+
+def _meet(op: Attention, mask: MaskClass) -> MaskClass:
+    if not op.causal:
+        return mask
+    return replace(mask, causal=True)
+
+
+def _apply(op: Attention, found: MaskClass) -> Op:
+    slopes = op.slopes
+    if found.slopes is not None:
+        literal = Constant(found.slopes, loc=op.loc).result
+        slopes = literal if op.q.dtype is literal.dtype else Cast(literal, op.q.dtype, loc=op.loc).result
+    changes = {"causal": True, "window": found.window, "chunk": found.chunk, "slopes": slopes}
+    return op.replace(**changes) if found.keep else op.replace(**changes, mask=None)
+
+
+def classify(mask: Value, weights: WeightLookup, max_context: int, loc: str) -> MaskClass:
+    """What the index-only `mask` means, proven at positions around every constant in its subgraph."""
+    probes = probe_mask(mask, weights, max_context)
+    first, second = probes[0], probes[-1]
+    size = len(first.positions)
+    hidden_everywhere = np.finfo(np.float16 if mask.dtype is F16 else np.float32).min / 1000
+    if not _agree(first.array, second.array[..., :size, :size], hidden_everywhere):
+        raise StateError(
+            "HETC-S015",
+            "decode cannot be derived: a mask or bias changes with the length of the sequence",
+            at=loc,
+            found=f"other values at length {second.length} than at {first.length}",
+            do="export the model for one length regime, or bound the context with --context",
+        )
+    visible = first.array if first.array.dtype == np.bool_ else first.array > hidden_everywhere
+    found = _classify_visible(visible, first, loc)
+    if first.array.dtype == np.bool_:
+        return found
+    return _with_bias(found, np.where(visible, first.array, 0), visible, first)
+
+
+def _agree(a: Array, b: Array, hidden: float) -> bool:
+    if a.dtype == np.bool_:
+        return bool((a == b).all())
+    # Softmax does not see a shift that is constant along the keys.
+    both_hidden = (a <= hidden) & (b <= hidden)
+    if ((a <= hidden) != (b <= hidden)).any():
+        return False
+    shift = np.where(both_hidden, np.nan, b - np.where(both_hidden, 0, a))
+    spread = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
+    return bool(np.nanmax(spread, initial=0) <= 1e-4)
+
+
+def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
+    query, key = probe.positions[:, None], probe.positions[None, :]
+    future = key > query
+    if visible.all():
+        raise not_causal(loc, probe.length)
+    shown = visible & future
+    if shown.any():
+        *_, row, column = (int(axis[0]) for axis in np.nonzero(shown))
+        raise StateError(
+            "HETC-S012",
+            "decode cannot be derived: attention is not causal",
+            at=loc,
+            found=f"position {probe.positions[row]} sees position {probe.positions[column]}",
+            do="compile it as one phase with --single-phase, or export the model with is_decoder=True",
+        )
+    if not visible.any(axis=-1).all():
+        raise StateError("HETC-S013", "decode cannot be derived: a position sees nothing, not even itself", at=loc)
+    past = ~future
+    if (visible == past).all():
+        return MaskClass()
+    distance = query - key
+    gaps = distance[past & ~visible.all(axis=(0, 1))]
+    window = int(gaps.min())
+    if (visible == (past & (distance < window))).all():
+        return MaskClass(window=window)
+    first_cut = int(np.broadcast_to(query, future.shape)[past & ~visible.all(axis=(0, 1))].min())
+    if first_cut and (visible == (past & (query // first_cut == key // first_cut))).all():
+        return MaskClass(chunk=first_cut)
+    return MaskClass(keep=True)
+
+
+def _with_bias(found: MaskClass, bias: Array, visible: Array, probe: Probe) -> MaskClass:
+    if not bias.any():
+        return found
+    # ALiBi up to a shift of each row: bias[i, j] = slope * j + c[i] wherever j is visible.
+    key = probe.positions.astype(np.float32)
+    last = bias[:, :, -1, :]
+    span = key[-1] - key[0]
+    slopes = (last[..., -1] - last[..., 0]) / span if visible[..., -1, 0].all() and span else None
+    if slopes is None:
+        return replace(found, keep=True)
+    expected = slopes[..., None, None] * (key[None, :] - key[:, None])
+    shift = np.where(visible, bias - expected, np.nan)
+    spread = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
+    scale = max(1.0, float(np.abs(bias).max()))
+    same_for_all = slopes.shape[0] == 1
+    if same_for_all and float(np.nanmax(spread)) <= 1e-5 * scale:
+        return replace(found, slopes=tuple(float(slope) for slope in slopes[0]))
+    return replace(found, keep=True)

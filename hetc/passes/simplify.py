@@ -1,0 +1,166 @@
+"""Simplify: drop what does nothing and compute what two ops compute alike only once."""
+
+from __future__ import annotations
+
+from hetc.ir.dims import DimLike
+from hetc.ir.graph import Graph, rebuild
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.elementwise import Add, Cast, Div, Mul, Pow, Sub, Where
+from hetc.ir.ops.reduce import Reduce
+from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Split, Transpose
+from hetc.ir.ops.source import Constant, Full
+
+Answer = Op | tuple[Value, ...] | None
+
+
+def simplify(graph: Graph) -> Graph:
+    """One walk that removes no-ops, folds chains of views, turns splat constants into literals, and shares equal ops."""
+    seen: dict[tuple[object, ...], Op] = {}
+
+    def step(op: Op) -> Answer:
+        answer = _simplify_op(op)
+        if isinstance(answer, tuple):
+            return answer
+        current = answer or op
+        known = seen.setdefault(structural_key(current), current)
+        return known if known is not op else None
+
+    return rebuild(graph, step)
+
+
+def structural_key(op: Op) -> tuple[object, ...]:
+    """Equal for ops that compute the same from the same values. The location does not count."""
+    parts: list[object] = [op.kind]
+    for spec in op.signature:
+        item = getattr(op, spec.name)
+        # 1, 1.0 and True are equal in Python and different attributes here.
+        parts.append((type(item), item) if isinstance(item, (int, float)) else item)
+    return tuple(parts)
+
+
+def splat(value: object) -> float | int | bool | None:
+    """The number that a constant tensor holds everywhere, if it is one."""
+    if isinstance(value, Value):
+        source = value.op
+        while isinstance(source, (Cast, Broadcast, Reshape)):
+            source = source.x.op
+        if isinstance(source, Full) and isinstance(source.value, (int, float)):
+            return source.value
+        if isinstance(source, Constant) and not isinstance(source.data, tuple):
+            return source.data
+    return None
+
+
+def _simplify_op(op: Op) -> Answer:
+    rule = _RULES.get(type(op))
+    if rule is None and isinstance(op, Reduce) and not op.axes:
+        return (op.x,)
+    return rule(op) if rule else None
+
+
+def _cast(op: Cast) -> Answer:
+    if op.dtype is op.x.dtype:
+        return (op.x,)
+    inner = op.x.op
+    widening = isinstance(inner, Cast) and inner.dtype.is_float and inner.x.dtype is op.dtype
+    if isinstance(inner, Cast) and widening and inner.dtype.bits >= op.dtype.bits:
+        return (inner.x,)  # a narrow float widened and narrowed again is itself
+    return None
+
+
+def _reshape(op: Reshape) -> Answer:
+    if op.shape == op.x.shape:
+        return (op.x,)
+    if isinstance(op.x.op, Reshape):
+        return _reshape(Reshape(op.x.op.x, op.shape, loc=op.loc)) or Reshape(op.x.op.x, op.shape, loc=op.loc)
+    return None
+
+
+def _transpose(op: Transpose) -> Answer:
+    if op.perm == tuple(range(op.x.rank)):
+        return (op.x,)
+    inner = op.x.op
+    if isinstance(inner, Transpose):
+        merged = Transpose(inner.x, tuple(inner.perm[axis] for axis in op.perm), loc=op.loc)
+        return _transpose(merged) or merged
+    return None
+
+
+def _broadcast(op: Broadcast) -> Answer:
+    return (op.x,) if op.shape == op.x.shape else None
+
+
+def _slice(op: Slice) -> Answer:
+    return (op.x,) if op.result.shape == op.x.shape and op.start == 0 else None
+
+
+def _concat(op: Concat) -> Answer:
+    kept = tuple(x for x in op.xs if x.shape[op.axis] != 0)
+    if len(kept) == 1:
+        return kept
+    return Concat(kept, op.axis, loc=op.loc) if kept and len(kept) < len(op.xs) else None
+
+
+def _split(op: Split) -> Answer:
+    return (op.x,) if len(op.sizes) == 1 else None
+
+
+def _binary(op: Add | Sub | Mul | Div | Pow) -> Answer:
+    x, y = op.x, op.y
+    left, right = splat(x), splat(y)
+    if right is not None and isinstance(x, Value) and _harmless(x, y):
+        return type(op)(x, _as(right, x), loc=op.loc)
+    if left is not None and isinstance(y, Value) and _harmless(y, x):
+        return type(op)(_as(left, y), y, loc=op.loc)
+    neutral = 0 if isinstance(op, (Add, Sub)) else 1
+    if isinstance(x, Value) and isinstance(y, (int, float)) and y == neutral:
+        return (x,)
+    if isinstance(op, (Add, Mul)) and isinstance(y, Value) and isinstance(x, (int, float)) and x == neutral:
+        return (y,)
+    return None
+
+
+def _where(op: Where) -> Answer:
+    if not isinstance(op.x, Value) and not isinstance(op.y, Value):
+        return None
+    changes: dict[str, float] = {}
+    for name, other in (("x", op.y), ("y", op.x)):
+        number = splat(getattr(op, name))
+        if number is not None and _keeps_shape(op, name):
+            changes[name] = _as(number, op.result)
+    if not changes:
+        return None
+    return op.replace(**changes, dtype=op.result.dtype)
+
+
+def _keeps_shape(op: Where, dropped: str) -> bool:
+    rest = [v for v in op.operands if v is not getattr(op, dropped)]
+    return any(value.shape == op.result.shape for value in rest)
+
+
+def _harmless(tensor: Value, constant: object) -> bool:
+    # The literal may stand for the tensor only where that does not change the result's shape.
+    assert isinstance(constant, Value)
+    size: DimLike = constant.size
+    return size == 1 and constant.rank <= tensor.rank or constant.shape == tensor.shape
+
+
+def _as(number: float, like: Value) -> float | int | bool:
+    return float(number) if like.dtype.is_float else int(number)
+
+
+_RULES = {
+    Cast: _cast,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Broadcast: _broadcast,
+    Slice: _slice,
+    Concat: _concat,
+    Split: _split,
+    Add: _binary,
+    Sub: _binary,
+    Mul: _binary,
+    Div: _binary,
+    Pow: _binary,
+    Where: _where,
+}

@@ -1,0 +1,107 @@
+"""Loading a bundle: check its files, choose an executor, prepare both halves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from hetc.bundle import OpenBundle, open_bundle
+from hetc.bundle.contract import PHASES
+from hetc.errors import HetcError, Reason, RuntimeFault
+from hetc.runtime.bundle import Bundle
+from hetc.runtime.executor import Executor, ExecutorFactory
+from hetc.runtime.halves import Halves
+from hetc.runtime.onnx_executor import onnx_executors
+from hetc.runtime.tokenizer import read_tokenizer
+
+
+def load(
+    path: str | Path,
+    *,
+    executors: Mapping[str, ExecutorFactory] | None = None,
+    executor: str | None = None,
+    check: Literal["full", "sizes"] = "full",
+) -> Bundle:
+    """Open the bundle at `path` and make both halves ready to run.
+
+    `executors` are offered beside the runtime's own (`onnx`). Without `executor`, the first of the
+    manifest's that works here is taken, and `Bundle.fallbacks` says why others were passed over.
+    Raises BundleError where the bundle cannot be trusted, and RuntimeFault: HETC-R002 for an
+    executor that the bundle or this installation does not have, R003 where none works. An executor
+    that was asked for by name raises its own error.
+    """
+    files = open_bundle(path, check=check)
+    try:
+        tokenizer = read_tokenizer(files)
+        if files.manifest.kind == "plan":
+            return Bundle(files, None, tokenizer)
+        offered = {"onnx": onnx_executors(), **(executors or {})}
+        if executor is not None:
+            _require_offered(files, executor, offered)
+            return Bundle(files, _prepare(files, offered[executor]), tokenizer)
+        halves, fallbacks = _first_that_works(files, offered)
+        return Bundle(files, halves, tokenizer, fallbacks)
+    except BaseException:
+        files.close()
+        raise
+
+
+def _first_that_works(
+    files: OpenBundle, offered: Mapping[str, ExecutorFactory]
+) -> tuple[Halves, tuple[Reason, ...]]:
+    passed_over: list[Reason] = []
+    for name in files.manifest.executors:
+        if name not in offered:
+            passed_over.append(Reason("HETC-R002", "this installation does not have it", at=name))
+            continue
+        try:
+            return _prepare(files, offered[name]), tuple(passed_over)
+        except HetcError as error:
+            found = f": {error.found}" if error.found else ""
+            passed_over.append(Reason(error.code, error.what + found, at=name))
+    raise RuntimeFault(
+        "HETC-R003",
+        "no executor can run this bundle here",
+        at=str(files.root),
+        expected="one of " + ", ".join(files.manifest.executors),
+        found="; ".join(map(str, passed_over)),
+        do="install what is missing; hetc doctor shows what there is",
+    )
+
+
+def _prepare(files: OpenBundle, factory: ExecutorFactory) -> Halves:
+    prefill, decode = factory(), factory()
+    prepared: list[Executor] = []
+    try:
+        for half, executor in zip(PHASES, (prefill, decode), strict=True):
+            executor.prepare(files, half)
+            prepared.append(executor)
+    except BaseException:
+        for executor in prepared:
+            executor.close()
+        raise
+    manifest = files.manifest
+    return Halves(
+        prefill,
+        decode,
+        files.contract,
+        manifest.contract_sha256,
+        manifest.model.vocab,
+        manifest.model.max_context,
+    )
+
+
+def _require_offered(files: OpenBundle, name: str, offered: Mapping[str, ExecutorFactory]) -> None:
+    here = [known for known in files.manifest.executors if known in offered]
+    if name in here:
+        return
+    raise RuntimeFault(
+        "HETC-R002",
+        "this bundle cannot run on that executor"
+        if name in offered
+        else "there is no such executor here",
+        at=name,
+        expected="one of " + ", ".join(here) if here else "none: no executor of the bundle is here",
+        found=name,
+    )

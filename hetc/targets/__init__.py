@@ -1,0 +1,27 @@
+"""Hardware that hetc compiles for: TOML files with a source or a stated assumption beside every
+number.
+"""
+
+from hetc.targets.document import describe, document
+from hetc.targets.files import check, link_names, load, load_link, names
+from hetc.targets.host import measured_device
+from hetc.targets.machine import Target
+from hetc.targets.model import Assumption, Device, Grid, Link, Memory, Quantity
+
+__all__ = [
+    "Assumption",
+    "Device",
+    "Grid",
+    "Link",
+    "Memory",
+    "Quantity",
+    "Target",
+    "check",
+    "describe",
+    "document",
+    "link_names",
+    "load",
+    "load_link",
+    "measured_device",
+    "names",
+]

