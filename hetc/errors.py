@@ -1,8 +1,9 @@
 """Every error hetc raises on purpose: what, where, expected, found, what to do.
 
-A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input (frontends),
-X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting (backends), B bundle,
-R runtime, V verification. `docs/errors.md` lists every code.
+A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input
+(frontends), X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting
+(backends), B bundle, R runtime, V verification, Z an error of hetc itself.
+`docs/errors.md` lists every code.
 """
 
 from __future__ import annotations
@@ -26,14 +27,21 @@ class Reason:
 class HetcError(Exception):
     """Base of all errors that a user can act on.
 
-    `what` is one lower-case sentence; `at` names the file, op, layer or field; `expected` and `found` are
-    values; `do` is the remedy. `exit_code` is what the command line returns.
+    `what` is one lower-case sentence; `at` names the file, op, layer or field; `expected` and
+    `found` are values; `do` is the remedy. `exit_code` is what the command line returns.
     """
 
     exit_code = 2
 
     def __init__(
-        self, code: str, what: str, *, at: str = "", expected: object = "", found: object = "", do: str = ""
+        self,
+        code: str,
+        what: str,
+        *,
+        at: str = "",
+        expected: object = "",
+        found: object = "",
+        do: str = "",
     ) -> None:
         self.code = code
         self.what = what
@@ -100,6 +108,12 @@ class CheckFailed(HetcError):
     """A verification ran and its answer is no."""
 
     exit_code = 1
+
+
+class InternalError(HetcError):
+    """hetc itself is wrong: a pass failed or made a graph that breaks the rules of the IR."""
+
+    exit_code = 3
 
 
 class MissingDependency(HetcError):

@@ -31,6 +31,11 @@ class Dim:
         return frozenset(name for monomial, _ in self.terms for name in monomial)
 
     @cached_property
+    def is_symbol(self) -> bool:
+        """Whether it is one symbol and nothing else."""
+        return len(self.terms) == 1 and self.terms[0][1] == 1 and len(self.terms[0][0]) == 1
+
+    @cached_property
     def _hash(self) -> int:
         return hash(self.terms)
 
@@ -110,7 +115,21 @@ def _term_text(monomial: Monomial, factor: int, *, first: bool) -> str:
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # In the text form these words mean something else, or start something else.
 _RESERVED = frozenset({"true", "false", "none", "inf", "nan"}) | frozenset(
-    {"f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u8", "bool", "c64"}
+    {
+        "f64",
+        "f32",
+        "f16",
+        "bf16",
+        "f8e4m3",
+        "f8e5m2",
+        "i64",
+        "i32",
+        "i16",
+        "i8",
+        "u8",
+        "bool",
+        "c64",
+    }
 )
 
 
@@ -125,7 +144,7 @@ def symbol(name: str) -> Dim:
     return Dim((((name,), 1),))
 
 
-_TERM = re.compile(r"([-+]?)([A-Za-z0-9_*]+)")
+_TERM = re.compile(r"([-+]?)([A-Za-z0-9_]+(?:\*[A-Za-z0-9_]+)*)")
 
 
 @lru_cache(maxsize=65536)

@@ -12,7 +12,7 @@ from hetc.ir.types import TensorType
 
 @dataclass(frozen=True)
 class Graph:
-    """`ops` in an order in which every operand stands before its use; `output_names` name `outputs`."""
+    """`ops` in an order in which every operand stands before its use."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -120,7 +120,7 @@ def rebuild(
 
 
 def substitute_dims(graph: Graph, values: Mapping[str, DimLike], *, name: str = "") -> Graph:
-    """The graph with symbols replaced everywhere: in types, in attributes, in the graphs it calls."""
+    """The graph with symbols replaced: in types, in attributes, in the graphs that it calls."""
     callees = {id(callee): callee for callee in graph.subgraphs()}
     done: dict[int, Graph] = {}
     # Callees come first, so that a caller finds those that it calls already done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hetc.errors import IRError
-from hetc.ir.dims import Dim, DimLike, evaluate, symbol, symbols_of
+from hetc.ir.dims import Dim, DimLike, capped_rows, evaluate, symbols_of
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Call
@@ -43,7 +43,8 @@ def bind_symbols(
 ) -> dict[str, int]:
     """Symbol -> number, from the shapes of `arrays`; raises IRError (HETC-X021) on a mismatch.
 
-    A dim that is one symbol gives it its number; any other dim must come out at the size found.
+    A dim that is one symbol gives it its number; any other dim must come out at the size found. The
+    scalar input `past` of a decode graph is P itself.
     """
     if len(values) != len(arrays):
         raise IRError(
@@ -54,13 +55,20 @@ def bind_symbols(
         if len(value.shape) != array.ndim or value.dtype.numpy != array.dtype:
             raise _misfit(value, array, bound)
         for dim, size in zip(value.shape, array.shape, strict=True):
-            if isinstance(dim, Dim) and dim == symbol(str(dim)):
-                if bound.setdefault(str(dim), size) != size:
-                    raise _misfit(value, array, bound)
-            else:
+            name = str(dim) if isinstance(dim, Dim) and dim.is_symbol else ""
+            if name and bound.setdefault(name, size) != size:
+                raise _misfit(value, array, bound)
+            if not name or capped_rows(name) is not None:
                 compound.append((value, array, dim, size))
+        if value.name == "past" and array.ndim == 0 and bound.setdefault("P", int(array)) != array:
+            raise _misfit(value, array, bound)
+    # Rows of a window follow from P, where P is known.
+    sizes = {
+        name: size for name, size in bound.items() if capped_rows(name) is None or "P" not in bound
+    }
     for value, array, dim, size in compound:
-        if symbols_of(dim) <= bound.keys() and evaluate(dim, bound) != size:
+        known = all(name in sizes or capped_rows(name) for name in symbols_of(dim))
+        if known and evaluate(dim, sizes) != size:
             raise _misfit(value, array, bound)
     return bound
 
@@ -85,7 +93,7 @@ def _run(
         operands = tuple([arrays[value] for value in op.operands])
         try:
             results = _evaluate(op, operands, weights, bound)
-        except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        except (ArithmeticError, IndexError, ValueError) as error:
             shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in operands)
             problem = f"{op.kind} cannot be computed: {error}"
             raise IRError("HETC-X023", problem, at=op.loc, found=shapes) from error

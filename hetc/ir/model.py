@@ -1,17 +1,18 @@
-"""What a frontend returns: one graph, its weights (still on disk), and what is known about the model."""
+"""What a frontend returns: a graph, its weights (still on disk), what is known about the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from hetc.errors import Reason
 from hetc.ir.graph import Graph
 from hetc.ir.types import Array, DType
 
 
 @dataclass(frozen=True)
 class WeightData:
-    """One weight: shape, dtype and how to get its data, which may be memory-mapped; `load` is called when it is needed."""
+    """One weight: shape, dtype, and `load`, which gives its data (perhaps memory-mapped)."""
 
     shape: tuple[int, ...]
     dtype: DType
@@ -20,19 +21,32 @@ class WeightData:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A Hugging Face `tokenizers` file and what goes with it: chat template, special tokens, end-of-sequence ids."""
+    """A Hugging Face `tokenizers` file, and its chat template and special tokens."""
 
     tokenizer_json: bytes
     config: Mapping[str, object]
 
 
 @dataclass(frozen=True)
+class CarriedState:
+    """A cache that the source model carries itself.
+
+    `past` names the input that holds the past, the output beside it holds past and new.
+    """
+
+    past: str
+    present: str
+
+
+@dataclass(frozen=True)
 class Model:
     """A model as imported.
 
-    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`. `weights` maps the names of the graph's weight ops to their data; None for
-    a plan that was made from a configuration alone. `max_context` bounds S (what was assumed of S on the way in); `layers` counts the
-    decoder layers, 0 where unknown. `notes` are sentences about what the import did that the user should know.
+    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`. `weights` maps the names of
+    its weight ops to their data; None for a plan that was made from a configuration alone.
+    `max_context` bounds S (what was assumed of S on the way in); `layers` counts the decoder
+    layers, 0 where unknown. `notes` are sentences about what the import did that the user should
+    know.
     """
 
     name: str
@@ -43,6 +57,8 @@ class Model:
     max_context: int
     layers: int = 0
     tokenizer: Tokenizer | None = None
+    carried: tuple[CarriedState, ...] = ()
+    opaque: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def with_graph(self, graph: Graph) -> Model:

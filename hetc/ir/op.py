@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from hetc.errors import IRError
-from hetc.ir.dims import Dim, DimLike, evaluate, substitute
+from hetc.ir.dims import Dim, DimLike, evaluate
 from hetc.ir.types import Array, DType, Shape, TensorType
 
 
@@ -64,7 +64,7 @@ Attribute = Any
 
 @dataclass(frozen=True)
 class Cost:
-    """What one execution of an op takes, as functions of the symbols: flops, bytes moved from and to memory."""
+    """What one execution of an op takes: flops, bytes from and to memory; they may hold symbols."""
 
     flops: DimLike = 0
     bytes_read: DimLike = 0
@@ -127,11 +127,11 @@ class Op:
         raise NotImplementedError(f"{type(self).__name__} has no type rule")
 
     def semantics(self, *operands: Any) -> Array | tuple[Array, ...]:
-        """The result in NumPy: the oracle of every numerics test. Symbolic attributes are already numbers."""
+        """The result in NumPy, the oracle of every numerics test. `self` comes from `at`."""
         raise NotImplementedError(f"{type(self).__name__} has no semantics")
 
     def cost(self) -> Cost:
-        """Flops and bytes; by default every operand is read and every result written once, without arithmetic."""
+        """Flops and bytes; by default operands are read and results written once, and no flops."""
         read: DimLike = 0
         for value in self.operands:
             read = read + value.nbytes
@@ -143,10 +143,20 @@ class Op:
     def require(self, condition: bool, rule: str) -> None:
         """Raise IRError (HETC-X010) naming this op unless `condition` holds."""
         if not condition:
-            types = ", ".join(str(value.type) for value in self.operands)
-            raise IRError(
-                "HETC-X010", f"{self.kind}: {rule}", at=self.loc, found=f"operands {types}"
-            )
+            raise self.misfit(rule)
+
+    def require_axis(self, axis: int, x: Value) -> int:
+        """`axis` of `x` counted from the front; raises IRError (HETC-X010) where there is none."""
+        if not -x.rank <= axis < x.rank:
+            raise self.misfit(f"there is no axis {axis}")
+        return axis + x.rank if axis < 0 else axis
+
+    def misfit(self, rule: str) -> IRError:
+        """The error of an op whose operands or attributes break `rule`."""
+        types = ", ".join(str(value.type) for value in self.operands)
+        return IRError(
+            "HETC-X010", f"{self.kind}: {rule}", at=self.loc, found=f"operands {types or 'none'}"
+        )
 
     @property
     def result(self) -> Value:
@@ -211,10 +221,7 @@ class Op:
 
 
 def _substitute(item: Any, values: Mapping[str, DimLike]) -> Any:
-    if isinstance(item, Dim):
-        result = substitute(item, values)
-        return item if result == item else result
-    if isinstance(item, TensorType):
+    if isinstance(item, Dim | TensorType):
         result = item.substitute(values)
         return item if result == item else result
     if isinstance(item, tuple):
@@ -257,8 +264,8 @@ def op(kind: str) -> Callable[[_O], _O]:
     """
 
     def register(cls: _O) -> _O:
-        made = dataclass(frozen=True, eq=False, repr=False)(cls)
-        fields = [item for item in dataclasses.fields(made) if item.name not in _BASE_FIELDS]
+        dataclass(frozen=True, eq=False, repr=False)(cls)
+        fields = [item for item in dataclasses.fields(cls) if item.name not in _BASE_FIELDS]
         if kind in OPS or not all(isinstance(item.type, str) for item in fields):
             raise IRError(
                 "HETC-X011",
@@ -266,18 +273,18 @@ def op(kind: str) -> Callable[[_O], _O]:
                 found=f"{OPS.get(kind, 'annotations that are no text')}",
                 do="give it another name, and its module `from __future__ import annotations`",
             )
-        made.kind = kind
-        made.signature = tuple(
+        cls.kind = kind
+        cls.signature = tuple(
             FieldSpec(item.name, _ROLES.get(str(item.type), "attribute"), item.default)
             for item in fields
         )
-        made.operand_fields = tuple(
+        cls.operand_fields = tuple(
             (spec.name, spec.role == "variadic")
-            for spec in made.signature
+            for spec in cls.signature
             if spec.role != "attribute"
         )
-        OPS[kind] = made
-        return made
+        OPS[kind] = cls
+        return cls
 
     return register
 

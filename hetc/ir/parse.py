@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import MISSING
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import lark
 
@@ -20,7 +21,6 @@ from hetc.errors import IRError
 from hetc.ir.dims import parse_dim
 from hetc.ir.graph import Graph, Program, StateSpec
 from hetc.ir.op import OPS, FieldSpec, Op, Value
-from hetc.ir.ops.control import Call
 from hetc.ir.types import DTYPES, parse_type
 
 _GRAMMAR = r"""
@@ -88,6 +88,9 @@ def parse_program(text: str) -> Program:
     )
 
 
+_T = TypeVar("_T")
+
+
 class _GraphName(str):
     """A graph's name in the place of an attribute's value."""
 
@@ -149,12 +152,14 @@ def _read(text: str) -> tuple[_Header | None, dict[str, Graph]]:
 
 
 def _syntax_error(error: lark.UnexpectedInput, text: str) -> IRError:
-    line = text.splitlines()[error.line - 1] if 0 < error.line <= text.count("\n") + 1 else ""
+    token = getattr(error, "token", None)
+    at_end = token is not None and token.type == "$END"
+    line = text.split("\n")[error.line - 1].strip()
     return IRError(
         "HETC-X101",
-        "this is not the text form",
-        at=f"{_at(error.line)}, column {error.column}" if line else "the end of the text",
-        found=line.strip(),
+        "the text ends too soon" if at_end else "this is not the text form",
+        at="" if at_end else f"{_at(error.line)}, column {error.column}",
+        found="" if at_end else line,
         do="docs/ir.md has the grammar",
     )
 
@@ -181,7 +186,7 @@ def _state(section: list[Any]) -> StateSpec:
             at=_at(name.line),
             expected="kind, and perhaps the numbers axis, keep and layer",
         )
-    return StateSpec(_name(name), kind, parse_type(type), loc=_name(loc), **facts)
+    return StateSpec(_name(name), kind, _located(parse_type, type), loc=_name(loc), **facts)
 
 
 def _graph(section: list[Any], graphs: dict[str, Graph]) -> Graph:
@@ -190,12 +195,12 @@ def _graph(section: list[Any], graphs: dict[str, Graph]) -> Graph:
         raise IRError("HETC-X104", f"two graphs are called {name}", at=_at(name.line))
     values: dict[str, Value] = {}
     for token, type in inputs:
-        _define(values, token, Value(parse_type(type), name=_name(token)))
+        _define(values, token, Value(_located(parse_type, type), name=_name(token)))
     ops = tuple(_operation(operation, values, graphs) for operation in operations)
     results = tuple(_operand(token, values, name.line) for token in returned)
     names = tuple(_name(output[0]) for output in outputs or () if len(output) == 2)
     if outputs is not None:
-        declared = [parse_type(output[-1]) for output in outputs]
+        declared = [_located(parse_type, output[-1]) for output in outputs]
         if declared != [value.type for value in results]:
             raise IRError(
                 "HETC-X105",
@@ -239,7 +244,7 @@ def _fields(
             raise IRError("HETC-X104", problem, at=_at(line), do="callees stand before callers")
         args = tuple(_operand(token, values, line) for token in item.items)
         return {"callee": graphs[_name(item.callee)], "args": args}
-    positional, named = _roles(_op_class(item.kind, line))
+    positional, named = _roles(_op_class(item.kind, line).signature)
     if len(item.items) != len(positional):
         raise IRError(
             "HETC-X103",
@@ -259,16 +264,17 @@ def _fields(
         else:
             fields[spec.name] = _value(token)
     for key, *rest in item.attributes or ():
-        spec = named.get(key)
-        if spec is None or key in fields:
+        if key not in named or key in fields:
             raise IRError(
                 "HETC-X103",
                 f"{item.kind} has no attribute {key}, or has it twice",
                 at=_at(line),
                 expected=", ".join(named),
             )
-        optional = spec.role == "optional"
-        fields[spec.name] = _operand(rest[0], values, line) if optional and rest else _value(*rest)
+        if named[key].role == "optional" and rest:
+            fields[str(key)] = _operand(rest[0], values, line)
+        else:
+            fields[str(key)] = _value(*rest)
     missing = [spec.name for spec in named.values() if spec.default is MISSING]
     missing = [name for name in missing if name not in fields]
     if missing:
@@ -277,9 +283,11 @@ def _fields(
 
 
 @cache
-def _roles(cls: type[Op]) -> tuple[tuple[FieldSpec, ...], dict[str, FieldSpec]]:
-    positional = tuple(s for s in cls.signature if s.role in ("operand", "scalar", "variadic"))
-    named = {s.name: s for s in cls.signature if s.role in ("optional", "attribute")}
+def _roles(
+    signature: tuple[FieldSpec, ...],
+) -> tuple[tuple[FieldSpec, ...], dict[str, FieldSpec]]:
+    positional = tuple(s for s in signature if s.role in ("operand", "scalar", "variadic"))
+    named = {s.name: s for s in signature if s.role in ("optional", "attribute")}
     return positional, named
 
 
@@ -309,17 +317,19 @@ def _operand(item: Any, values: dict[str, Value], line: int) -> Value:
     return values[item]
 
 
-def _value(item: Any = "true") -> Any:
+def _value(item: Any = True) -> Any:
     """An item that is no reference, as the Python value that it stands for; a bare name is true."""
+    if item is True:
+        return True
     if isinstance(item, tuple):
         return tuple(map(_value, item))
-    match item.type if isinstance(item, lark.Token) else "WORD":
+    match item.type:
         case "WORD":
-            return _word(item)
+            return _located(_word, item)
         case "TYPE":
-            return parse_type(item)
+            return _located(parse_type, item)
         case "STRING":
-            return _string(item)
+            return _located(_string, item)
         case "AT":
             return _GraphName(_name(item))
     raise IRError("HETC-X103", "a literal is needed here", at=_at(item.line), found=item)
@@ -330,7 +340,18 @@ def _name(token: lark.Token | None) -> str:
     if token is None:
         return ""
     body = token[1:] if token.type in ("VALUE", "AT") else str(token)
-    return _string(body) if body.startswith('"') else body
+    return _located(_string, token, body) if body.startswith('"') else body
+
+
+def _located(read: Callable[[str], _T], token: Any, text: str | None = None) -> _T:
+    """What `read` makes of a token (or of a part of its text); its errors get the line."""
+    try:
+        return read(token if text is None else text)
+    except IRError as error:
+        at = _at(getattr(token, "line", 0))
+        raise IRError(
+            error.code, error.what, at=at, expected=error.expected, found=error.found
+        ) from None
 
 
 def _string(body: str) -> str:

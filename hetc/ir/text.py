@@ -40,9 +40,9 @@ def print_graph(graph: Graph) -> str:
 def print_program(program: Program) -> str:
     """`program` as text: what is known of it, its states, and every graph; ends in a newline."""
     graphs = [program.forward, program.prefill, program.decode]
-    names = _graph_names(graphs)
+    names = graph_names(graphs)
     roles = zip(("forward", "prefill", "decode"), graphs, strict=True)
-    facts = [f"{role} = {names[id(graph)]}" for role, graph in roles]
+    facts = [f"{role} = {_at(names[id(graph)])}" for role, graph in roles]
     facts.append(f"max_context = {program.max_context}")
     if program.facts:
         facts.append(f"facts = {format_attribute(program.facts)}")
@@ -56,11 +56,11 @@ def print_op(op: Op) -> str:
     names: dict[Value, str] = {}
     for value in op.operands:
         names[value] = "%" + (value.name or (value.op.kind if value.op else "input"))
-    return _op(op, names, {id(op.callee): f"@{op.callee.name}"} if isinstance(op, Call) else {})
+    return _op(op, names, {id(op.callee): op.callee.name} if isinstance(op, Call) else {})
 
 
 def format_attribute(item: Any) -> str:
-    """An attribute or a literal as text; raises IRError (HETC-X106) for a type that has no text form."""
+    """An attribute or a literal as text; raises IRError (HETC-X106) for one that has none."""
     write = _WRITERS.get(type(item))
     if write is None:
         # Subclasses, such as NumPy's float64, which is a float.
@@ -90,11 +90,12 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
 
 def _print_graphs(graphs: Iterable[Graph]) -> str:
     graphs = list(graphs)
-    names = _graph_names(graphs)
-    return "\n".join(_graph(graph, names) for graph in _in_order(graphs))
+    names = graph_names(graphs)
+    return "\n".join(_graph(graph, names) for graph in graphs_in_order(graphs))
 
 
-def _in_order(graphs: Iterable[Graph]) -> Iterator[Graph]:
+def graphs_in_order(graphs: Iterable[Graph]) -> Iterator[Graph]:
+    """The graphs and those that they call, callees first, each once."""
     seen: set[int] = set()
     for graph in graphs:
         for inner in (*graph.subgraphs(), graph):
@@ -103,20 +104,26 @@ def _in_order(graphs: Iterable[Graph]) -> Iterator[Graph]:
                 yield inner
 
 
-def _graph_names(graphs: Iterable[Graph]) -> dict[int, str]:
-    taken: dict[str, int] = {}
+def graph_names(graphs: Iterable[Graph]) -> dict[int, str]:
+    """id of a graph -> a name that it alone has: `layer`, and `layer.2` for its namesake."""
+    found = list(graphs_in_order(graphs))
+    taken = {graph.name for graph in found}
+    count: dict[str, int] = {}
     names = {}
-    for graph in _in_order(graphs):
+    for graph in found:
         name = graph.name
-        while name in taken:
-            taken[graph.name] += 1
-            name = f"{graph.name}.{taken[graph.name]}"
-        taken[name] = 1
-        names[id(graph)] = "@" + _quoted(name, _PLAIN_WORD)
+        count[name] = count.get(name, 0) + 1
+        if count[name] > 1:
+            number = count[name]
+            while f"{name}.{number}" in taken:
+                number += 1
+            name = f"{name}.{number}"
+            taken.add(name)
+        names[id(graph)] = name
     return names
 
 
-def _graph(graph: Graph, graph_names: dict[int, str]) -> str:
+def _graph(graph: Graph, graphs: dict[int, str]) -> str:
     names = {value: "%" + _quoted(value.name, _PLAIN_NAME) for value in graph.inputs}
     body: list[tuple[str, str]] = []
     count = 0
@@ -125,47 +132,45 @@ def _graph(graph: Graph, graph_names: dict[int, str]) -> str:
             names[value] = f"%{count}"
             count += 1
         results = ", ".join([names[value] for value in op.results])
-        body.append((f"  {results} = {_op(op, names, graph_names)}", op.loc))
+        body.append((f"  {results} = {_op(op, names, graphs)}", op.loc))
     inputs = ", ".join(f"{names[value]}: {value.type}" for value in graph.inputs)
     labels = [f"{_quoted(name, _PLAIN_WORD)}: " for name in graph.output_names]
     labels += [""] * (len(graph.outputs) - len(labels))
     outputs = ", ".join(f"{a}{value.type}" for a, value in zip(labels, graph.outputs, strict=True))
     returned = "".join(["  return", " " * bool(graph.outputs), _values(graph.outputs, names)])
-    head = f"graph {graph_names[id(graph)]}({inputs}) -> ({outputs}) {{"
+    head = f"graph {_at(graphs[id(graph)])}({inputs}) -> ({outputs}) {{"
     return "\n".join([head, *_aligned(body), returned, "}"]) + "\n"
 
 
 def _aligned(lines: list[tuple[str, str]]) -> list[str]:
     located = (len(line) for line, loc in lines if loc and len(line) <= _WIDEST)
     column = max(located, default=0) + 2
-    return [
-        f"{line:<{column - 1}} @{_quoted(loc, _PLAIN_WORD)}" if loc else line for line, loc in lines
-    ]
+    return [f"{line:<{column - 1}} {_at(loc)}" if loc else line for line, loc in lines]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The fields of an op class by where they are printed; attributes with the text of their default."""
+    """The fields of an op class by where they are printed, named ones with their default's text."""
 
     positional: tuple[FieldSpec, ...]
     named: tuple[tuple[FieldSpec, str], ...]
 
 
 @cache
-def _layout(cls: type[Op]) -> _Layout:
+def _layout(signature: tuple[FieldSpec, ...]) -> _Layout:
     named = []
-    for spec in cls.signature:
+    for spec in signature:
         if spec.role in ("optional", "attribute"):
             default = "" if spec.default is MISSING else format_attribute(spec.default)
             named.append((spec, default))
-    positional = [s for s in cls.signature if s.role in ("operand", "scalar", "variadic")]
+    positional = [s for s in signature if s.role in ("operand", "scalar", "variadic")]
     return _Layout(tuple(positional), tuple(named))
 
 
-def _op(op: Op, names: dict[Value, str], graph_names: dict[int, str]) -> str:
+def _op(op: Op, names: dict[Value, str], graphs: dict[int, str]) -> str:
     if isinstance(op, Call):
-        return f"call {graph_names[id(op.callee)]}({_values(op.args, names)})"
-    layout = _layout(type(op))
+        return f"call {_at(graphs[id(op.callee)])}({_values(op.args, names)})"
+    layout = _layout(op.signature)
     operands = []
     for spec in layout.positional:
         item = getattr(op, spec.name)
@@ -196,6 +201,10 @@ def _values(values: Iterable[Value], names: dict[Value, str]) -> str:
 def _name(value: Value, names: dict[Value, str]) -> str:
     # A broken graph prints too, so that one can look at it; it does not parse.
     return names.get(value) or "%?"
+
+
+def _at(name: str) -> str:
+    return "@" + _quoted(name, _PLAIN_WORD)
 
 
 def _quoted(name: str, plain: re.Pattern[str]) -> str:

@@ -20,7 +20,7 @@ Shape = tuple[DimLike, ...]
 
 @dataclass(frozen=True, eq=False)
 class DType:
-    """An element type: its name in the text form, bits, and kind (`float`, `int`, `bool`, `complex`).
+    """An element type: name in the text form, bits, kind (`float`, `int`, `bool` or `complex`).
 
     There is one object of each, so that `is` compares them.
     """
@@ -143,6 +143,8 @@ def parse_type(text: str) -> TensorType:
     """The inverse of `str`: `f32[B,S,576]`; raises IRError (HETC-X005) for anything else."""
     match = _TYPE.fullmatch(text)
     if match is None or match[1] not in DTYPES:
-        raise IRError("HETC-X005", f"{text!r} is not a tensor type", expected="such as f32[B,S,576]")
+        raise IRError(
+            "HETC-X005", f"{text!r} is not a tensor type", expected="such as f32[B,S,576]"
+        )
     dims = match[2].split(",") if match[2].strip() else []
     return TensorType(DTYPES[match[1]], tuple(parse_dim(dim.strip()) for dim in dims))

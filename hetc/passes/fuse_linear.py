@@ -1,4 +1,5 @@
-"""Fuse linear layers: a product with a transposed weight, and the bias after it, become one `linear`."""
+"""Fuse linear layers: a product with a transposed weight, and the bias after it, become one
+`linear`."""
 
 from __future__ import annotations
 
@@ -40,14 +41,16 @@ def _biased(op: Add, index_only: IndexOnly) -> Op | None:
         if not (isinstance(product, Value) and isinstance(bias, Value)):
             return None
         linear = product.op
-        if isinstance(linear, Linear) and linear.bias is None and index_only(bias):
-            if bias.shape == linear.result.shape[-1:] and bias.dtype is linear.result.dtype:
-                return linear.replace(bias=bias)
+        if not isinstance(linear, Linear) or linear.bias is not None or not index_only(bias):
+            continue
+        if bias.shape == linear.result.shape[-1:] and bias.dtype is linear.result.dtype:
+            return linear.replace(bias=bias)
     return None
 
 
 def _unflattened(op: Reshape) -> Op | None:
-    """reshape(linear(reshape(x, [B*S, K])), [B, S, N])  ->  linear(x): the token axis stays an axis."""
+    """reshape(linear(reshape(x, [B*S, K])), [B, S, N])  ->  linear(x): the token axis stays an
+    axis."""
     linear = op.x.op
     if not isinstance(linear, Linear) or not isinstance(linear.x.op, Reshape) or linear.x.rank != 2:
         return None

@@ -1,4 +1,5 @@
-"""Index-only values: those without a data path from the graph's inputs, so that they depend on sizes and positions alone."""
+"""Index-only values: those without a data path from the graph's inputs, so that they depend on
+sizes and positions alone."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from hetc.ir.op import Op, Value
 
 
 class IndexOnly:
-    """Answers whether a value depends on positions, sizes and weights alone; remembers what it has seen."""
+    """Answers whether a value depends on positions, sizes and weights alone; remembers what it has
+    seen."""
 
     def __init__(self) -> None:
         self._known: dict[Value, bool] = {}

@@ -43,7 +43,9 @@ class LiftGelu(Rewrite):
 
     def check(self, match: Match) -> Reason | None:
         root = match.number("root")
-        if not any(math.isclose(root, wanted, rel_tol=1e-5) for wanted in (math.sqrt(2), math.sqrt(0.5))):
+        if not any(
+            math.isclose(root, wanted, rel_tol=1e-5) for wanted in (math.sqrt(2), math.sqrt(0.5))
+        ):
             return Reason("HETC-C030", "the erf is not of x / sqrt(2)", at=match.root.loc)
         return None
 
@@ -97,6 +99,7 @@ class LiftGated(Rewrite):
 
 
 def lift_activations(graph: Graph) -> Graph:
-    """Activations written out become ops, then their products with a second branch become `gated`."""
+    """Activations written out become ops, then their products with a second branch become
+    `gated`."""
     lifted = apply(graph, (LiftSilu(), LiftGelu(), LiftGeluTanh()))
     return apply(lifted, (LiftGated(),))

@@ -1,13 +1,17 @@
-"""Lift attention: whatever stands between the product with the keys and the product with the values becomes one op.
+"""Lift attention: whatever stands between the product with the keys and the product with the values
+becomes one op.
 
-No fixed pattern is matched. From `softmax(...) @ v` the walk goes up to the score product and collects scale, softcap, masks and biases
-(index-only addends), sinks and shifts that softmax does not see.
+No fixed pattern is matched. From `softmax(...) @ v` the walk goes up to the score product and
+collects scale, softcap, masks and biases (index-only addends), sinks and shifts that softmax does
+not see.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hetc.ir.dims import DimLike, exact_div
 from hetc.ir.graph import Graph, rebuild
@@ -20,11 +24,13 @@ from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, norm
 from hetc.ir.types import BOOL, Shape
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.rewrite import fit, skip_casts
+from hetc.passes.simplify import simplify
 
 
 @dataclass(frozen=True)
 class Region:
-    """What was collected between the two products, from the softmax upward; `factor` scales everything above."""
+    """What was collected between the two products, from the softmax upward; `factor` scales
+    everything above."""
 
     factor: float = 1.0
     softcap: float | None = None
@@ -34,7 +40,8 @@ class Region:
 
 
 def lift_attention(graph: Graph) -> Graph:
-    """`softmax(f(q @ k^T)) @ v` becomes `attention`; repeated key-value heads become grouped ones."""
+    """`softmax(f(q @ k^T)) @ v` becomes `attention`; repeated key-value heads become grouped
+    ones."""
     index_only = IndexOnly()
 
     def step(op: Op) -> Op | tuple[Value, ...] | None:
@@ -51,7 +58,7 @@ def lift_attention(graph: Graph) -> Graph:
             return None
         return op.replace(k=k, v=v)
 
-    return rebuild(rebuild(graph, step), group)
+    return rebuild(simplify(rebuild(graph, step)), group)
 
 
 def _lift(product: MatMul, index_only: IndexOnly) -> Op | None:
@@ -68,7 +75,8 @@ def _lift(product: MatMul, index_only: IndexOnly) -> Op | None:
 
 
 def _to_softmax(value: Value) -> tuple[Softmax | None, bool]:
-    """The softmax that the attention weights come from, and whether a last column was cut off on the way."""
+    """The softmax that the attention weights come from, and whether a last column was cut off on
+    the way."""
     dropped = False
     while True:
         op = value.op
@@ -76,7 +84,11 @@ def _to_softmax(value: Value) -> tuple[Softmax | None, bool]:
             return op, dropped
         if isinstance(op, (Cast, Reshape)):
             value = op.x
-        elif isinstance(op, Slice) and normalize_axis(op.axis, op.x.rank) == op.x.rank - 1 and not dropped:
+        elif (
+            isinstance(op, Slice)
+            and normalize_axis(op.axis, op.x.rank) == op.x.rank - 1
+            and not dropped
+        ):
             if op.start != 0 or op.x.shape[-1] - op.result.shape[-1] != 1:
                 return None, False
             value, dropped = op.x, True
@@ -161,19 +173,34 @@ def _floor(op: Maximum, region: Region, index_only: IndexOnly) -> Taken:
     for scores, bound in ((op.x, op.y), (op.y, op.x)):
         if isinstance(scores, Value) and _hides(bound):
             return scores, region
-        if isinstance(scores, Value) and isinstance(bound, Value) and bound.size == 1 and index_only(bound):
+        if (
+            isinstance(scores, Value)
+            and isinstance(bound, Value)
+            and bound.size == 1
+            and index_only(bound)
+        ):
             return scores, region
     return None
 
 
 def _sinks(op: Concat, region: Region, index_only: IndexOnly) -> Taken:
-    if len(op.xs) != 2 or normalize_axis(op.axis, op.xs[0].rank) != op.xs[0].rank - 1 or region.sinks is not None:
+    if (
+        len(op.xs) != 2
+        or normalize_axis(op.axis, op.xs[0].rank) != op.xs[0].rank - 1
+        or region.sinks is not None
+    ):
         return None
     scores, sinks = op.xs
     source = sinks
     while isinstance(source.op, (Broadcast, Reshape, Cast)):
         source = source.op.x
-    if sinks.shape[-1] != 1 or source.rank != 1 or region.factor != 1 or region.masks or region.softcap:
+    if (
+        sinks.shape[-1] != 1
+        or source.rank != 1
+        or region.factor != 1
+        or region.masks
+        or region.softcap
+    ):
         return None
     return scores, replace(region, sinks=source)
 
@@ -183,7 +210,7 @@ def _reshape(op: Reshape, region: Region, index_only: IndexOnly) -> Taken:
     return (op.x, region) if same else None
 
 
-_STEPS = {
+_STEPS: dict[type[Op], Callable[[Any, Region, IndexOnly], Taken]] = {
     Add: _add,
     Where: _where,
     Mul: _scale,
@@ -214,7 +241,11 @@ def _emit(product: MatMul, scores: MatMul, region: Region) -> Op | None:
     lifted = Attention(
         q, k, v, mask, region.sinks, scale=region.factor, softcap=region.softcap, loc=loc
     )
-    return lifted if product.result.rank == 4 else Reshape(lifted.result, product.result.shape, loc=loc)
+    return (
+        lifted
+        if product.result.rank == 4
+        else Reshape(lifted.result, product.result.shape, loc=loc)
+    )
 
 
 def _as_dtype(x: Value, like: Value) -> Value:
@@ -226,11 +257,16 @@ def _four_axes(product: MatMul, q: Value) -> tuple[DimLike, DimLike] | None:
     if q.rank == 4:
         return q.shape[0], q.shape[1]
     source = q.op
-    if q.rank == 3 and isinstance(source, Reshape) and source.x.rank == 4 and source.x.shape[-2:] == q.shape[-2:]:
+    if (
+        q.rank == 3
+        and isinstance(source, Reshape)
+        and source.x.rank == 4
+        and source.x.shape[-2:] == q.shape[-2:]
+    ):
         return source.x.shape[0], source.x.shape[1]
     tokens_batch = [dim for dim in q.shape[:1] if not isinstance(dim, int)]
     if q.rank == 3 and tokens_batch and len(tokens_batch[0].symbols) == 1:
-        (monomial, heads), = tokens_batch[0].terms
+        ((monomial, heads),) = tokens_batch[0].terms
         return exact_div(tokens_batch[0], heads), heads if monomial else 1
     return None
 
@@ -257,17 +293,21 @@ def _combined(masks: tuple[Value, ...]) -> Value | None:
 
 
 def _ungrouped(x: Value) -> Value | None:
-    """Keys or values `[B, G, L, D]` before each head was repeated for its group of queries; `x` where none was."""
-    batch, heads, length, width = x.shape
+    """Keys or values `[B, G, L, D]` before each head was repeated for its group of queries; `x`
+    where none was."""
+    batch, _, length, width = x.shape
     if isinstance(x.op, Reshape) and isinstance(x.op.x.op, Broadcast):
         repeated = x.op.x.op
         source = repeated.x
-        if repeated.result.rank == 5 and source.rank == 5 and source.shape[2] == 1:
-            if (source.shape[0], source.shape[3], source.shape[4]) == (batch, length, width):
-                groups = source.shape[1]
-                same_order = repeated.shape[:2] == (batch, groups)
-                if same_order and isinstance(groups, int):
-                    return Reshape(source, (batch, groups, length, width), loc=x.op.loc).result
-    if isinstance(x.op, Broadcast) and x.op.x.rank == 4 and x.op.x.shape == (batch, 1, length, width):
+        if repeated.result.rank == source.rank == 5:
+            groups = source.shape[1]
+            single = source.shape == (batch, groups, 1, length, width)
+            if single and repeated.shape[:2] == (batch, groups) and isinstance(groups, int):
+                return Reshape(source, (batch, groups, length, width), loc=x.op.loc).result
+    if (
+        isinstance(x.op, Broadcast)
+        and x.op.x.rank == 4
+        and x.op.x.shape == (batch, 1, length, width)
+    ):
         return x.op.x
     return x

@@ -12,7 +12,8 @@ from hetc.passes.rewrite import fit, skip_casts
 
 
 def lift_moe(graph: Graph) -> Graph:
-    """`x[R,1,K] @ weight[ids]` and its bias `+ bias[ids]` become `expert_linear`, whose meaning is local to a row."""
+    """`x[R,1,K] @ weight[ids]` and its bias `+ bias[ids]` become `expert_linear`, whose meaning is
+    local to a row."""
 
     def step(op: Op) -> tuple[Value, ...] | None:
         lifted: Op | None = None
@@ -54,7 +55,7 @@ def _product(op: MatMul) -> Op | None:
     found, rows = _matrix(op.b), op.a
     row_first = True
     if found is None:
-        # weight[ids] @ x[R,K,1]
+        # The product may also stand the other way round, with x as a column.
         found, rows, row_first = _matrix(op.a), op.b, False
     if found is None or rows.rank != 3 or rows.shape[1 if row_first else 2] != 1:
         return None

@@ -8,7 +8,18 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Add, Div, Mul, Pow, Rsqrt, Sqrt, Sub
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.reduce import Mean
-from hetc.passes.rewrite import Literal, Match, Node, Pattern, Rewrite, apply, literal, node, skip_casts, var
+from hetc.passes.rewrite import (
+    Literal,
+    Match,
+    Node,
+    Pattern,
+    Rewrite,
+    apply,
+    literal,
+    node,
+    skip_casts,
+    var,
+)
 
 mul, div, add, sub, mean, rsqrt, sqrt = map(node, (Mul, Div, Add, Sub, Mean, Rsqrt, Sqrt))
 x, w, b, eps = var("x"), var("w"), var("b"), literal("eps")
@@ -41,7 +52,9 @@ class LiftRMSNorm(Rewrite):
         return _last_axis_only(match)
 
     def rewrite(self, match: Match) -> Op:
-        return RMSNorm(skip_casts(match.value("x")), None, eps=match.number("eps"), loc=match.root.loc)
+        return RMSNorm(
+            skip_casts(match.value("x")), None, eps=match.number("eps"), loc=match.root.loc
+        )
 
 
 class ScaleRMSNorm(Rewrite):
@@ -54,14 +67,18 @@ class ScaleRMSNorm(Rewrite):
         norm, weight = match.op("norm"), match.value("w")
         assert isinstance(norm, RMSNorm)
         if norm.weight is not None or weight.shape != norm.x.shape[-1:]:
-            return Reason("HETC-C021", "the scale is not a vector over the last axis", at=match.root.loc)
+            return Reason(
+                "HETC-C021", "the scale is not a vector over the last axis", at=match.root.loc
+            )
         return None
 
     def rewrite(self, match: Match) -> Op:
         norm = match.op("norm")
         assert isinstance(norm, RMSNorm)
         offset = match.number("offset") if "offset" in match.bound else 0.0
-        return RMSNorm(norm.x, _like(match.value("w"), norm.x), norm.eps, offset, loc=match.root.loc)
+        return RMSNorm(
+            norm.x, _like(match.value("w"), norm.x), norm.eps, offset, loc=match.root.loc
+        )
 
 
 def _centred(square_of: Pattern) -> Pattern:
@@ -94,7 +111,9 @@ class ScaleLayerNorm(Rewrite):
         name = "w" if "w" in match.bound else "b"
         taken = norm.bias is not None or (name == "w" and norm.weight is not None)
         if taken or match.value(name).shape != norm.x.shape[-1:]:
-            return Reason("HETC-C021", "the scale is not a vector over the last axis", at=match.root.loc)
+            return Reason(
+                "HETC-C021", "the scale is not a vector over the last axis", at=match.root.loc
+            )
         return None
 
     def rewrite(self, match: Match) -> Op:
@@ -120,4 +139,5 @@ def _like(vector: Value, x: Value) -> Value:
 
 def lift_norms(graph: Graph) -> Graph:
     """RMSNorm and LayerNorm written out in arithmetic become `rms_norm` and `layer_norm`."""
-    return apply(graph, (LiftRMSNorm(), ScaleRMSNorm(), LiftLayerNorm(), ScaleLayerNorm()))
+    # LayerNorm first: what it centres would pass for the input of an RMSNorm.
+    return apply(graph, (LiftLayerNorm(), ScaleLayerNorm(), LiftRMSNorm(), ScaleRMSNorm()))

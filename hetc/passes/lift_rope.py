@@ -11,13 +11,18 @@ from hetc.passes.rewrite import fit, skip_casts
 
 
 def lift_rope(graph: Graph) -> Graph:
-    """The written-out forms of rotary embedding become `rope`; a part that is passed through joins it."""
+    """The written-out forms of rotary embedding become `rope`; a part that is passed through joins
+    it."""
 
     def step(op: Op) -> tuple[Value, ...] | None:
         lifted: Rope | None = None
         if isinstance(op, Add):
             lifted = _from_sum(op)
-        elif isinstance(op, Concat) and len(op.xs) == 2 and normalize_axis(op.axis, op.xs[0].rank) == op.xs[0].rank - 1:
+        elif (
+            isinstance(op, Concat)
+            and len(op.xs) == 2
+            and normalize_axis(op.axis, op.xs[0].rank) == op.xs[0].rank - 1
+        ):
             lifted = _from_halves(op) or _with_rest(op)
         return None if lifted is None else fit(lifted, op)
 
@@ -41,7 +46,8 @@ def _from_sum(op: Add) -> Rope | None:
 
 
 def _from_halves(op: Concat) -> Rope | None:
-    """[a * c - b * s, b * c + a * s] where a and b are the halves of x, and c and s have half its width"""
+    """[a * c - b * s, b * c + a * s] where a and b are the halves of x, and c and s have half its
+    width"""
     first, second = (skip_casts(part).op for part in op.xs)
     if not (isinstance(first, Sub) and isinstance(second, Add)):
         return None
@@ -112,7 +118,9 @@ def _halves_of(low: Value, high: Value) -> Value | None:
         return skip_casts(a.x) if normalize_axis(a.axis, a.x.rank) == a.x.rank - 1 else None
     if isinstance(a, Slice) and isinstance(b, Slice) and skip_casts(a.x) is skip_casts(b.x):
         last = a.x.rank - 1
-        joined = a.start == 0 and low.shape[-1] == b.start and high.shape[-1] + b.start == a.x.shape[-1]
+        joined = (
+            a.start == 0 and low.shape[-1] == b.start and high.shape[-1] + b.start == a.x.shape[-1]
+        )
         if joined and normalize_axis(a.axis, last + 1) == normalize_axis(b.axis, last + 1) == last:
             return skip_casts(a.x)
     return None
@@ -120,7 +128,9 @@ def _halves_of(low: Value, high: Value) -> Value | None:
 
 def _pairs_of(even: Value, odd: Value) -> Value | None:
     a, b = skip_casts(even).op, skip_casts(odd).op
-    if isinstance(a, Slice) and isinstance(b, Slice) and skip_casts(a.x) is skip_casts(b.x):
-        if (a.start, a.step, b.start, b.step) == (0, 2, 1, 2):
-            return skip_casts(a.x)
-    return None
+    if not (isinstance(a, Slice) and isinstance(b, Slice)) or skip_casts(a.x) is not skip_casts(
+        b.x
+    ):
+        return None
+    alternate = (a.start, a.step, b.start, b.step) == (0, 2, 1, 2)
+    return skip_casts(a.x) if alternate else None

@@ -1,14 +1,13 @@
 """Where to put the state: the cheapest values to keep per token, by a minimum cut.
 
-Everything that only keys and values are made from could be kept instead of them. A cut of those values that separates the tokens from all
-attention keys and values, with the fewest bytes a token, is the state: grouped heads before they are repeated, the latent of MLA.
+Everything that only keys and values are made from could be kept instead of them. A cut of those
+values that separates the tokens from all attention keys and values, with the fewest bytes a token,
+is the state: grouped heads before they are repeated, the latent of MLA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import networkx as nx
 
 from hetc.ir.dims import evaluate, exact_div
 from hetc.ir.graph import Graph
@@ -18,7 +17,8 @@ from hetc.passes.token_axis import LENGTH, TokenAxis
 
 
 def place_state(graph: Graph, axes: dict[Value, TokenAxis | None]) -> list[Value]:
-    """The values to keep, in graph order. `axes` has the token axis of every value that data flows through."""
+    """The values to keep, in graph order. `axes` has the token axis of every value that data flows
+    through."""
     roots = {value: None for op in graph.ops if isinstance(op, Attention) for value in (op.k, op.v)}
     exclusive = _exclusive(graph, set(roots))
     position = {value: index for index, op in enumerate(graph.ops) for value in op.results}
@@ -46,7 +46,8 @@ def _exclusive(graph: Graph, roots: set[Value]) -> set[Value]:
 def _components(
     graph: Graph, roots: Sequence[Value], exclusive: set[Value], axes: dict[Value, TokenAxis | None]
 ) -> list[list[Op]]:
-    """The producing ops of the roots, grouped by shared exclusive values: one small problem a layer."""
+    """The producing ops of the roots, grouped by shared exclusive values: one small problem a
+    layer."""
     parent: dict[Op, Op] = {}
 
     def find(op: Op) -> Op:
@@ -80,8 +81,13 @@ def _components(
 
 
 def _cut(
-    ops: Sequence[Op], roots: dict[Value, None], exclusive: set[Value], axes: dict[Value, TokenAxis | None]
+    ops: Sequence[Op],
+    roots: dict[Value, None],
+    exclusive: set[Value],
+    axes: dict[Value, TokenAxis | None],
 ) -> list[Value]:
+    import networkx as nx
+
     flow: nx.DiGraph[object] = nx.DiGraph()
     inside = {value for op in ops for value in op.results if value in exclusive or value in roots}
     for op in ops:
@@ -93,7 +99,9 @@ def _cut(
             axis = axes.get(value)
             if axis is not None and axis.is_whole:
                 # Among equal cuts fewer values win: one is added to the bytes of each.
-                flow.add_edge((value, "in"), (value, "out"), capacity=_bytes_per_token(value) * 1024 + 1)
+                flow.add_edge(
+                    (value, "in"), (value, "out"), capacity=_bytes_per_token(value) * 1024 + 1
+                )
             else:
                 flow.add_edge((value, "in"), (value, "out"))
             if free:
@@ -103,8 +111,8 @@ def _cut(
                     flow.add_edge((operand, "out"), (value, "in"))
             if value in roots:
                 flow.add_edge((value, "out"), "sink")
-    _, (near, _) = nx.minimum_cut(flow.reverse(copy=False), "sink", "source")
-    # Cutting the reversed graph gives the minimum cut nearest to the attention: least is computed again each step.
+    # networkx gives the minimum cut nearest to the sink, so that least is computed again each step.
+    _, (_, near) = nx.minimum_cut(flow, "source", "sink")
     return [value for value in inside if (value, "out") in near and (value, "in") not in near]
 
 

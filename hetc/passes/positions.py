@@ -1,4 +1,5 @@
-"""Positional values that are not computed position by position: evaluated long, sliced, and shown to be prefix-closed."""
+"""Positional values that are not computed position by position: evaluated long, sliced, and shown
+to be prefix-closed."""
 
 from __future__ import annotations
 
@@ -13,10 +14,14 @@ from hetc.passes.probe import FULL_LIMIT, constants_of
 from hetc.passes.token_axis import LENGTH, TokenAxis, refuse
 
 
-def check_prefix_closed(value: Value, weights: WeightLookup, max_context: int, reader: Op) -> TokenAxis:
-    """The token axis of the index-only `value`, after checking that f(S)[..:s] == f(S')[..:s] around every constant in it.
+def check_prefix_closed(
+    value: Value, weights: WeightLookup, max_context: int, reader: Op
+) -> TokenAxis:
+    """The token axis of the index-only `value`, after checking that f(S)[..:s] == f(S')[..:s]
+    around every constant in it.
 
-    Raises StateError: HETC-S014 where it has no single token axis, HETC-S015 where it changes with the length.
+    Raises StateError: HETC-S014 where it has no single token axis, HETC-S015 where it changes with
+    the length.
     """
     axes = [axis for axis, dim in enumerate(value.shape) if "S" in symbols_of(dim)]
     if len(axes) != 1 or value.shape[axes[0]] != LENGTH:
@@ -33,7 +38,7 @@ def check_prefix_closed(value: Value, weights: WeightLookup, max_context: int, r
         elif not np.array_equal(np.take(longest, np.arange(size), axis=axis), array):
             raise StateError(
                 "HETC-S015",
-                "decode cannot be derived: a positional value changes with the length of the sequence",
+                "decode cannot be derived: a positional value changes with the sequence length",
                 at=value.op.loc if value.op else reader.loc,
                 found=f"{value.type} has other values at length {size}",
                 do="export the model for one length regime, or bound the context with --context",

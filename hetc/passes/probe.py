@@ -1,8 +1,9 @@
 """Evaluate index-only masks at chosen positions.
 
-A mask is a function of the query index, the key index and the length. Where its subgraph works point by point on position ranges, it is
-evaluated at a few chosen positions, however far apart, by letting every range count those positions instead of 0..S-1. Where it does not
-(running sums, shifts), it is evaluated in full up to `FULL_LIMIT` rows.
+A mask is a function of the query index, the key index and the length. Where its subgraph works
+point by point on position ranges, it is evaluated at a few chosen positions, however far apart, by
+letting every range count those positions instead of 0..S-1. Where it does not (running sums,
+shifts), it is evaluated in full up to `FULL_LIMIT` rows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _POINTWISE = (Elementwise, Reshape, Broadcast, Transpose, Full, Constant, Weight
 
 @dataclass(frozen=True)
 class Probe:
-    """A mask evaluated at `positions` x `positions` of a sequence of `length`: `array [B, H, n, n]`, f32 or bool."""
+    """A mask evaluated at `positions` x `positions` of a sequence of `length`: `array [B, H, n,
+    n]`, f32 or bool."""
 
     positions: Array
     length: int
@@ -47,9 +49,11 @@ def constants_of(graph: Graph) -> set[int]:
 
 
 def _collect(item: object, found: set[int]) -> None:
-    if isinstance(item, bool) or isinstance(item, Value):
+    if isinstance(item, (bool, Value)):
         return
-    if isinstance(item, int) or (isinstance(item, float) and item.is_integer() and abs(item) < 2**31):
+    if isinstance(item, int) or (
+        isinstance(item, float) and item.is_integer() and abs(item) < 2**31
+    ):
         found.add(abs(int(item)))
     elif isinstance(item, Dim):
         found.update(abs(factor) for monomial, factor in item.terms if not monomial)
@@ -59,7 +63,8 @@ def _collect(item: object, found: set[int]) -> None:
 
 
 def positions_around(constants: set[int], limit: int) -> Array:
-    """The first positions, and those just below, at and above each constant and its double, below `limit`."""
+    """The first positions, and those just below, at and above each constant and its double, below
+    `limit`."""
     chosen = set(range(min(limit, 24)))
     for number in constants:
         for anchor in (number, 2 * number):
@@ -68,9 +73,11 @@ def positions_around(constants: set[int], limit: int) -> Array:
 
 
 def probe_mask(mask: Value, weights: WeightLookup, limit: int) -> list[Probe]:
-    """`mask` (last two axes: queries, keys) at informative positions and at two lengths, so that dependence on the length shows.
+    """`mask` (last two axes: queries, keys) at informative positions and at two lengths, so that
+    dependence on the length shows.
 
-    Raises StateError (HETC-S020) where its constants are too large for a full evaluation that would be needed.
+    Raises StateError (HETC-S020) where its constants are too large for a full evaluation that would
+    be needed.
     """
     graph = cone((mask,))
     constants = {number for number in constants_of(graph) if number < limit}
@@ -85,10 +92,10 @@ def probe_mask(mask: Value, weights: WeightLookup, limit: int) -> list[Probe]:
     if needed > FULL_LIMIT and limit > FULL_LIMIT:
         raise StateError(
             "HETC-S020",
-            "a mask cannot be proven: it is not computed point by point and its constants are too large to try all positions",
+            "a mask cannot be proven: it is not computed point by point, and is too long to try",
             at=mask.op.loc if mask.op else "",
             found=f"constants up to {max(constants)}",
-            do=f"bound the context to at most {FULL_LIMIT}, or export the model with position-wise masks",
+            do=f"bound the context to {FULL_LIMIT}, or export the model with position-wise masks",
         )
     longest = min(limit, max(40, min(needed, FULL_LIMIT)))
     return [_full(graph, length, weights) for length in sorted({longest, min(limit, longest + 5)})]
@@ -111,11 +118,14 @@ def _is_pointwise(op: Op) -> bool:
 
 def _splits_length(op: Reshape) -> bool:
     # A reshape keeps positions together as long as every dim with S is S itself, or B*S.
-    return any("S" in symbols_of(dim) and dim not in (LENGTH, LENGTH * symbol("B")) for dim in op.shape)
+    return any(
+        "S" in symbols_of(dim) and dim not in (LENGTH, LENGTH * symbol("B")) for dim in op.shape
+    )
 
 
 def _evaluate_at(graph: Graph, positions: Array, length: int, weights: WeightLookup) -> Array:
-    """`graph` with every range of length S counting `positions`, sizes S standing for their number, literals S for `length`."""
+    """`graph` with every range of length S counting `positions`, sizes S standing for their number,
+    literals S for `length`."""
     sizes = {"B": 1, "S": len(positions)}
     arrays: dict[Value, Array] = {}
     for op in graph.ops:
@@ -126,7 +136,12 @@ def _evaluate_at(graph: Graph, positions: Array, length: int, weights: WeightLoo
 
 
 def _step(
-    op: Op, operands: Sequence[Array], positions: Array, length: int, weights: WeightLookup, sizes: dict[str, int]
+    op: Op,
+    operands: Sequence[Array],
+    positions: Array,
+    length: int,
+    weights: WeightLookup,
+    sizes: dict[str, int],
 ) -> tuple[Array, ...]:
     if isinstance(op, Iota):
         start = evaluate(op.start, {"B": 1, "S": length})
@@ -152,5 +167,3 @@ def _square(array: Array, size: int) -> Array:
     wide = array if array.dtype == np.bool_ else array.astype(np.float32)
     shape = (*(1,) * (4 - wide.ndim), *wide.shape)
     return np.broadcast_to(wide.reshape(shape), (*shape[:2], size, size))
-
-

@@ -1,7 +1,7 @@
 """Prove causality: every attention's mask is evaluated, classified, and replaced by what it means.
 
-After the pass an attention is `causal`, has a `window` or a `chunk`, may have ALiBi `slopes`, or keeps a mask that was shown to hide the future.
-What cannot be shown is an error that names the op.
+After the pass an attention is `causal`, has a `window` or a `chunk`, may have ALiBi `slopes`, or
+keeps a mask that was shown to hide the future. What cannot be shown is an error that names the op.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from hetc.passes.probe import Probe, probe_mask
 
 @dataclass(frozen=True)
 class MaskClass:
-    """What a mask means. `keep`: it is causal but has no shorter description, so it stays as a mask."""
+    """What a mask means. `keep`: it is causal but has no shorter description, so it stays as a
+    mask."""
 
     causal: bool = True
     window: int | None = None
@@ -36,7 +37,13 @@ class MaskClass:
         """For people: `causal`, `sliding window 4096`, ..."""
         if self.keep:
             return "causal, irregular"
-        base = f"sliding window {self.window}" if self.window else f"chunks of {self.chunk}" if self.chunk else "causal"
+        base = (
+            f"sliding window {self.window}"
+            if self.window
+            else f"chunks of {self.chunk}"
+            if self.chunk
+            else "causal"
+        )
         return base + (" with ALiBi" if self.slopes else "")
 
 
@@ -49,10 +56,12 @@ class Proof:
 
 
 def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof:
-    """Classify the mask of every attention in `graph` for sequences of up to `max_context` positions.
+    """Classify the mask of every attention in `graph` for sequences of up to `max_context`
+    positions.
 
-    Raises StateError: HETC-S010 (full attention), HETC-S011 (a mask that depends on data), HETC-S012 (a mask that shows the future),
-    HETC-S013 (a row that sees nothing), HETC-S020 (cannot be evaluated).
+    Raises StateError: HETC-S010 (full attention), HETC-S011 (a mask that depends on data),
+    HETC-S012 (a mask that shows the future), HETC-S013 (a row that sees nothing), HETC-S020 (cannot
+    be evaluated).
     """
     index_only = IndexOnly()
     classes: dict[Value, MaskClass] = {}
@@ -76,7 +85,7 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
                     "decode cannot be derived: a mask depends on data",
                     at=op.loc,
                     found=f"mask {op.mask.type} computed from the tokens",
-                    do="export the model without the data-dependent mask, or compile it as one phase",
+                    do="export the model without that mask, or compile it as one phase",
                 )
             known = classes.get(op.mask)
             if known is None:
@@ -91,14 +100,16 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
     return Proof(rebuild(graph, step), kinds)
 
 
-def not_causal(loc: str, length: object, seen: str = "every position sees every other") -> StateError:
+def not_causal(
+    loc: str, length: object, seen: str = "every position sees every other"
+) -> StateError:
     """The error for bidirectional attention."""
     return StateError(
         "HETC-S010",
         "decode cannot be derived: attention is not causal",
         at=loc,
         found=f"{seen} (mask is full over {length} keys)",
-        do="compile it as one phase with --single-phase, or export the model with is_decoder=True",
+        do="compile it as one phase (--single-phase), or export it with is_decoder=True",
     )
 
 
@@ -112,17 +123,20 @@ def _apply(op: Attention, found: MaskClass) -> Op:
     slopes = op.slopes
     if found.slopes is not None:
         literal = Constant(found.slopes, loc=op.loc).result
-        slopes = literal if op.q.dtype is literal.dtype else Cast(literal, op.q.dtype, loc=op.loc).result
+        slopes = (
+            literal if op.q.dtype is literal.dtype else Cast(literal, op.q.dtype, loc=op.loc).result
+        )
     changes = {"causal": True, "window": found.window, "chunk": found.chunk, "slopes": slopes}
     return op.replace(**changes) if found.keep else op.replace(**changes, mask=None)
 
 
 def classify(mask: Value, weights: WeightLookup, max_context: int, loc: str) -> MaskClass:
-    """What the index-only `mask` means, proven at positions around every constant in its subgraph."""
+    """What the index-only `mask` means, proven at positions around every constant in its
+    subgraph."""
     probes = probe_mask(mask, weights, max_context)
     first, second = probes[0], probes[-1]
     size = len(first.positions)
-    hidden_everywhere = np.finfo(np.float16 if mask.dtype is F16 else np.float32).min / 1000
+    hidden_everywhere = float(np.finfo(np.float16 if mask.dtype is F16 else np.float32).min) / 1000
     if not _agree(first.array, second.array[..., :size, :size], hidden_everywhere):
         raise StateError(
             "HETC-S015",
@@ -163,10 +177,14 @@ def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
             "decode cannot be derived: attention is not causal",
             at=loc,
             found=f"position {probe.positions[row]} sees position {probe.positions[column]}",
-            do="compile it as one phase with --single-phase, or export the model with is_decoder=True",
+            do="compile it as one phase (--single-phase), or export it with is_decoder=True",
         )
     if not visible.any(axis=-1).all():
-        raise StateError("HETC-S013", "decode cannot be derived: a position sees nothing, not even itself", at=loc)
+        raise StateError(
+            "HETC-S013",
+            "decode cannot be derived: a position sees nothing, not even itself",
+            at=loc,
+        )
     past = ~future
     if (visible == past).all():
         return MaskClass()

@@ -1,8 +1,9 @@
 """Rewrites: match, check and rewrite kept apart. A check that says no says why.
 
-A pattern is built from `node(OpClass)(operands...)`, `var("x")` (any tensor) and `literal("eps")` (any number). A name that appears twice
-must match the same value. Operands of commutative ops match in either order. Between nodes, casts from one float dtype to another are looked
-through, because models widen to f32 and back around a norm or a softmax.
+A pattern is built from `node(OpClass)(operands...)`, `var("x")` (any tensor) and `literal("eps")`
+(any number). A name that appears twice must match the same value. Operands of commutative ops match
+in either order. Between nodes, casts from one float dtype to another are looked through, because
+models widen to f32 and back around a norm or a softmax.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Literal:
 
 @dataclass(frozen=True)
 class Node:
-    """An op of class `cls` whose operands match; `attributes` must be equal; bound to `name` where it has one."""
+    """An op of class `cls` whose operands match; `attributes` must be equal; bound to `name` where
+    it has one."""
 
     cls: type[Op]
     operands: tuple[Pattern, ...]
@@ -90,7 +92,8 @@ class Match:
 
 
 class Rewrite:
-    """One local rewrite. `patterns` are alternatives of the same thing; the first that matches counts."""
+    """One local rewrite. `patterns` are alternatives of the same thing; the first that matches
+    counts."""
 
     patterns: Sequence[Node] = ()
 
@@ -112,7 +115,8 @@ class RewriteLog:
 
 
 def apply(graph: Graph, rewrites: Sequence[Rewrite], log: RewriteLog | None = None) -> Graph:
-    """Apply `rewrites` in one walk, operands before users, so that a result can be part of a later match."""
+    """Apply `rewrites` in one walk, operands before users, so that a result can be part of a later
+    match."""
     log = log or RewriteLog()
     by_root: dict[type[Op], list[tuple[Rewrite, Node]]] = {}
     for rewrite in rewrites:
@@ -137,7 +141,8 @@ def apply(graph: Graph, rewrites: Sequence[Rewrite], log: RewriteLog | None = No
 
 
 def fit(new: Op, old: Op) -> tuple[Value, ...]:
-    """The results of `new` for those of `old`: placed at its location, cast where only the dtype differs."""
+    """The results of `new` for those of `old`: placed at its location, cast where only the dtype
+    differs."""
     located = new if new.loc else new.replace(loc=old.loc)
     values = []
     for value, wanted in zip(located.results, old.results, strict=False):
@@ -183,11 +188,13 @@ def _match_all(
         yield from _match_all(patterns[1:], items[1:], result)
 
 
-def _match_item(pattern: Pattern, item: Scalar, bound: dict[str, Scalar]) -> Iterator[dict[str, Scalar]]:
+def _match_item(
+    pattern: Pattern, item: Scalar, bound: dict[str, Scalar]
+) -> Iterator[dict[str, Scalar]]:
     if isinstance(pattern, Literal):
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            if pattern.value is None or item == pattern.value:
-                yield {**bound, pattern.name: item}
+        number = isinstance(item, (int, float)) and not isinstance(item, bool)
+        if number and (pattern.value is None or item == pattern.value):
+            yield {**bound, pattern.name: item}
         return
     if not isinstance(item, Value):
         return

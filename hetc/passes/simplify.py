@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
@@ -14,7 +17,8 @@ Answer = Op | tuple[Value, ...] | None
 
 
 def simplify(graph: Graph) -> Graph:
-    """One walk that removes no-ops, folds chains of views, turns splat constants into literals, and shares equal ops."""
+    """One walk that removes no-ops, folds chains of views, turns splat constants into literals, and
+    shares equal ops."""
     seen: dict[tuple[object, ...], Op] = {}
 
     def step(op: Op) -> Answer:
@@ -72,7 +76,9 @@ def _reshape(op: Reshape) -> Answer:
     if op.shape == op.x.shape:
         return (op.x,)
     if isinstance(op.x.op, Reshape):
-        return _reshape(Reshape(op.x.op.x, op.shape, loc=op.loc)) or Reshape(op.x.op.x, op.shape, loc=op.loc)
+        return _reshape(Reshape(op.x.op.x, op.shape, loc=op.loc)) or Reshape(
+            op.x.op.x, op.shape, loc=op.loc
+        )
     return None
 
 
@@ -115,7 +121,12 @@ def _binary(op: Add | Sub | Mul | Div | Pow) -> Answer:
     neutral = 0 if isinstance(op, (Add, Sub)) else 1
     if isinstance(x, Value) and isinstance(y, (int, float)) and y == neutral:
         return (x,)
-    if isinstance(op, (Add, Mul)) and isinstance(y, Value) and isinstance(x, (int, float)) and x == neutral:
+    if (
+        isinstance(op, (Add, Mul))
+        and isinstance(y, Value)
+        and isinstance(x, (int, float))
+        and x == neutral
+    ):
         return (y,)
     return None
 
@@ -123,14 +134,11 @@ def _binary(op: Add | Sub | Mul | Div | Pow) -> Answer:
 def _where(op: Where) -> Answer:
     if not isinstance(op.x, Value) and not isinstance(op.y, Value):
         return None
-    changes: dict[str, float] = {}
-    for name, other in (("x", op.y), ("y", op.x)):
+    for name in ("x", "y"):
         number = splat(getattr(op, name))
         if number is not None and _keeps_shape(op, name):
-            changes[name] = _as(number, op.result)
-    if not changes:
-        return None
-    return op.replace(**changes, dtype=op.result.dtype)
+            return op.replace(**{name: _as(number, op.result)}, dtype=op.result.dtype)
+    return None
 
 
 def _keeps_shape(op: Where, dropped: str) -> bool:
@@ -142,14 +150,14 @@ def _harmless(tensor: Value, constant: object) -> bool:
     # The literal may stand for the tensor only where that does not change the result's shape.
     assert isinstance(constant, Value)
     size: DimLike = constant.size
-    return size == 1 and constant.rank <= tensor.rank or constant.shape == tensor.shape
+    return (size == 1 and constant.rank <= tensor.rank) or constant.shape == tensor.shape
 
 
 def _as(number: float, like: Value) -> float | int | bool:
     return float(number) if like.dtype.is_float else int(number)
 
 
-_RULES = {
+_RULES: dict[type[Op], Callable[[Any], Answer]] = {
     Cast: _cast,
     Reshape: _reshape,
     Transpose: _transpose,

@@ -1,8 +1,9 @@
 """Synthesize state: derive `prefill` and `decode` from a stateless causal `forward`.
 
-Values are asked for in one of four roles. `new`: the rows of the T new tokens. `all`: the rows of all P+T tokens. `whole` and `last` are prefill's: every
-row, and the last row alone. Role `all` stops at the state, where the past is joined with the new rows; keys and values of attention are the only
-things asked for in role `all`, so that nothing of the past but the state is needed.
+Values are asked for in one of four roles. `new`: the rows of the T new tokens. `all`: the rows of
+all P+T tokens. `whole` and `last` are prefill's: every row, and the last row alone. Role `all`
+stops at the state, where the past is joined with the new rows; keys and values of attention are the
+only things asked for in role `all`, so that nothing of the past but the state is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
-from hetc.ir.ops.shape import Concat, Slice
+from hetc.ir.ops.shape import Concat, Reshape, Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import I64, TensorType
 from hetc.passes.index_only import IndexOnly
@@ -53,9 +54,11 @@ class Analysis:
 def synthesize_state(
     graph: Graph, weights: WeightLookup, max_context: int, facts: tuple[str, ...] = ()
 ) -> Program:
-    """The program of the causal `graph` (tokens i64[B,S] -> logits [B,S,V]); prove_causal ran before.
+    """The program of the causal `graph` (tokens i64[B,S] -> logits [B,S,V]); prove_causal ran
+    before.
 
-    Raises StateError (HETC-S014, HETC-S017, HETC-S018) naming the op where tokens are mixed in a way that has no state.
+    Raises StateError (HETC-S014, HETC-S017, HETC-S018) naming the op where tokens are mixed in a
+    way that has no state.
     """
     analysis = analyse(graph, weights, max_context)
     prefill = _Prefill(analysis).derive()
@@ -65,7 +68,8 @@ def synthesize_state(
 
 
 def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
-    """Prove that everything but attention, causal convolution and scans works token by token, and place the state."""
+    """Prove that everything but attention, causal convolution and scans works token by token, and
+    place the state."""
     tokens = graph.inputs[0]
     if len(graph.inputs) != 1 or tokens.type != TensorType(I64, (B, LENGTH)):
         raise StateError(
@@ -113,7 +117,9 @@ def _frontier(op: Op, irregular: set[Value]) -> Iterator[Value]:
 
 
 def _name_states(found: Analysis) -> None:
-    kept = place_state(found.graph, found.axes)
+    index_only = IndexOnly()
+    data = {value: axis for value, axis in found.axes.items() if not index_only(value)}
+    kept = place_state(found.graph, data)
     readers: dict[Value, list[tuple[int, str, Attention]]] = {}
     attentions = [op for op in found.graph.ops if isinstance(op, Attention)]
     for layer, op in enumerate(attentions):
@@ -129,26 +135,37 @@ def _name_states(found: Analysis) -> None:
         assert axis is not None
         direct = all(value.size == (op.k if name == "key" else op.v).size for _, name, op in uses)
         kind, keep = "kv" if direct else "latent", None
-        if windows and all(windows):
+        whole = all(value is (op.k if name == "key" else op.v) for _, name, op in uses)
+        if whole and all(windows):
             kind, keep = "window", max(window for window in windows if window) - 1
         part = "latent" if len(roles) > 1 else role
         name = _unique(f"layer{layer}.{part}", found)
         rows: DimLike = P if keep is None else symbol(f"W{keep}")
         shape = tuple(rows if i == axis.axis else dim for i, dim in enumerate(value.shape))
-        spec = StateSpec(name, kind, TensorType(value.dtype, shape), axis.axis, keep, layer, value.op.loc if value.op else "")
+        spec = StateSpec(
+            name,
+            kind,
+            TensorType(value.dtype, shape),
+            axis.axis,
+            keep,
+            layer,
+            value.op.loc if value.op else "",
+        )
         found.kept[value] = Kept(value, spec)
-    for index, op in enumerate(found.graph.ops):
-        if isinstance(op, Conv1dCausal) and _carries(op, found):
-            taps = op.weight.shape[2]
+    for step in found.graph.ops:
+        count = len(found.carried)
+        if isinstance(step, Conv1dCausal) and found.axes[step.result] is not None:
+            taps = step.weight.shape[2]
             assert isinstance(taps, int)
-            type = TensorType(op.x.dtype, (*op.x.shape[:2], taps - 1))
-            found.carried[op] = StateSpec(f"op{index}.conv", "conv", type, 2, taps - 1, None, op.loc)
-        elif isinstance(op, Scan) and _carries(op, found):
-            found.carried[op] = StateSpec(f"op{index}.scan", "recurrent", op.results[1].type, None, None, None, op.loc)
-
-
-def _carries(op: Op, found: Analysis) -> bool:
-    return found.axes[op.results[0]] is not None
+            history = TensorType(step.x.dtype, (*step.x.shape[:2], taps - 1))
+            found.carried[step] = StateSpec(
+                f"conv{count}", "conv", history, 2, taps - 1, None, step.loc
+            )
+        elif isinstance(step, Scan) and found.axes[step.result] is not None:
+            last = step.results[1].type
+            found.carried[step] = StateSpec(
+                f"scan{count}", "recurrent", last, None, None, None, step.loc
+            )
 
 
 def _unique(name: str, found: Analysis) -> str:
@@ -212,15 +229,18 @@ class _Derivation:
         for old, new in zip(source.results, op.results, strict=True):
             self.made[old, role] = new
 
-    def copy(self, op: Op, role: str, roles: Mapping[Value, str], dims: Mapping[str, DimLike]) -> Op:
+    def copy(
+        self, op: Op, role: str, roles: Mapping[Value, str], dims: Mapping[str, DimLike]
+    ) -> Op:
         """`op` on operands in their roles, with its sizes for this role."""
-        mapped = op.map_operands(lambda value: self.made[value, roles.get(value, role)])
-        changes = mapped.map_dims(dims)
+        # Operands and sizes change together: neither alone would fit the op's signature.
+        changes = op.map_dims(dims)
+        changes |= op.operand_changes(lambda value: self.made[value, roles.get(value, role)])
         if isinstance(op, Iota) and "start" not in changes:
             offset: DimLike = {"new": P, "last": LENGTH - 1}.get(role, 0)
             if offset != 0 and self.found.axes[op.result] is not None:
                 changes["start"] = op.start + offset * op.step
-        return mapped.replace(**changes) if changes else mapped
+        return op.replace(**changes) if changes else op
 
 
 class _Decode(_Derivation):
@@ -231,7 +251,9 @@ class _Decode(_Derivation):
         tokens = self.builder.input("tokens", TensorType(I64, (B, T)))
         self.builder.input("past", TensorType(I64, ()))
         self.made[analysis.graph.inputs[0], "new"] = tokens
-        self.past = {spec.name: self.builder.input(spec.name, spec.type) for spec in _specs(analysis)}
+        self.past = {
+            spec.name: self.builder.input(spec.name, spec.type) for spec in _specs(analysis)
+        }
 
     def derive(self) -> Graph:
         logits = self.value(self.found.graph.outputs[0], "new")
@@ -252,7 +274,8 @@ class _Decode(_Derivation):
         self.value(op.results[0], "new")
         if isinstance(op, Scan):
             return self.made[op.results[1], "new"]
-        assert isinstance(op, Conv1dCausal) and spec.keep is not None
+        assert isinstance(op, Conv1dCausal)
+        assert spec.keep is not None
         joined = Concat((self.past[spec.name], self.made[op.x, "new"]), 2, loc=op.loc)
         return self.builder.add(Slice(joined.result, 2, T, T + spec.keep, loc=op.loc))
 
@@ -306,10 +329,13 @@ class _Decode(_Derivation):
             if extra is not None:
                 changes[name] = self.made[extra, "new"]
         if op.mask is not None:
-            # A mask without a shorter description is computed for all rows; the new ones are the last T.
+            # A mask without a shorter description is computed for all rows; the new ones are the
+            # last T.
             mask = self.made[op.mask, "all"]
             axis = mask.rank - 2
-            changes["mask"] = mask if mask.shape[axis] == 1 else Slice(mask, axis, P, P + T, loc=op.loc).result
+            changes["mask"] = (
+                mask if mask.shape[axis] == 1 else Slice(mask, axis, P, P + T, loc=op.loc).result
+            )
         return op.replace(**changes)
 
 
@@ -341,16 +367,23 @@ class _Prefill(_Derivation):
         self.value(op.results[0], "whole")
         if isinstance(op, Scan):
             return self.made[op.results[1], "whole"]
-        assert isinstance(op, Conv1dCausal) and spec.keep is not None
+        assert isinstance(op, Conv1dCausal)
+        assert spec.keep is not None
         x = self.made[op.x, "whole"]
         before = Full(0.0, spec.type.shape, x.dtype, loc=op.loc).result
         joined = Concat((before, x), 2, loc=op.loc).result
         return self.builder.add(Slice(joined, 2, LENGTH, LENGTH + spec.keep, loc=op.loc))
 
     def narrows(self, item: Value) -> bool:
-        """Whether the last row of `item` can be had from last rows, without other rows being needed anyway."""
+        """Whether the last row of `item` can be had from last rows, without other rows being needed
+        anyway."""
         op = item.op
-        if op is None or item in self.found.sliced or op in self.found.carried or len(op.results) > 1:
+        if (
+            op is None
+            or item in self.found.sliced
+            or op in self.found.carried
+            or len(op.results) > 1
+        ):
             return False
         return len(self.users.get(item, ())) <= 1 or self.found.axes[item] is None
 
@@ -387,10 +420,15 @@ class _Prefill(_Derivation):
         whole = self.made[item, "whole"]
         if axis is None:
             return whole
-        if not axis.is_whole:
-            raise StateError("HETC-S019", "the last token's row cannot be cut out of a merged axis", at=str(item))
         loc = item.op.loc if item.op else ""
-        return self.builder.add(Slice(whole, axis.axis, LENGTH - 1, LENGTH, loc=loc))
+        if axis.is_whole:
+            return self.builder.add(Slice(whole, axis.axis, LENGTH - 1, LENGTH, loc=loc))
+        # Tokens merged with the batch or with what follows: part them, cut, and merge again.
+        before, after = whole.shape[: axis.axis], whole.shape[axis.axis + 1 :]
+        parted = Reshape(whole, (*before, axis.outer, LENGTH, axis.inner, *after), loc=loc)
+        row = Slice(parted.result, axis.axis + 1, LENGTH - 1, LENGTH, loc=loc)
+        merged = (*before, axis.outer * axis.inner, *after)
+        return self.builder.add(Reshape(row.result, merged, loc=loc))
 
     def attend(self, op: Attention) -> Op:
         changes: dict[str, Value] = {"q": self.made[op.q, "last"]}

@@ -1,7 +1,8 @@
 """The token axis: where a value carries it, and proof that an op treats every token by itself.
 
-`TokenAxis(axis, outer, inner)` says that axis `axis` of a value has size outer * S * inner, tokens being the middle part: reshapes may merge
-the batch before it or heads after it. A value without a token axis is invariant: the same for every token.
+`TokenAxis(axis, outer, inner)` says that axis `axis` of a value has size outer * S * inner, tokens
+being the middle part: reshapes may merge the batch before it or heads after it. A value without a
+token axis is invariant: the same for every token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.reduce import ArgMax, CumSum, LogSoftmax, Reduce, Softmax
 from hetc.ir.ops.sequence import Conv1dCausal, Scan
-from hetc.ir.ops.shape import Broadcast, Concat, Flip, Pad, Reshape, Slice, Split, Tile, Transpose, normalize_axis
+from hetc.ir.ops.shape import (
+    Broadcast,
+    Concat,
+    Flip,
+    Pad,
+    Reshape,
+    Slice,
+    Split,
+    Tile,
+    Transpose,
+    normalize_axis,
+)
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import Shape
 
@@ -50,7 +62,8 @@ Axes = dict[Value, "TokenAxis | None"]
 
 
 def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
-    """The token axes of the results of `op`, given those of its operands; raises Mixes where the op is not token by token."""
+    """The token axes of the results of `op`, given those of its operands; raises Mixes where the op
+    is not token by token."""
     known = [axes[value] for value in op.operands]
     if all(axis is None for axis in known) and not isinstance(op, (Iota, Full)):
         if isinstance(op, (Broadcast, Tile)):
@@ -80,7 +93,9 @@ Answer = TokenAxis | None | tuple[TokenAxis | None, ...]
 def _spread(op: Op) -> tuple[TokenAxis | None, ...]:
     # Something that is the same for every token, repeated along the token axis.
     found = [axis for axis, dim in enumerate(op.result.shape) if "S" in symbols_of(dim)]
-    return (TokenAxis(found[0]) if len(found) == 1 and op.result.shape[found[0]] == LENGTH else None,)
+    return (
+        TokenAxis(found[0]) if len(found) == 1 and op.result.shape[found[0]] == LENGTH else None,
+    )
 
 
 def _iota(op: Iota, axes: Axes) -> Answer:
@@ -100,7 +115,7 @@ def _elementwise(op: Op, axes: Axes) -> Answer:
         item = getattr(op, spec.name)
         if spec.role == "scalar" and not isinstance(item, Value) and "S" in symbols_of(_dim(item)):
             raise Mixes("arithmetic with the length of the sequence")
-    return _aligned(op, [value for value in op.operands], axes)
+    return _aligned(op, list(op.operands), axes)
 
 
 def _dim(item: Any) -> DimLike:
@@ -157,7 +172,8 @@ def _broadcast(op: Broadcast, axes: Axes) -> Answer:
 
 
 def _off_axis(*names: str) -> Callable[[Any, Axes], Answer]:
-    """A rule for ops that work along other axes than the tokens'; `names` are the attributes that hold axes."""
+    """A rule for ops that work along other axes than the tokens'; `names` are the attributes that
+    hold axes."""
 
     def rule(op: Any, axes: Axes) -> Answer:
         source = axes[op.operands[0]]
@@ -230,7 +246,9 @@ def _matmul(op: MatMul, axes: Axes) -> Answer:
         if a == b and a < rank - 2 and (left.outer, left.inner) == (right.outer, right.inner):
             return TokenAxis(a, left.outer, left.inner)
         raise Mixes("a product mixes tokens outside an attention that hetc recognises")
-    source, value, contracted = (left, op.a, op.a.rank - 1) if left else (right, op.b, op.b.rank - 2)
+    source, value, contracted = (
+        (left, op.a, op.a.rank - 1) if left else (right, op.b, op.b.rank - 2)
+    )
     assert source is not None
     if source.axis == contracted:
         raise Mixes("a product contracts over the token axis")

@@ -160,6 +160,8 @@ def size_of(dim: Dim, values: Mapping[str, int], *, at: str) -> int:
     """
     if isinstance(dim, int):
         return dim
+    if dim in values:
+        return values[dim]
     total = 0
     for term in dim.replace(" ", "").replace("-", "+-").removeprefix("+").split("+"):
         product = -1 if term.startswith("-") else 1

@@ -7,6 +7,7 @@ buffers' wire format and the field numbers are those of the ONNX specification (
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,25 +22,32 @@ FUNCTION_NODE = 7
 NODE_ATTRIBUTE = 5
 ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 SPARSE_TENSORS = (1, 2)
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_LOCATION = 1, 2, 8, 14
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_EXTERNAL_DATA, TENSOR_LOCATION = 1, 2, 8, 13, 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 Field = tuple[int, int | memoryview]
 
 
 @dataclass(frozen=True)
 class ExternalWeight:
-    """A weight that the file declares and does not hold; `onnx_type` is TensorProto.DataType."""
+    """A weight that the file declares and does not hold.
+
+    `onnx_type` is TensorProto.DataType; `location` is the name under which its bytes are looked
+    for, one for each weight.
+    """
 
     name: str
     onnx_type: int
     shape: tuple[int, ...]
+    location: str
 
 
 def external_weights(model: bytes, at: str) -> tuple[ExternalWeight, ...]:
     """The external initializers of the main graph of an ONNX file.
 
-    Raises RuntimeFault HETC-R007 where `model` is no ONNX file, or leaves anything else outside
-    (the tensors of subgraphs, of attributes or of functions): such data is never looked for.
+    Raises RuntimeFault HETC-R007 where `model` is no ONNX file, where two weights share a location
+    or begin inside of it, or where anything else is left outside (the tensors of subgraphs, of
+    attributes or of functions): such data is never looked for.
     """
     try:
         found = list(_model(memoryview(model)))
@@ -61,7 +69,18 @@ def external_weights(model: bytes, at: str) -> tuple[ExternalWeight, ...]:
             found=f"{len(hidden)} other tensors with external data",
             do="compile the bundle again",
         )
-    return tuple(weight for weight, _ in found)
+    weights = tuple(weight for weight, _ in found)
+    shared = [place for place, count in Counter(w.location for w in weights).items() if count > 1]
+    if shared:
+        raise RuntimeFault(
+            "HETC-R007",
+            "this ONNX file keeps several weights in one place",
+            at=f"{at}: {shared[0] or 'no location'}",
+            expected="a location for each external weight, such as its name",
+            found=f"{len(shared)} locations of more than one",
+            do="compile the bundle again",
+        )
+    return weights
 
 
 def _model(data: memoryview) -> Iterator[tuple[ExternalWeight, bool]]:
@@ -105,20 +124,26 @@ def _sparse(data: memoryview) -> Iterator[tuple[ExternalWeight, bool]]:
 
 def _tensor(data: memoryview) -> Iterator[ExternalWeight]:
     """The tensor, if its data is outside."""
-    name, onnx_type, location = "", 0, 0
+    name, onnx_type, is_outside = "", 0, False
     shape: list[int] = []
+    place: dict[str, str] = {}
     for number, value in _fields(data):
         if number == TENSOR_NAME:
             name = str(_message(value), "utf-8")
         elif number == TENSOR_TYPE:
             onnx_type = _number(value)
         elif number == TENSOR_LOCATION:
-            location = _number(value)
+            is_outside = _number(value) == EXTERNAL
+        elif number == TENSOR_EXTERNAL_DATA:
+            entry = {key: str(_message(text), "utf-8") for key, text in _fields(_message(value))}
+            place[entry.get(ENTRY_KEY, "")] = entry.get(ENTRY_VALUE, "")
         elif number == TENSOR_DIMS:
             # Written packed or one by one; readers must take both.
             shape += [value] if isinstance(value, int) else _packed(value)
-    if location == EXTERNAL:
-        yield ExternalWeight(name, onnx_type, tuple(shape))
+    if is_outside:
+        if place.get("offset", "0") != "0":
+            raise ValueError(f"{name} begins inside of its location")
+        yield ExternalWeight(name, onnx_type, tuple(shape), place.get("location", ""))
 
 
 def _fields(data: memoryview) -> Iterator[Field]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hetc.errors import RuntimeFault
 from hetc.runtime import Bundle, load
+from hetc.runtime.bundle import Options
 from hetc.runtime.sampling import SamplingOptions, choose, generator
 from tests.golden import Golden
 from tests.runtime.toy import MAX_CONTEXT, VOCAB, NumpyExecutor, forward, weights, write_toy_bundle
@@ -87,7 +89,12 @@ def test_prompts_of_equal_length_run_as_one_batch_in_the_given_order(path: Path)
 
 
 def test_a_seed_gives_each_prompt_of_a_batch_its_own_draws(bundle: Bundle) -> None:
-    options = {"max_new_tokens": 6, "temperature": 2.0, "seed": 5, "ignore_eos": True}
+    options: Options = {
+        "max_new_tokens": 6,
+        "temperature": 2.0,
+        "seed": 5,
+        "ignore_eos": True,
+    }
     first, second = bundle.generate([PROMPT, PROMPT], **options)
     again = bundle.generate([PROMPT, PROMPT], **options)
     assert first.token_ids != second.token_ids
@@ -176,7 +183,7 @@ def test_chat_goes_through_the_template(bundle: Bundle) -> None:
     assert (chat.token_ids, chat.prompt_tokens) == (plain.token_ids, len(ids))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "prompt-too-long": ([1] * MAX_CONTEXT, {}),
     "prompt-empty": ("", {}),
     "prompt-of-a-batch": (["a", "b" * 70], {}),
@@ -205,7 +212,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(
         load(path, executors={"toy": factory}) as bundle,
         pytest.raises(RuntimeFault) as caught,
     ):
-        bundle.generate(prompt, **options)  # type: ignore[call-overload]
+        bundle.generate(prompt, **options)
     assert not any("run" in call for e in executors for call in e.calls)
     golden(f"generate-{name}.txt", str(caught.value))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -12,12 +13,20 @@ import pytest
 
 from hetc.bundle import open_bundle
 from hetc.errors import MissingDependency, RuntimeFault
-from hetc.runtime import Bundle, OnnxOptions, load, onnx_executors
+from hetc.runtime import Bundle, OnnxOptions, State, load, onnx_executors
 from hetc.runtime.executor import ExecutorFactory, Half
 from hetc.runtime.halves import Halves
 from hetc.runtime.onnx_executor import OnnxExecutor, OrtTensor, SharedWeights
-from tests.runtime.toy import HIDDEN, STATE, VOCAB, NumpyExecutor, forward, onnx_half, weights
-from tests.runtime.toy import write_toy_bundle as write
+from tests.runtime.toy import (
+    HIDDEN,
+    STATE,
+    VOCAB,
+    NumpyExecutor,
+    forward,
+    onnx_half,
+    weights,
+    write_toy_bundle,
+)
 
 onnx = pytest.importorskip("onnx")
 TOKENS = np.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
@@ -27,7 +36,7 @@ BOTH = ("onnx", "toy")
 @pytest.fixture
 def onnx_path(tmp_path: Path) -> Path:
     """The toy with both halves as ONNX files."""
-    return write(tmp_path / "onnx", executors=BOTH, onnx=onnx_half)
+    return write_toy_bundle(tmp_path / "onnx", executors=BOTH, onnx=onnx_half)
 
 
 def halves(path: Path, prefill: ExecutorFactory, decode: ExecutorFactory) -> Halves:
@@ -109,23 +118,28 @@ def test_a_half_that_takes_past_is_told(tmp_path: Path) -> None:
         return bytes(model.SerializeToString())
 
     expected = forward(weights(), TOKENS)
-    with load(write(tmp_path / "past", executors=BOTH, onnx=with_past)) as bundle:
+    with load(write_toy_bundle(tmp_path / "past", executors=BOTH, onnx=with_past)) as bundle:
         logits, state = bundle.prefill(TOKENS[:, :3])
         np.testing.assert_allclose(logits, expected[:, 2:3], atol=1e-5)
         logits, _ = bundle.decode(TOKENS[:, 3:4], state)
         np.testing.assert_allclose(logits, expected[:, 3:4] + 3, atol=1e-5)
 
 
-def test_weights_are_widened_once_and_let_go(onnx_path: Path) -> None:
+def test_both_halves_read_the_same_weights_until_they_are_closed(onnx_path: Path) -> None:
     shared = SharedWeights()
     files = open_bundle(onnx_path)
     first, second = (OnnxExecutor(shared, OnnxOptions(threads=1)) for _ in range(2))
     first.prepare(files, "prefill")
-    held = dict(shared._values)
-    assert {name for name, _ in held} == {"embed", "head"}
-    assert np.dtype(np.float32) == held["embed", 1].numpy().dtype
     second.prepare(files, "decode")
-    assert not shared._values
+    assert [array.dtype for array in first._held] == [np.float32, np.float32]
+    for ours, theirs in zip(first._held, second._held, strict=True):
+        assert ours is theirs
+    expected, state = second.run(TOKENS, State("", 0, {STATE: np.zeros((2, 0, HIDDEN), "f4")}))
+    first.close()
+    again, _ = second.run(TOKENS, State("", 0, {STATE: np.zeros((2, 0, HIDDEN), "f4")}))
+    np.testing.assert_array_equal(again, expected)
+    assert state.shape(STATE) == (2, 6, HIDDEN)
+    assert not shared._arrays
 
 
 def test_a_file_may_leave_weights_unused_or_declare_them_bf16(tmp_path: Path) -> None:
@@ -135,19 +149,20 @@ def test_a_file_may_leave_weights_unused_or_declare_them_bf16(tmp_path: Path) ->
             if tensor.name == "head":
                 tensor.data_type = onnx.TensorProto.BFLOAT16
                 tensor.name = "head.bf16"
+                tensor.external_data[0].value = "head.bf16"
         cast = onnx.helper.make_node("Cast", ["head.bf16"], ["head"], to=onnx.TensorProto.FLOAT)
         model.graph.node.insert(0, cast)
         return bytes(model.SerializeToString())
 
     stored = weights()
     stored = {"embed": stored["embed"], "head.bf16": stored["head"], "unused": stored["head"]}
-    path = write(tmp_path / "bf16", executors=BOTH, onnx=declared_bf16, tensors=stored)
+    path = write_toy_bundle(tmp_path / "bf16", executors=BOTH, onnx=declared_bf16, tensors=stored)
     with load(path) as bundle:
         logits, _ = bundle.prefill(TOKENS)
     np.testing.assert_allclose(logits, forward(weights(), TOKENS)[:, -1:], atol=1e-5)
 
 
-def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[Half], bytes]:
+def edited(change: Callable[[Any], None]) -> Callable[[Half], bytes]:
     def build(half: Half) -> bytes:
         model = onnx.load_from_string(onnx_half(half))
         change(model)
@@ -156,28 +171,28 @@ def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[Half], bytes]
     return build
 
 
-def rename_weight(model: onnx.ModelProto) -> None:
+def rename_weight(model: Any) -> None:
     model.graph.initializer[0].name = "elsewhere"
     model.graph.node[0].input[0] = "elsewhere"
 
 
-def reshape_weight(model: onnx.ModelProto) -> None:
+def reshape_weight(model: Any) -> None:
     model.graph.initializer[0].dims[1] = HIDDEN + 1
 
 
-def retype_weight(model: onnx.ModelProto) -> None:
+def retype_weight(model: Any) -> None:
     model.graph.initializer[0].data_type = onnx.TensorProto.INT8
 
 
-def string_weight(model: onnx.ModelProto) -> None:
+def string_weight(model: Any) -> None:
     model.graph.initializer[0].data_type = onnx.TensorProto.STRING
 
 
-def drop_state(model: onnx.ModelProto) -> None:
+def drop_state(model: Any) -> None:
     del model.graph.output[1]
 
 
-def rename_tokens(model: onnx.ModelProto) -> None:
+def rename_tokens(model: Any) -> None:
     model.graph.input[0].name = "input_ids"
     for node in model.graph.node:
         for index, name in enumerate(node.input):
@@ -185,11 +200,11 @@ def rename_tokens(model: onnx.ModelProto) -> None:
                 node.input[index] = "input_ids"
 
 
-def unknown_op(model: onnx.ModelProto) -> None:
+def unknown_op(model: Any) -> None:
     model.graph.node[3].op_type = "Tanhh"
 
 
-def outside_constant(model: onnx.ModelProto) -> None:
+def outside_constant(model: Any) -> None:
     tensor = onnx.TensorProto(name="passwd", data_type=1, dims=[1])
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../etc/passwd")
@@ -210,9 +225,9 @@ def outside_constant(model: onnx.ModelProto) -> None:
     ],
 )
 def test_files_that_do_not_fit_are_one_clear_error(
-    tmp_path: Path, change: Callable[[onnx.ModelProto], None], code: str, at: str
+    tmp_path: Path, change: Callable[[Any], None], code: str, at: str
 ) -> None:
-    path = write(tmp_path / "bad", executors=("onnx",), onnx=edited(change))
+    path = write_toy_bundle(tmp_path / "bad", executors=("onnx",), onnx=edited(change))
     with pytest.raises(RuntimeFault) as caught:
         load(path, executor="onnx")
     assert (caught.value.code, caught.value.at) == (code, at)
@@ -221,7 +236,7 @@ def test_files_that_do_not_fit_are_one_clear_error(
 
 
 def test_a_bundle_without_onnx_files_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "none", executors=("onnx",))
+    path = write_toy_bundle(tmp_path / "none", executors=("onnx",))
     with pytest.raises(RuntimeFault, match="HETC-R005"):
         load(path, executor="onnx")
 

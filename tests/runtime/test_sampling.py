@@ -153,5 +153,5 @@ def test_logits_that_are_not_finite_are_refused(bad: list[float]) -> None:
 )
 def test_options_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(RuntimeFault) as caught:
-        SamplingOptions(**{name: value})
+        SamplingOptions(**{name: value})  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.at) == ("HETC-R023", name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -12,8 +14,8 @@ from tests.runtime.toy import tokenizer_json
 BYTES = Tokenizer.from_str(tokenizer_json().decode())
 
 
-def decode(ids: list[int]) -> str:
-    return BYTES.decode(ids)
+def decode(ids: Sequence[int]) -> str:
+    return BYTES.decode(list(ids))
 
 
 @given(st.text())
@@ -37,7 +39,7 @@ def test_any_bytes_come_out_as_in_one_go(ids: list[int]) -> None:
 def test_spaces_that_depend_on_the_token_before_stay() -> None:
     words = ["▁Hello", "▁wor", "ld", "▁again"]
 
-    def sentencepiece(ids: list[int]) -> str:
+    def sentencepiece(ids: Sequence[int]) -> str:
         return "".join(words[i] for i in ids).replace("▁", " ").removeprefix(" ")
 
     detokenizer = Detokenizer(sentencepiece)

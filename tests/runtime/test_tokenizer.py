@@ -11,7 +11,6 @@ import pytest
 from hetc.errors import RuntimeFault
 from hetc.runtime.chat import compile_chat_template
 from hetc.runtime.tokenizer import Tokenizer, TokenizerConfig
-from tests.golden import Golden
 from tests.runtime.toy import BOS, TOKENIZER_CONFIG, tokenizer_json
 
 UNICODE = [
@@ -59,30 +58,30 @@ def render(source: str, **variables: object) -> str:
 def test_templates_have_what_they_are_written_for() -> None:
     assert render("{% if true %}\n  x\n{% endif %}\ny") == "  x\ny"
     assert render("{{ messages[0].content | tojson }}") == '"é<"'
-    assert (
-        render("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}")
-        == "01"
-    )
+    loop = "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+    assert render(loop) == "01"
     assert render("{% generation %}a{{ b }}{% endgeneration %}", b=1) == "a1"
     assert render("{{ strftime_now is defined }}") == "False"
 
 
 @pytest.mark.parametrize(
-    ("name", "source"),
+    ("source", "found"),
     [
-        ("syntax", "{% if %}"),
-        ("raised", "{{ raise_exception('roles must alternate') }}"),
-        ("sandbox", "{{ messages.__class__.__mro__[1].__subclasses__() }}"),
-        ("mutation", "{{ messages.append(1) }}"),
-        ("arithmetic", "{{ 1 / 0 }}"),
-        ("endless", "{% for i in range(10**9) %}x{% endfor %}"),
-        ("type", "{{ 'a' + 1 }}"),
+        ("{% if %}", "TemplateSyntaxError"),
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+        ("{{ messages.append(1) }}", "SecurityError"),
+        ("{% for i in range(10**9) %}x{% endfor %}", "OverflowError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ 'a' + 1 }}", "TypeError"),
     ],
 )
-def test_a_template_that_fails_is_one_clear_error(name: str, source: str, golden: Golden) -> None:
+def test_a_template_that_fails_is_one_clear_error(source: str, found: str) -> None:
     with pytest.raises(RuntimeFault) as caught:
         render(source)
-    golden(f"chat-{name}.txt", str(caught.value))
+    at = "tokenizer/config.json, chat_template"
+    assert (caught.value.code, caught.value.at) == ("HETC-R033", at)
+    assert found in caught.value.found
 
 
 def test_without_a_template_chat_is_refused() -> None:

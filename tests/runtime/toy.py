@@ -116,7 +116,7 @@ def onnx_half(half: Half, *, takes_past: bool = False) -> bytes:
     def outside(name: str, shape: tuple[int, ...]) -> TensorProto:
         tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="weights")
+        tensor.external_data.add(key="location", value=name)
         return tensor
 
     def constant(name: str, values: list[int]) -> TensorProto:
@@ -180,6 +180,11 @@ TOKENIZER_CONFIG = {
 }
 
 
+def source(name: str, tensor: Array) -> tuple[str, str, tuple[int, ...], Callable[[], Array]]:
+    """A bf16 tensor as the writer takes it."""
+    return name, "bf16", tensor.shape, lambda: tensor
+
+
 def write_toy_bundle(
     path: Path,
     *,
@@ -219,7 +224,7 @@ def write_toy_bundle(
             stored = weights() if tensors is None else tensors
             writer.write_tensors(
                 "weights/model.safetensors",
-                [(n, "bf16", t.shape, lambda t=t: t) for n, t in stored.items()],
+                [source(name, tensor) for name, tensor in stored.items()],
             )
         writer.commit(manifest)
     return path

@@ -20,9 +20,10 @@ def map_external(
 ) -> Callable[[], Array]:
     """A reader that maps `elements` numbers of `dtype` from the file that an initializer names.
 
-    `entries` are the initializer's own words: location, offset, length. Checked now: the location stays inside `folder`, no part of it is
-    a link, the file is a plain file with one name, and it is long enough. The reader checks the file that it opened again. Raises
-    InputError: HETC-I303 for a place that is not allowed, HETC-I304 for a missing or short file.
+    `entries` are the initializer's own words: location, offset, length. Checked now: the location
+    stays inside `folder`, no part of it is a link, the file is a plain file with one name, and it
+    is long enough. The reader checks the file that it opened again. Raises InputError: HETC-I303
+    for a place that is not allowed, HETC-I304 for a missing or short file.
     """
     path = _confined(entries.get("location", ""), folder, at)
     needed = elements * dtype.itemsize
@@ -72,7 +73,9 @@ def _confined(location: str, folder: Path, at: str) -> Path:
 def _open(path: Path, at: str) -> int:
     try:
         # The path was checked when the model was loaded; a link put there since is refused too.
-        return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        return os.open(
+            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        )
     except OSError as error:
         raise _unreadable(path, at, error) from error
 
@@ -81,7 +84,9 @@ def _check_file(status: os.stat_result, path: Path, at: str, end: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _elsewhere(at, f"{path.name} is not a plain file")
     if status.st_nlink > 1:
-        raise _elsewhere(at, f"{path.name} is a hard link: the same file has {status.st_nlink} names")
+        raise _elsewhere(
+            at, f"{path.name} is a hard link: the same file has {status.st_nlink} names"
+        )
     if end > status.st_size:
         raise InputError(
             "HETC-I304",
@@ -96,7 +101,9 @@ def _check_file(status: os.stat_result, path: Path, at: str, end: int) -> None:
 def _number(text: str, at: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
     if not 0 <= value <= _MAX_BYTES:
-        raise InputError("HETC-I304", "external data has no valid offset or length", at=at, found=text[:40])
+        raise InputError(
+            "HETC-I304", "external data has no valid offset or length", at=at, found=text[:40]
+        )
     return value
 
 

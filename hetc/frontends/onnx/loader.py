@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,26 +15,29 @@ if TYPE_CHECKING:
 
 # Protobuf's own bound on one message; weights of larger models are external data.
 _MAX_BYTES = 2**31 - 1
-# ONNX Runtime writes its fused operators under ONNX's own name; the importer judges operators by itself.
+# ONNX Runtime writes its fused operators under ONNX's own name; the importer judges operators by
+# itself.
 _UNREGISTERED = re.compile(r"No Op registered for \w+")
 
 
 def load_onnx(path: str | Path) -> ModelProto:
     """The model in a `.onnx` file, checked; its external data stays on disk and is only looked at.
 
-    Nothing of the model is executed. Raises InputError: HETC-I301 (no such file), HETC-I302 (too large for one message),
-    HETC-I305 (not ONNX, or invalid), HETC-I303 and HETC-I304 (external data elsewhere or missing), HETC-I315 (a damaged tensor).
+    Nothing of the model is executed. Raises InputError: HETC-I301 (no such file), HETC-I302 (too
+    large for one message), HETC-I305 (not ONNX, or invalid), HETC-I303 and HETC-I304 (external data
+    elsewhere or missing), HETC-I315 (a damaged tensor).
     """
     path = Path(path)
     content = _read(path)
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+
+        decode_error = import_module("google.protobuf.message").DecodeError
     except ImportError:
         raise MissingDependency("onnx", "compile", needed_for="reading an ONNX model") from None
     try:
         model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError, RuntimeError) as error:
+    except (decode_error, ValueError, RuntimeError) as error:
         raise _invalid(path, "the bytes are not an ONNX model", str(error)) from error
     if not model.graph.node or not model.opset_import:
         raise _invalid(path, "the file holds no ONNX graph", f"{len(model.graph.node)} nodes")
@@ -60,14 +64,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(
-            "HETC-I301", "the ONNX file cannot be read", at=str(path), found=error.strerror or str(error)
+            "HETC-I301",
+            "the ONNX file cannot be read",
+            at=str(path),
+            found=error.strerror or str(error),
         ) from error
 
 
 def _check(model: ModelProto, path: Path) -> None:
     from onnx import ModelProto, checker
 
-    # The checker copies the message; without the weights, which are checked already, the copy is small.
+    # The checker copies the message; without the weights, which are checked already, the copy is
+    # small.
     slim = ModelProto()
     slim.CopyFrom(model) if len(model.graph.initializer) == 0 else _copy_without_data(model, slim)
     try:
@@ -90,6 +98,7 @@ def _copy_without_data(model: ModelProto, slim: ModelProto) -> None:
         if tensor.name not in named:
             stub = slim.graph.input.add(name=tensor.name)
             stub.type.tensor_type.elem_type = tensor.data_type
+            stub.type.tensor_type.shape.SetInParent()
             for dim in tensor.dims:
                 stub.type.tensor_type.shape.dim.add(dim_value=dim)
 

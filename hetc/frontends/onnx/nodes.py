@@ -21,10 +21,12 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True)
 class Node:
-    """One operator application: names of what it reads ("" where absent) and makes, decoded attributes, and where it came from.
+    """One operator application: names of what it reads ("" where absent) and makes, decoded
+    attributes, and where it came from.
 
-    `kind` is the operator's name, with its domain in front unless that is ONNX's own (`com.microsoft::Gelu`). `version` is the version of
-    the operator set it was written for. `proto` is the message itself, for an operator that is kept as it is.
+    `kind` is the operator's name, with its domain in front unless that is ONNX's own
+    (`com.microsoft::Gelu`). `version` is the version of the operator set it was written for.
+    `proto` is the message itself, for an operator that is kept as it is.
     """
 
     kind: str
@@ -46,7 +48,9 @@ class Node:
 
 
 def read_node(proto: NodeProto, versions: Mapping[str, int]) -> Node:
-    """A node message as plain data; raises InputError (HETC-I306) for an attribute of no known type."""
+    """A node message as plain data; raises InputError (HETC-I306) for an attribute of no known
+    type.
+    """
     domain = "" if proto.domain in _STANDARD_DOMAINS else proto.domain
     kind = f"{domain}::{proto.op_type}" if domain else proto.op_type
     attributes = {item.name: _attribute(item, kind) for item in proto.attribute}
@@ -58,8 +62,8 @@ def read_node(proto: NodeProto, versions: Mapping[str, int]) -> Node:
 def module_path(proto: NodeProto) -> str:
     """The module path of a node in the source model (`model.layers.3.mlp.up_proj`), else its name.
 
-    The newer torch exporter writes the modules around a node as metadata, outermost first and the node itself last; the older one names a
-    node `/model/layers.3/mlp/up_proj/MatMul`.
+    The newer torch exporter writes the modules around a node as metadata, outermost first and the
+    node itself last; the older one names a node `/model/layers.3/mlp/up_proj/MatMul`.
     """
     for item in proto.metadata_props:
         if item.key == "pkg.torch.onnx.name_scopes":
@@ -69,6 +73,11 @@ def module_path(proto: NodeProto) -> str:
     if proto.name.startswith("/"):
         return ".".join(proto.name.strip("/").split("/")[:-1])
     return proto.name
+
+
+def module_path_of_weight(name: str) -> str:
+    """The module that owns a weight: its name without the last part."""
+    return name.rpartition(".")[0]
 
 
 def _innermost_scope(text: str) -> str:

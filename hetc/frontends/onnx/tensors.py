@@ -48,13 +48,16 @@ _DTYPES = {
     19: F8E5M2,
 }
 NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
-# 4-bit integers, two a byte with the first in the low half, are widened: the IR has no smaller integer.
+# 4-bit integers, two a byte with the first in the low half, are widened: the IR has no smaller
+# integer.
 _PACKED = {21: U8, 22: I8}
 _MAX_ELEMENTS = 2**40
 
 
 def dtype_named(number: int, at: str) -> DType:
-    """The element type that ONNX gives this number; raises InputError (HETC-I313) where hetc has none."""
+    """The element type that ONNX gives this number; raises InputError (HETC-I313) where hetc has
+    none.
+    """
     dtype = _DTYPES.get(number) or _PACKED.get(number)
     if dtype is None:
         known = ", ".join(str(dtype) for dtype in _DTYPES.values())
@@ -69,10 +72,12 @@ def dtype_named(number: int, at: str) -> DType:
 
 
 def weight_data(tensor: TensorProto, folder: Path | None) -> WeightData:
-    """Shape, dtype and a lazy reader of an initializer; external data is mapped from a file inside `folder`.
+    """Shape, dtype and a lazy reader of an initializer; external data is mapped from a file inside
+    `folder`.
 
-    Sizes are checked now and external files again when they are read. Raises InputError: HETC-I315 where shape and data disagree,
-    HETC-I303 and HETC-I304 for external data that is elsewhere or missing.
+    Sizes are checked now and external files again when they are read. Raises InputError: HETC-I315
+    where shape and data disagree, HETC-I303 and HETC-I304 for external data that is elsewhere or
+    missing.
     """
     shape = tuple(tensor.dims)
     dtype = dtype_named(tensor.data_type, tensor.name)
@@ -95,7 +100,9 @@ def weight_data(tensor: TensorProto, folder: Path | None) -> WeightData:
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """The elements of a tensor that stands in the file itself; raises InputError (HETC-I315) for a malformed one."""
+    """The elements of a tensor that stands in the file itself; raises InputError (HETC-I315) for a
+    malformed one.
+    """
     from onnx import numpy_helper
 
     dtype = dtype_named(tensor.data_type, tensor.name)

@@ -1,4 +1,4 @@
-"""Where models come from: Hugging Face directories, GGUF files, and a config's own torch program."""
+"""Where models come from: Hugging Face directories and GGUF files, and the programs of configs."""
 
 from hetc.frontends.sources.agreement import periods_agree
 from hetc.frontends.sources.depth import Depth, layer_modules, plan_depth

@@ -32,7 +32,9 @@ def periods_agree(program: torch.export.ExportedProgram, depth: Depth) -> bool:
         return False
     comparison = _Comparison(program, depth, first, second)
     return all(
-        a.target == b.target and comparison.same(a.args, b.args) and comparison.same(a.kwargs, b.kwargs)
+        a.target == b.target
+        and comparison.same(a.args, b.args)
+        and comparison.same(a.kwargs, b.kwargs)
         for a, b in zip(first, second, strict=True)
     )
 
@@ -49,7 +51,7 @@ class _Comparison:
     ) -> None:
         signature = program.graph_signature
         self.names = signature.inputs_to_parameters | signature.inputs_to_buffers
-        self.constants = {
+        self.constants: dict[str, torch.Tensor] = {
             placeholder: program.constants[name]
             for placeholder, name in signature.inputs_to_lifted_tensor_constants.items()
         }
@@ -79,7 +81,8 @@ class _Comparison:
         if a.name in self.constants and b.name in self.constants:
             return torch.equal(self.constants[a.name], self.constants[b.name])
         if a.name in self.names:
-            return self.names.get(b.name) == self._shifted(self.names[a.name])
+            shifted = self._shifted(self.names[a.name])
+            return bool(self.names.get(b.name) == shifted)
         if a is b:
             return True
         return b in self.first and self.handed_on.setdefault(a, b) is b

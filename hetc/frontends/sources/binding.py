@@ -1,8 +1,8 @@
 """From a checkpoint's tensors to the state dict of the transformers module, without reading them.
 
-transformers renames, merges and splits checkpoint tensors while loading (experts stored one by one
-become one stacked tensor, say). The same conversions run here, one target at a time, when its tensor
-is asked for; on meta tensors first, so that names and shapes are known, and checked, at once.
+transformers renames, merges and splits checkpoint tensors while loading (experts stored one by
+one become one stacked tensor, say). The same conversions run here, one target at a time, when its
+tensor is asked for; on meta tensors first, so that names and shapes are checked at once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def bind_checkpoint(
     if converted := sum(group.converter is not None for group in groups.values()):
         notes.append(f"{converted} weights are merged or split from the checkpoint's, when read")
     if ignored := _ignored(model, unused):
-        notes.append(f"the model does not use {len(ignored)} tensors, {ignored[0]} for one: ignored")
+        notes.append(
+            f"the model does not use {len(ignored)} tensors, {ignored[0]} for one: ignored"
+        )
     left_over = [key for key in unused if key not in set(ignored)]
     return bind(model, candidates, left_over, place), tuple(notes)
 
@@ -146,7 +148,7 @@ def _require_equal(name: str, a: Candidate, other: str, b: Candidate) -> None:
 def _group(
     model: Any, stored: Mapping[str, StoredTensor], place: str
 ) -> tuple[dict[str, _Group], list[str]]:
-    """Which stored tensors make which weight, by transformers' conversion tables; and the unused."""
+    """Which stored tensors make which weight, by transformers' conversions; and the unused."""
     from transformers import conversion_mapping
     from transformers import core_model_loading as loading
 
@@ -158,10 +160,11 @@ def _group(
     groups: dict[str, _Group] = {}
     unused: list[str] = []
     for key in sorted(stored, key=loading.dot_natural_key):
-        renames = (renamings, converters) if key not in expected else ([], [])
-        target, pattern = loading.rename_source_key(
-            key, *renames, model.base_model_prefix, expected
-        )
+        prefix = model.base_model_prefix
+        target, pattern = loading.rename_source_key(key, renamings, converters, prefix, expected)
+        if target not in expected and key in expected:
+            # Already the model's name, which a renaming pattern happens to match.
+            target, pattern = key, None
         if target not in expected:
             unused.append(key)
             continue
@@ -221,7 +224,7 @@ def _convert(
 
 
 def _ignored(model: Any, unused: Sequence[str]) -> list[str]:
-    """The tensors that transformers itself ignores for this model: tables it recomputes, old masks."""
+    """The tensors that transformers ignores for this model: tables it recomputes, old masks."""
     patterns = {r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"}
     patterns |= set(model._keys_to_ignore_on_load_unexpected or ())
     return [key for key in unused if any(re.search(pattern, key) for pattern in patterns)]

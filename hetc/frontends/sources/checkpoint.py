@@ -130,7 +130,7 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
 
     try:
         # The handle maps the file; it lives as long as a tensor's loader does.
-        handle = safe_open(path, framework="pt").__enter__()
+        handle: Any = safe_open(path, framework="pt")
         slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
@@ -180,7 +180,7 @@ def _torch_file(path: Path) -> dict[str, StoredTensor]:
             "the checkpoint is a pickle that holds more than weights, and is not loaded",
             at=str(path),
             expected="tensors only (torch.load with weights_only=True)",
-            found=first_line(error),
+            found=_refused_global(error),
             do="save the model as safetensors: model.save_pretrained(directory)",
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
@@ -195,6 +195,14 @@ def _torch_file(path: Path) -> dict[str, StoredTensor]:
             do="save model.state_dict(), or use save_pretrained",
         )
     return {key: _in_memory(key, tensor) for key, tensor in state.items()}
+
+
+def _refused_global(error: pickle.UnpicklingError) -> str:
+    """What was refused, without torch's advice on how to load it anyway."""
+    lines = (line.strip() for line in str(error).splitlines())
+    refused = (line for line in lines if line.startswith("WeightsUnpickler error: "))
+    text = next(refused, first_line(error)).removeprefix("WeightsUnpickler error: ")
+    return text.split(". ")[0]
 
 
 def _in_memory(key: str, tensor: torch.Tensor) -> StoredTensor:

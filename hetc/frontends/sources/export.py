@@ -61,7 +61,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
                     raise
                 program = _export(model, longest - 1)
             return program if _is_functional(program) else program.run_decompositions({})
-    except Exception as error:  # noqa: BLE001 - whatever the traced model code raises
+    except Exception as error:
         raise InputError(
             "HETC-I069",
             "torch.export cannot follow the model's forward",
@@ -152,4 +152,3 @@ def _is_functional(program: torch.export.ExportedProgram) -> bool:
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             return False
     return True
-

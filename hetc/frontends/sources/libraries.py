@@ -8,7 +8,7 @@ from hetc.errors import MissingDependency
 
 
 def require(*packages: str, needed_for: str) -> None:
-    """Raise `MissingDependency`, naming the extra that brings it, unless all `packages` are there."""
+    """Raise `MissingDependency`, which names the extra to install, for a package that is absent."""
     for package in packages:
         if find_spec(package) is None:
             raise MissingDependency(package, "compile", needed_for=needed_for)

@@ -1,4 +1,4 @@
-"""What every model source gives: a config, weights that stay on disk until asked for, a tokenizer."""
+"""What every model source gives: a config, weights that stay on disk until asked for, tokenizer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class TokenizerFiles:
     """A tokenizer as a bundle keeps it.
 
     `tokenizer_json` is a file of the `tokenizers` library. `config` has the keys `chat_template`,
-    `bos_token`, `eos_token`, `bos_id`, `eos_ids` (sorted, without duplicates) and `add_bos` (whether
-    the original tokenizer puts BOS before plain text; the file's own post-processor does it too).
+    `bos_token`, `eos_token`, `bos_id`, `eos_ids` (sorted, without duplicates) and `add_bos`:
+    whether the tokenizer puts BOS before plain text, as the file's own post-processor then does.
     """
 
     tokenizer_json: bytes
@@ -28,9 +28,9 @@ class TokenizerFiles:
 class LazyTensor:
     """A weight that is read when `load()` is called, and not kept afterwards.
 
-    `name` is the weight's canonical state-dict name: tied weights are one object under several keys.
-    `dtype` is the type that `load()` gives: the stored one ("bf16", "f16", "f32", ...), or "f32" for
-    a weight that was dequantized. `shape` is the model's own, not the file's.
+    `name` is the weight's canonical state-dict name: tied weights are one object under several
+    keys. `dtype` is the type that `load()` gives: the stored one ("bf16", "f16", "f32", ...), or
+    "f32" for a weight that is dequantized. `shape` is the model's own, not the file's.
     """
 
     name: str
@@ -44,9 +44,9 @@ class ModelSource:
     """A model that was opened but not read.
 
     `config` is transformers' config (no remote code). `weights` maps every name of the transformers
-    module's state dict to its tensor, or is None for a config without weights. `dtype` is the model's
-    own (a quantized GGUF counts as bf16). `notes` says everything that was ignored, assumed or
-    converted.
+    module's state dict to its tensor, or is None for a config without weights. `dtype` is the
+    model's own (a quantized GGUF counts as bf16). `notes` says everything that was ignored, assumed
+    or converted.
     """
 
     name: str

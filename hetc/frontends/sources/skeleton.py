@@ -1,4 +1,4 @@
-"""A transformers model on the meta device: its modules and shapes, without any memory for weights."""
+"""A transformers model on the meta device: modules and shapes, without memory for weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_skeleton(config: Any) -> Any:
 
 
 def _model_class(config: Any) -> Any:
-    """The class that `architectures` names if it gives logits or hidden states, else the causal LM."""
+    """The class that `architectures` names if it gives logits or hidden states, or a causal LM."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 

@@ -34,7 +34,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """`tensor` (on the CPU) as an array over the same memory; types that NumPy lacks by ml_dtypes."""
+    """`tensor` (on the CPU) as an array over the same memory, by ml_dtypes where NumPy lacks it."""
     import torch
 
     views = {

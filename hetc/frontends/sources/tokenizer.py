@@ -29,7 +29,7 @@ def directory_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             directory, config=config, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
+    except Exception as error:  # the tokenizers library raises nothing more specific
         raise InputError(
             "HETC-I070",
             "the tokenizer of the model cannot be read",
@@ -58,7 +58,7 @@ def _files(tokenizer: Any, eos_ids: Iterable[int]) -> tuple[TokenizerFiles | Non
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None, (f"{type(tokenizer).__name__} has no fast form: left out",)
-    template, notes = tokenizer.chat_template, ()
+    template, notes = tokenizer.chat_template, tuple[str, ...]()
     if isinstance(template, dict):
         notes = (f"of {len(template)} chat templates the one named default is kept",)
         template = template.get("default")
@@ -80,7 +80,7 @@ def _ids(config: Any) -> tuple[int, ...]:
 
 
 def _generation_ids(directory: Path) -> tuple[int, ...]:
-    """The ids that end generation by generation_config.json, chat models' end of turn among them."""
+    """The ids that end generation by generation_config.json: chat models end a turn by others."""
     path = directory / "generation_config.json"
     if not path.is_file():
         return ()

@@ -3,6 +3,7 @@
 from hetc.ir.ops import (
     activation,
     attention,
+    binary,
     control,
     elementwise,
     index,
@@ -13,11 +14,13 @@ from hetc.ir.ops import (
     sequence,
     shape,
     source,
+    unary,
 )
 
 __all__ = [
     "activation",
     "attention",
+    "binary",
     "control",
     "elementwise",
     "index",
@@ -28,4 +31,5 @@ __all__ = [
     "sequence",
     "shape",
     "source",
+    "unary",
 ]

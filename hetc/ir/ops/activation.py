@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hetc.ir.op import Op, Value, op
-from hetc.ir.ops.elementwise import Elementwise, Gelu, Sigmoid, Silu, as_f32
+from hetc.ir.ops.elementwise_base import Elementwise, as_f32
+from hetc.ir.ops.unary import Gelu, Sigmoid, Silu
 from hetc.ir.types import Array, TensorType
 
 
@@ -32,7 +33,7 @@ GATES: dict[str, Gate] = {
 
 @op("gated")
 class Gated(Elementwise):
-    """`activation(gate) * up` (Shazeer 2020, "GLU variants improve transformer"); computed in f32 inside.
+    """`activation(gate) * up`, in f32 inside (Shazeer 2020, "GLU variants improve transformer").
 
     `activation` is `silu`, `gelu`, `gelu_tanh` or `sigmoid`.
     """

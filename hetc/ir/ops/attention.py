@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from hetc.ir.dims import DimLike, symbol
+from hetc.ir.dims import Dim, DimLike, symbol
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32, broadcast_shapes
+from hetc.ir.ops.elementwise_base import as_f32, broadcast_shapes
 from hetc.ir.ops.reduce import softmax
 from hetc.ir.types import BOOL, Array, TensorType
 
 
 @op("rope")
 class Rope(Op):
-    """Rotary position embedding (Su et al. 2021, eq. 34) of the first R elements of the last axis of `x`.
+    """Rotary position embedding (Su et al. 2021, eq. 34) of the first R elements of the last axis.
 
-    `cos` and `sin` end in R and broadcast against `x[..., :R]`. Pairs are (i, i + R/2), or (2i, 2i+1) with `interleaved`.
+    `cos` and `sin` end in R and broadcast against `x[..., :R]`. Pairs are (i, i + R/2), or
+    (2i, 2i+1) with `interleaved`.
     """
 
     x: Value
@@ -25,6 +26,10 @@ class Rope(Op):
 
     def infer(self) -> TensorType:
         self.require(self.cos.shape == self.sin.shape, "cos and sin must have one shape")
+        self.require(self.x.rank > 0 < self.cos.rank, "x and cos need an axis to rotate")
+        width, whole = self.cos.shape[-1], self.x.shape[-1]
+        if isinstance(width, Dim) or isinstance(whole, Dim) or width > whole or width % 2:
+            raise self.misfit("cos must end in an even number within x's last axis")
         rotated = (*self.x.shape[:-1], self.cos.shape[-1])
         self.require(
             broadcast_shapes(rotated, self.cos.shape) == rotated, "cos must broadcast against x"
@@ -50,11 +55,13 @@ class Rope(Op):
 class Attention(Op):
     """softmax(softcap(q @ k^T * scale) + bias) @ v, with what language models add to it.
 
-    `q [B, H, T, D]`, `k [B, G, L, D]`, `v [B, G, L, E]` -> `[B, H, T, E]`; H is a multiple of G (grouped queries). The last query
-    stands at the last key: query i is at key index L-T+i. `mask` broadcasts to `[B, H, T, L]`: bool (true = visible) or an addend to the
-    scores. `sinks [H]` is one more logit a head that takes weight and gives no value (gpt-oss). `slopes [H]` is ALiBi: slope times
-    (key index - query index) is added. `causal` hides later keys, `window` keys that are `window` or more behind, `chunk` keys of another
-    chunk (index // chunk; keys must start at position 0).
+    `q [B, H, T, D]`, `k [B, G, L, D]`, `v [B, G, L, E]` -> `[B, H, T, E]`; H is a multiple of G
+    (grouped queries). The last query stands at the last key: query i is at key index L-T+i. `mask`
+    broadcasts to `[B, H, T, L]`: bool (true = visible) or an addend to the scores. `sinks [H]` is
+    one more logit a head that takes weight and gives no value (gpt-oss). `slopes [H]` is ALiBi:
+    slope times (key index - query index) is added. `causal` hides later keys, `window` keys that
+    are `window` or more behind, `chunk` keys of another chunk (index // chunk; keys must start at
+    position 0). A query that sees nothing gets zeros.
     """
 
     q: Value
@@ -73,6 +80,8 @@ class Attention(Op):
         self.require(self.q.rank == self.k.rank == self.v.rank == 4, "q, k and v have four axes")
         batch, heads, rows, width = self.q.shape
         _, groups, length, _ = self.k.shape
+        one_dtype = self.q.dtype is self.k.dtype is self.v.dtype and self.q.dtype.is_float
+        self.require(one_dtype, "q, k and v must have one dtype, of floats")
         self.require(self.k.shape[-1] == width, "q and k differ in width")
         self.require(
             self.k.shape[:3] == self.v.shape[:3], "k and v differ in batch, heads or length"
@@ -82,6 +91,7 @@ class Attention(Op):
         self.require(grouped, "query heads must be a multiple of key heads")
         if self.mask is not None:
             scores = (batch, heads, rows, length)
+            self.require(self.mask.dtype is BOOL or self.mask.dtype.is_float, "no such mask")
             self.require(
                 broadcast_shapes(self.mask.shape, scores) == scores,
                 "the mask must broadcast to [B,H,T,L]",
@@ -139,4 +149,5 @@ class Attention(Op):
             weights = softmax(np.concatenate([scores, sink], axis=-1), -1)[..., :-1]
         else:
             weights = softmax(scores, -1)
-        return (weights @ values).astype(q.dtype)
+        result: Array = (weights @ values).astype(q.dtype)
+        return result

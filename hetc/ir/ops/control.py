@@ -16,7 +16,7 @@ OPAQUE_RUNNERS: dict[str, OpaqueRunner] = {}
 
 @op("call")
 class Call(Op):
-    """The results of another graph on these operands: a repeated layer is one graph called with its own weights."""
+    """The results of another graph: a repeated layer is one graph, called with its own weights."""
 
     callee: Graph
     args: tuple[Value, ...]
@@ -43,9 +43,10 @@ class Call(Op):
 
 @op("opaque")
 class Opaque(Op):
-    """An op that no table knows, kept with its name and arguments; only the reference executor can run it.
+    """An op that no table knows, kept with its name and arguments.
 
-    `framework` is `aten` or `onnx`; `arguments` is JSON that the frontend of that framework understands.
+    Only the reference executor can run it. `framework` is `aten` or `onnx`; `arguments` is JSON
+    that the frontend of that framework understands.
     """
 
     inputs: tuple[Value, ...]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32, broadcast_shapes
-from hetc.ir.ops.shape import normalize_axis
-from hetc.ir.types import I64, Array, TensorType
+from hetc.ir.ops.elementwise_base import as_f32, broadcast_shapes
+from hetc.ir.types import I64, Array, Shape, TensorType
 
 
 @op("embedding")
@@ -25,7 +27,8 @@ class Embedding(Op):
         return Cost(0, self.result.nbytes + self.ids.nbytes, self.result.nbytes)
 
     def semantics(self, table: Array, ids: Array) -> Array:
-        return table[ids]
+        rows: Array = table[ids]
+        return rows
 
 
 @op("gather")
@@ -38,7 +41,7 @@ class Gather(Op):
 
     def infer(self) -> TensorType:
         self.require(self.ids.dtype.is_int, "indices must be integers")
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
         return TensorType(
             self.x.dtype, (*self.x.shape[:axis], *self.ids.shape, *self.x.shape[axis + 1 :])
         )
@@ -52,7 +55,7 @@ class Gather(Op):
 
 @op("take_along")
 class TakeAlong(Op):
-    """Element by element along `axis` (torch.gather, ONNX GatherElements): the result has the shape of `ids`."""
+    """Element by element along `axis` (torch.gather, ONNX GatherElements): as many as `ids`."""
 
     x: Value
     ids: Value
@@ -60,6 +63,8 @@ class TakeAlong(Op):
 
     def infer(self) -> TensorType:
         self.require(self.x.rank == self.ids.rank, "x and ids must have one rank")
+        self.require(self.ids.dtype.is_int, "indices must be integers")
+        self.require_axis(self.axis, self.x)
         return TensorType(self.x.dtype, self.ids.shape)
 
     def semantics(self, x: Array, ids: Array) -> Array:
@@ -71,7 +76,7 @@ class TakeAlong(Op):
 
 @op("put_along")
 class PutAlong(Op):
-    """A copy of `x` in which the elements that `ids` names along `axis` are `updates` (torch.scatter)."""
+    """A copy of `x` where elements that `ids` names along `axis` are `updates` (torch.scatter)."""
 
     x: Value
     ids: Value
@@ -84,11 +89,13 @@ class PutAlong(Op):
             self.x.rank == self.ids.rank and fits, "updates must broadcast to the shape of ids"
         )
         self.require(self.x.dtype is self.updates.dtype, "updates must have the dtype of x")
+        self.require(self.ids.dtype.is_int, "indices must be integers")
+        self.require_axis(self.axis, self.x)
         return self.x.type
 
     def semantics(self, x: Array, ids: Array, updates: Array) -> Array:
         result = x.copy()
-        index = list(np.indices(ids.shape, sparse=True))
+        index: list[Array] = list(np.indices(ids.shape, sparse=True))
         index[self.axis % x.ndim] = ids
         result[tuple(index)] = np.broadcast_to(updates, ids.shape)
         return result
@@ -96,9 +103,10 @@ class PutAlong(Op):
 
 @op("index")
 class Index(Op):
-    """NumPy's advanced indexing: `axes[i]` of `x` is indexed by `ids[i]`; the index arrays broadcast together.
+    """NumPy's advanced indexing: `axes[i]` of `x` is indexed by `ids[i]`.
 
-    The broadcast axes stand where the indexed ones stood if those are adjacent, else in front.
+    The index arrays broadcast together. Their axes stand where the indexed ones stood if those are
+    adjacent, else in front.
     """
 
     x: Value
@@ -106,34 +114,40 @@ class Index(Op):
     axes: tuple[int, ...]
 
     def infer(self) -> TensorType:
-        picked = broadcast_shapes(*(ids.shape for ids in self.ids))
-        self.require(
-            picked is not None and len(self.ids) == len(self.axes),
-            "one index array per axis, broadcastable",
-        )
-        assert picked is not None
-        kept = [dim for axis, dim in enumerate(self.x.shape) if axis not in self.axes]
-        adjacent = self.axes == tuple(range(self.axes[0], self.axes[0] + len(self.axes)))
-        front = self.axes[0] if adjacent else 0
-        return TensorType(self.x.dtype, (*kept[:front], *picked, *kept[front:]))
+        return TensorType(self.x.dtype, indexed_shape(self, self.x, self.ids, self.axes))
 
     def cost(self) -> Cost:
         return Cost(0, self.result.nbytes, self.result.nbytes)
 
     def semantics(self, x: Array, *ids: Array) -> Array:
-        return x[self.selector(x.ndim, ids)]
+        result: Array = x[selector(x.ndim, self.axes, ids)]
+        return result
 
-    def selector(self, rank: int, ids: tuple[Array, ...]) -> tuple[Array | slice, ...]:
-        """The NumPy index expression."""
-        index: list[Array | slice] = [slice(None)] * rank
-        for axis, array in zip(self.axes, ids, strict=True):
-            index[axis] = array
-        return tuple(index)
+
+def indexed_shape(op: Op, x: Value, ids: tuple[Value, ...], axes: tuple[int, ...]) -> Shape:
+    """The shape of `x` indexed by `ids` at `axes`; raises IRError (HETC-X010) naming `op`."""
+    ascending = axes and all(a < b for a, b in itertools.pairwise((-1, *axes, x.rank)))
+    if not ascending or len(ids) != len(axes):
+        raise op.misfit("one index array for each of some axes, counted from the front, ascending")
+    picked = broadcast_shapes(*[array.shape for array in ids])
+    if picked is None or not all(array.dtype.is_int for array in ids):
+        raise op.misfit("index arrays are integers that broadcast together")
+    kept = [dim for axis, dim in enumerate(x.shape) if axis not in axes]
+    front = axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
+    return (*kept[:front], *picked, *kept[front:])
+
+
+def selector(rank: int, axes: tuple[int, ...], ids: tuple[Array, ...]) -> tuple[Any, ...]:
+    """The NumPy index expression."""
+    index: list[Any] = [slice(None)] * rank
+    for axis, array in zip(axes, ids, strict=True):
+        index[axis] = array
+    return tuple(index)
 
 
 @op("index_put")
 class IndexPut(Op):
-    """A copy of `x` with `updates` written (or, with `accumulate`, added) where `ids` index `axes`."""
+    """A copy of `x` with `updates` written (with `accumulate`, added) where `ids` index `axes`."""
 
     x: Value
     updates: Value
@@ -142,24 +156,28 @@ class IndexPut(Op):
     accumulate: bool = False
 
     def infer(self) -> TensorType:
-        self.require(len(self.ids) == len(self.axes), "one index array per axis")
+        target = indexed_shape(self, self.x, self.ids, self.axes)
+        fits = broadcast_shapes(self.updates.shape, target) == target
+        self.require(fits, "updates must broadcast to the elements that ids pick")
+        self.require(self.x.dtype is self.updates.dtype, "updates must have the dtype of x")
         return self.x.type
 
     def semantics(self, x: Array, updates: Array, *ids: Array) -> Array:
         result = x.copy()
-        index: list[Array | slice] = [slice(None)] * x.ndim
-        for axis, array in zip(self.axes, ids, strict=True):
-            index[axis] = array
+        index = selector(x.ndim, self.axes, ids)
         if self.accumulate:
-            np.add.at(result, tuple(index), updates)
+            np.add.at(result, index, updates)
         else:
-            result[tuple(index)] = updates
+            result[index] = updates
         return result
 
 
 @op("topk")
 class TopK(Op):
-    """The `k` largest elements along `axis`, largest first, and their indices (i64); ties go to the lower index."""
+    """The `k` largest elements along `axis`, largest first, and their indices (i64).
+
+    Not `largest`: the smallest, smallest first. Ties go to the lower index; NaN is the largest.
+    """
 
     x: Value
     k: int
@@ -167,13 +185,14 @@ class TopK(Op):
     largest: bool = True
 
     def infer(self) -> tuple[TensorType, TensorType]:
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
+        length = self.x.shape[axis]
+        self.require(not isinstance(length, int) or self.k <= length, "k exceeds the axis")
         shape = (*self.x.shape[:axis], self.k, *self.x.shape[axis + 1 :])
         return TensorType(self.x.dtype, shape), TensorType(I64, shape)
 
     def semantics(self, x: Array) -> tuple[Array, Array]:
-        wide = as_f32(x)
-        order = np.argsort(-wide if self.largest else wide, axis=self.axis, kind="stable")
+        order = stable_order(x, self.axis, descending=self.largest)
         ids = np.take(order, np.arange(self.k), axis=self.axis)
         return np.take_along_axis(x, ids, axis=self.axis), ids
 
@@ -187,12 +206,19 @@ class Sort(Op):
     descending: bool = False
 
     def infer(self) -> tuple[TensorType, TensorType]:
+        self.require_axis(self.axis, self.x)
         return self.x.type, self.x.type.with_dtype(I64)
 
     def semantics(self, x: Array) -> tuple[Array, Array]:
-        wide = as_f32(x)
-        keys = (
-            -wide if self.descending and x.dtype.kind != "b" else ~wide if self.descending else wide
-        )
-        ids = np.argsort(keys, axis=self.axis, kind="stable")
+        ids = stable_order(x, self.axis, descending=self.descending)
         return np.take_along_axis(x, ids, axis=self.axis), ids
+
+
+def stable_order(x: Array, axis: int, *, descending: bool) -> Array:
+    """Indices that sort `x`, equal elements in their order; NaN counts as the largest."""
+    if not descending:
+        return np.argsort(as_f32(x), axis=axis, kind="stable")
+    # Negating the keys would not do for unsigned numbers and bools: sort the mirror image.
+    order = np.argsort(np.flip(as_f32(x), axis), axis=axis, kind="stable")
+    result: Array = x.shape[axis] - 1 - np.flip(order, axis)
+    return result

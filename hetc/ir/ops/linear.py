@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32, broadcast_shapes
+from hetc.ir.ops.elementwise_base import as_f32, broadcast_shapes
 from hetc.ir.types import Array, TensorType
 
 
@@ -30,7 +30,8 @@ class MatMul(Op):
         return Cost(2 * self.result.size * self.a.shape[-1], base.bytes_read, base.bytes_written)
 
     def semantics(self, a: Array, b: Array) -> Array:
-        return (as_f32(a) @ as_f32(b)).astype(a.dtype)
+        result: Array = (as_f32(a) @ as_f32(b)).astype(a.dtype)
+        return result
 
 
 @op("linear")
@@ -54,16 +55,17 @@ class Linear(Op):
         return Cost(2 * self.x.size * self.weight.shape[0], base.bytes_read, base.bytes_written)
 
     def semantics(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        result = as_f32(x) @ as_f32(weight).T
+        result: Array = as_f32(x) @ as_f32(weight).T
         return (result if bias is None else result + as_f32(bias)).astype(x.dtype)
 
 
 @op("expert_linear")
 class ExpertLinear(Op):
-    """Row r of `x[R, K]` times the matrix of its own expert: `x[r] @ weight[ids[r]]^T + bias[ids[r]]`.
+    """Each row of `x[R, K]` times its expert's matrix: `x[r] @ weight[ids[r]]^T + bias[ids[r]]`.
 
-    `weight` is `[E, N, K]`, or `[E, K, N]` with `transposed`; `ids` is `[R]`. The meaning is local to a row: a backend may
-    gather matrices (decode) or sort rows by expert and run a grouped product (prefill).
+    `weight` is `[E, N, K]`, or `[E, K, N]` with `transposed`; `ids` is `[R]`. The meaning is local
+    to a row: a backend may gather matrices (decode) or sort rows by expert and run a grouped
+    product (prefill).
     """
 
     x: Value
@@ -84,6 +86,11 @@ class ExpertLinear(Op):
             "x[R,K], weight[E,.,.], ids[R]",
         )
         self.require(self.x.shape[1] == self.weight.shape[inner], "inner axes differ")
+        self.require(self.x.dtype is self.weight.dtype, "operands must have one dtype")
+        self.require(self.ids.dtype.is_int, "expert ids are integers")
+        if self.bias is not None:
+            biases = (self.weight.shape[0], self.weight.shape[outer])
+            self.require(self.bias.shape == biases, "the bias is [E, N]")
         self.require(self.x.shape[0] == self.ids.shape[0], "one expert id per row")
         return TensorType(self.x.dtype, (self.x.shape[0], self.weight.shape[outer]))
 
@@ -97,7 +104,7 @@ class ExpertLinear(Op):
 
     def semantics(self, x: Array, weight: Array, ids: Array, bias: Array | None = None) -> Array:
         wide = as_f32(x)
-        result = np.zeros((x.shape[0], weight.shape[self.inner_outer[1]]), wide.dtype)
+        result: Array = np.zeros((x.shape[0], weight.shape[self.inner_outer[1]]), wide.dtype)
         for expert in np.unique(ids):
             rows = ids == expert
             matrix = as_f32(weight[expert])

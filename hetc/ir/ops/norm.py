@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32
+from hetc.ir.ops.elementwise_base import as_f32
 from hetc.ir.types import Array, TensorType
 
 
@@ -21,7 +21,10 @@ class Norm(Op):
 
 @op("rms_norm")
 class RMSNorm(Norm):
-    """`x / rms(x) * (weight + offset)` over the last axis (Zhang and Sennrich 2019, eq. 4); `offset` is 1 in Gemma."""
+    """`x / rms(x) * (weight + offset)` over the last axis (Zhang and Sennrich 2019, eq. 4).
+
+    `offset` is 1 in Gemma.
+    """
 
     x: Value
     weight: Value | None = None
@@ -37,7 +40,7 @@ class RMSNorm(Norm):
 
     def semantics(self, x: Array, weight: Array | None = None) -> Array:
         wide = as_f32(x)
-        scaled = wide / np.sqrt(
+        scaled: Array = wide / np.sqrt(
             np.mean(np.square(wide), axis=-1, keepdims=True) + wide.dtype.type(self.eps)
         )
         if weight is not None:
@@ -66,7 +69,7 @@ class LayerNorm(Norm):
     def semantics(self, x: Array, *scale: Array) -> Array:
         wide = as_f32(x)
         centred = wide - np.mean(wide, axis=-1, keepdims=True)
-        result = centred / np.sqrt(
+        result: Array = centred / np.sqrt(
             np.mean(np.square(centred), axis=-1, keepdims=True) + wide.dtype.type(self.eps)
         )
         rest = [as_f32(part) for part in scale]

@@ -1,4 +1,4 @@
-"""Reductions, running sums and softmax. `axes` are counted from the front or, negative, from the back."""
+"""Reductions, running sums and softmax. Axes count from the front or, negative, from the back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32
-from hetc.ir.ops.shape import normalize_axis
+from hetc.ir.ops.elementwise_base import as_f32
 from hetc.ir.types import BOOL, I64, Array, DType, TensorType
 
 
@@ -21,10 +20,7 @@ class Reduce(Op):
     result_dtype: ClassVar[DType | None] = None
 
     def infer(self) -> TensorType:
-        self.require(
-            all(-self.x.rank <= a < self.x.rank for a in self.axes), "an axis is out of range"
-        )
-        axes = {normalize_axis(axis, self.x.rank) for axis in self.axes}
+        axes = {self.require_axis(axis, self.x) for axis in self.axes}
         self.require(len(axes) == len(self.axes), "axes must differ")
         dims = [(axis in axes, dim) for axis, dim in enumerate(self.x.shape)]
         shape = tuple(1 if gone else dim for gone, dim in dims if self.keepdim or not gone)
@@ -38,7 +34,7 @@ class Reduce(Op):
         result = self.reduce(as_f32(x))
         return np.asarray(result, dtype=(self.result_dtype or self.result.dtype).numpy)
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         raise NotImplementedError(self.kind)
 
 
@@ -48,7 +44,7 @@ class Sum(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.sum(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -58,7 +54,7 @@ class Mean(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.mean(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -68,7 +64,7 @@ class ReduceMax(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.max(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -78,7 +74,7 @@ class ReduceMin(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.min(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -88,7 +84,7 @@ class Prod(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.prod(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -101,7 +97,7 @@ class Any(Reduce):
     keepdim: bool = False
     result_dtype = BOOL
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.any(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -114,7 +110,7 @@ class All(Reduce):
     keepdim: bool = False
     result_dtype = BOOL
 
-    def reduce(self, x: Array) -> Array:
+    def reduce(self, x: Array) -> object:
         return np.all(x, axis=self.axes, keepdims=self.keepdim)
 
 
@@ -126,8 +122,13 @@ class LogSumExp(Reduce):
     axes: tuple[int, ...]
     keepdim: bool = False
 
-    def reduce(self, x: Array) -> Array:
-        return np.logaddexp.reduce(x, axis=self.axes[0], keepdims=self.keepdim)
+    def reduce(self, x: Array) -> object:
+        top = np.max(x, axis=self.axes, keepdims=True)
+        shift = np.where(np.isfinite(top), top, 0)
+        with np.errstate(divide="ignore"):
+            total = np.log(np.sum(np.exp(x - shift), axis=self.axes, keepdims=True))
+        result: Array = total + shift
+        return result if self.keepdim else np.squeeze(result, axis=self.axes)
 
 
 @op("argmax")
@@ -139,12 +140,13 @@ class ArgMax(Op):
     keepdim: bool = False
 
     def infer(self) -> TensorType:
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
         kept = (1,) if self.keepdim else ()
         return TensorType(I64, (*self.x.shape[:axis], *kept, *self.x.shape[axis + 1 :]))
 
     def semantics(self, x: Array) -> Array:
-        return np.argmax(as_f32(x), axis=self.axis, keepdims=self.keepdim)
+        result: Array = np.argmax(as_f32(x), axis=self.axis, keepdims=self.keepdim)
+        return result
 
 
 @op("argmin")
@@ -156,7 +158,8 @@ class ArgMin(ArgMax):
     keepdim: bool = False
 
     def semantics(self, x: Array) -> Array:
-        return np.argmin(as_f32(x), axis=self.axis, keepdims=self.keepdim)
+        result: Array = np.argmin(as_f32(x), axis=self.axis, keepdims=self.keepdim)
+        return result
 
 
 @op("cumsum")
@@ -167,6 +170,7 @@ class CumSum(Op):
     axis: int
 
     def infer(self) -> TensorType:
+        self.require_axis(self.axis, self.x)
         return self.x.type.with_dtype(I64) if self.x.dtype is BOOL else self.x.type
 
     def cost(self) -> Cost:
@@ -186,6 +190,7 @@ class Softmax(Op):
 
     def infer(self) -> TensorType:
         self.require(self.x.dtype.is_float, "softmax needs floats")
+        self.require_axis(self.axis, self.x)
         return self.x.type
 
     def cost(self) -> Cost:
@@ -204,19 +209,26 @@ class LogSoftmax(Op):
     axis: int
 
     def infer(self) -> TensorType:
+        self.require(self.x.dtype.is_float, "log_softmax needs floats")
+        self.require_axis(self.axis, self.x)
         return self.x.type
+
+    def cost(self) -> Cost:
+        base = super().cost()
+        return Cost(12 * self.x.size, base.bytes_read, base.bytes_written)
 
     def semantics(self, x: Array) -> Array:
         wide = as_f32(x)
         shifted = wide - np.max(wide, axis=self.axis, keepdims=True)
-        return (shifted - np.log(np.sum(np.exp(shifted), axis=self.axis, keepdims=True))).astype(
-            x.dtype
-        )
+        total = np.sum(np.exp(shifted), axis=self.axis, keepdims=True)
+        result: Array = (shifted - np.log(total)).astype(x.dtype)
+        return result
 
 
 def softmax(x: Array, axis: int) -> Array:
-    """Softmax of an f32 or f64 array; a row of -inf gives zeros, not NaN, so that a masked row adds nothing."""
+    """Softmax of an f32 or f64 array; a row of -inf gives zeros: a masked row adds nothing."""
     top = np.max(x, axis=axis, keepdims=True)
     weights = np.exp(x - np.where(np.isfinite(top), top, 0).astype(x.dtype))
     total = np.sum(weights, axis=axis, keepdims=True)
-    return weights / np.where(total == 0, np.asarray(1, x.dtype), total)
+    result: Array = weights / np.where(total == 0, np.asarray(1, x.dtype), total)
+    return result

@@ -1,4 +1,4 @@
-"""Ops whose result at a position depends on earlier positions, and the state that carries those across calls."""
+"""Ops whose result at a position depends on earlier ones, and the state that carries those."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 
 from hetc.ir.dims import symbol
 from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise import as_f32
-from hetc.ir.ops.shape import View, normalize_axis
+from hetc.ir.ops.elementwise_base import as_f32
+from hetc.ir.ops.shape import View
 from hetc.ir.types import Array, TensorType
 
 
 @op("kv_append")
 class KVAppend(Op):
-    """The rows of `past` and then those of `new` along `axis`: a cache that grows. Only `new` is written."""
+    """The rows of `past`, then those of `new` along `axis`: a cache that grows. Writes `new`."""
 
     past: Value
     new: Value
     axis: int
 
     def infer(self) -> TensorType:
-        axis = normalize_axis(self.axis, self.past.rank)
+        self.require(self.past.rank == self.new.rank, "past and new must have one rank")
+        axis = self.require_axis(self.axis, self.past)
         rest = [(v.dtype, v.shape[:axis], v.shape[axis + 1 :]) for v in (self.past, self.new)]
         self.require(rest[0] == rest[1], "past and new must agree on dtype and the other axes")
         shape = list(self.past.shape)
@@ -36,14 +37,17 @@ class KVAppend(Op):
 
 @op("keep_last")
 class KeepLast(View):
-    """The last `rows` rows along `axis`, or all while there are fewer. The dim `K<rows>` is min(P+T, rows)."""
+    """The last `rows` rows along `axis`, or all while there are fewer.
+
+    The dim `K<rows>` is min(P+T, rows).
+    """
 
     x: Value
     axis: int
     rows: int
 
     def infer(self) -> TensorType:
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
         length = self.x.shape[axis]
         kept = min(length, self.rows) if isinstance(length, int) else symbol(f"K{self.rows}")
         return TensorType(self.x.dtype, (*self.x.shape[:axis], kept, *self.x.shape[axis + 1 :]))
@@ -51,14 +55,16 @@ class KeepLast(View):
     def semantics(self, x: Array) -> Array:
         index = [slice(None)] * x.ndim
         index[self.axis] = slice(max(0, x.shape[self.axis] - self.rows), None)
-        return x[tuple(index)]
+        result: Array = x[tuple(index)]
+        return result
 
 
 @op("conv1d_causal")
 class Conv1dCausal(Op):
     """A 1-d convolution that sees only the present and the `k-1` inputs before it.
 
-    `x [B, C, T]`, `weight [O, C/groups, k]`, `bias [O]`, `history [B, C, k-1]` (the inputs before `x`; zeros where absent) -> `[B, O, T]`.
+    `x [B, C, T]`, `weight [O, C/groups, k]`, `bias [O]` -> `[B, O, T]`. `history [B, C, k-1]` are
+    the inputs before `x`; zeros where absent.
     """
 
     x: Value
@@ -71,7 +77,15 @@ class Conv1dCausal(Op):
         self.require(
             self.x.rank == 3 and self.weight.rank == 3, "x is [B,C,T], weight is [O,C/groups,k]"
         )
-        self.require(self.x.shape[1] == self.weight.shape[1] * self.groups, "channels differ")
+        outputs, channels, taps = self.weight.shape
+        self.require(self.x.shape[1] == channels * self.groups, "channels differ")
+        divides = isinstance(outputs, int) and outputs % self.groups == 0
+        self.require(divides, "the outputs must be a multiple of the groups")
+        if self.bias is not None:
+            self.require(self.bias.shape == (outputs,), "the bias is [O]")
+        if self.history is not None:
+            before = TensorType(self.x.dtype, (*self.x.shape[:2], taps - 1))
+            self.require(self.history.type == before, f"the history must be {before}")
         return TensorType(self.x.dtype, (self.x.shape[0], self.weight.shape[0], self.x.shape[2]))
 
     def cost(self) -> Cost:
@@ -93,12 +107,13 @@ class Conv1dCausal(Op):
         grouped = windows.reshape(batch, self.groups, -1, length, taps)
         filters = as_f32(weight).reshape(self.groups, -1, *weight.shape[1:])
         result = np.einsum("bgclk,gock->bgol", grouped, filters).reshape(batch, -1, length)
-        return (result if bias is None else result + as_f32(bias)[:, None]).astype(x.dtype)
+        biased: Array = result if bias is None else result + as_f32(bias)[:, None]
+        return biased.astype(x.dtype)
 
 
 @op("scan")
 class Scan(Op):
-    """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` (zeros where absent).
+    """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` or zeros.
 
     Results: every h, and the last one (the state to carry on).
     """
@@ -110,7 +125,7 @@ class Scan(Op):
 
     def infer(self) -> tuple[TensorType, TensorType]:
         self.require(self.x.type == self.decay.type, "x and decay must have one type")
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
         last = TensorType(self.x.dtype, (*self.x.shape[:axis], *self.x.shape[axis + 1 :]))
         if self.initial is not None:
             self.require(
@@ -126,7 +141,7 @@ class Scan(Op):
         self, x: Array, decay: Array, initial: Array | None = None
     ) -> tuple[Array, Array]:
         steps, rates = (np.moveaxis(as_f32(a), self.axis, 0) for a in (x, decay))
-        state = np.zeros_like(steps[0]) if initial is None else as_f32(initial)
+        state = np.zeros(steps.shape[1:], steps.dtype) if initial is None else as_f32(initial)
         history = np.empty_like(steps)
         for index, (step, rate) in enumerate(zip(steps, rates, strict=True)):
             state = rate * state + step

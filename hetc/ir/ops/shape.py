@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
-from hetc.ir.dims import DimLike, substitute
-from hetc.ir.op import Cost, Op, Scalar, Value, op
-from hetc.ir.ops.elementwise import broadcast_shapes
+from hetc.ir.dims import DimLike, evaluate, substitute
+from hetc.ir.op import Cost, Op, Value, op
+from hetc.ir.ops.elementwise_base import broadcast_shapes
 from hetc.ir.types import Array, Shape, TensorType
 
 
 def normalize_axis(axis: int, rank: int) -> int:
     """`axis` counted from the front."""
     return axis + rank if axis < 0 else axis
+
+
+def numbers(dims: Iterable[DimLike]) -> tuple[int, ...]:
+    """Dims that are numbers by now, as ints; raises IRError (HETC-X002) where one is not."""
+    return tuple(evaluate(dim, {}) for dim in dims)
 
 
 class View(Op):
@@ -39,7 +46,7 @@ class Reshape(View):
         return result
 
     def semantics(self, x: Array) -> Array:
-        return x.reshape(self.shape)  # type: ignore[arg-type]
+        return x.reshape(numbers(self.shape))
 
 
 @op("transpose")
@@ -74,12 +81,15 @@ class Broadcast(View):
         return TensorType(self.x.dtype, self.shape)
 
     def semantics(self, x: Array) -> Array:
-        return np.broadcast_to(x, self.shape)  # type: ignore[arg-type]
+        return np.broadcast_to(x, numbers(self.shape))
 
 
 @op("slice")
 class Slice(View):
-    """Elements `start, start+step, ...` below `stop` along one axis; bounds lie inside the axis and `step` is positive."""
+    """Elements `start, start+step, ...` below `stop` along one axis.
+
+    The bounds lie inside the axis, and `step` is positive.
+    """
 
     x: Value
     axis: int
@@ -88,21 +98,29 @@ class Slice(View):
     step: int = 1
 
     def infer(self) -> TensorType:
-        self.require(-self.x.rank <= self.axis < self.x.rank, f"no axis {self.axis}")
-        axis = normalize_axis(self.axis, self.x.rank)
-        stop = self.x.shape[axis] if self.stop is None else self.stop
+        axis = self.require_axis(self.axis, self.x)
+        size = self.x.shape[axis]
+        stop = size if self.stop is None else self.stop
+        self.require(self.step > 0, "the step must be positive")
+        for bound in (self.start, stop):
+            beyond = isinstance(bound, int) and isinstance(size, int) and bound > size
+            self.require(not beyond, f"{bound} is beyond the axis")
+            self.require(not isinstance(bound, int) or bound >= 0, f"{bound} is before the axis")
         length = stop - self.start
         if isinstance(length, int):
             length = max(0, -(-length // self.step))
         else:
             self.require(self.step == 1, "a stepped slice needs static bounds")
+            steps_back = all(factor < 0 for _, factor in length.terms)
+            self.require(not steps_back, "the slice would have a negative length")
         shape = (*self.x.shape[:axis], length, *self.x.shape[axis + 1 :])
         return TensorType(self.x.dtype, shape)
 
     def semantics(self, x: Array) -> Array:
         index = [slice(None)] * x.ndim
         index[self.axis] = slice(self.start, self.stop, self.step)
-        return x[tuple(index)]
+        result: Array = x[tuple(index)]
+        return result
 
 
 @op("concat")
@@ -113,8 +131,9 @@ class Concat(Op):
     axis: int
 
     def infer(self) -> TensorType:
+        self.require(bool(self.xs), "there is nothing to put together")
         first = self.xs[0]
-        axis = normalize_axis(self.axis, first.rank)
+        axis = self.require_axis(self.axis, first)
         length: DimLike = 0
         for x in self.xs:
             rest = (x.dtype, x.shape[:axis], x.shape[axis + 1 :])
@@ -136,7 +155,7 @@ class Split(View):
     sizes: tuple[DimLike, ...]
 
     def infer(self) -> tuple[TensorType, ...]:
-        axis = normalize_axis(self.axis, self.x.rank)
+        axis = self.require_axis(self.axis, self.x)
         total: DimLike = 0
         for size in self.sizes:
             total = total + size
@@ -145,17 +164,17 @@ class Split(View):
         return tuple(TensorType(self.x.dtype, (*front, size, *back)) for size in self.sizes)
 
     def semantics(self, x: Array) -> tuple[Array, ...]:
-        return tuple(np.split(x, np.cumsum(self.sizes)[:-1], axis=self.axis))
+        return tuple(np.split(x, np.cumsum(numbers(self.sizes))[:-1], axis=self.axis))
 
 
 @op("pad")
 class Pad(Op):
-    """`low[i]` and `high[i]` elements of `value` added before and after axis i; negative numbers crop."""
+    """`low[i]` and `high[i]` elements `value` added before and after axis i; negative ones crop."""
 
     x: Value
     low: tuple[DimLike, ...]
     high: tuple[DimLike, ...]
-    value: Scalar = 0
+    value: float | int | bool = 0
 
     def infer(self) -> TensorType:
         self.require(len(self.low) == len(self.high) == self.x.rank, "one pair of widths per axis")
@@ -166,14 +185,13 @@ class Pad(Op):
         return TensorType(self.x.dtype, shape)
 
     def semantics(self, x: Array) -> Array:
+        pairs = list(zip(numbers(self.low), numbers(self.high), strict=True))
         crop = tuple(
-            slice(max(0, -low), dim - max(0, -high))  # type: ignore[operator]
-            for low, dim, high in zip(self.low, x.shape, self.high, strict=True)
+            slice(max(0, -low), dim - max(0, -high))
+            for (low, high), dim in zip(pairs, x.shape, strict=True)
         )
-        widths = [
-            (max(0, low), max(0, high)) for low, high in zip(self.low, self.high, strict=True)
-        ]  # type: ignore[type-var]
-        return np.pad(x[crop], widths, constant_values=np.asarray(self.value, dtype=x.dtype))  # type: ignore[arg-type]
+        widths = [(max(0, low), max(0, high)) for low, high in pairs]
+        return np.pad(x[crop], widths, constant_values=np.asarray(self.value, dtype=x.dtype))
 
 
 @op("flip")
@@ -184,6 +202,8 @@ class Flip(View):
     axes: tuple[int, ...]
 
     def infer(self) -> TensorType:
+        for axis in self.axes:
+            self.require_axis(axis, self.x)
         return self.x.type
 
     def semantics(self, x: Array) -> Array:
@@ -204,9 +224,9 @@ class Tile(Op):
         )
 
     def semantics(self, x: Array) -> Array:
-        return np.tile(x, self.repeats)  # type: ignore[arg-type]
+        return np.tile(x, numbers(self.repeats))
 
 
-def substitute_shape(shape: Shape, values: dict[str, DimLike]) -> Shape:
+def substitute_shape(shape: Shape, values: Mapping[str, DimLike]) -> Shape:
     """`shape` with symbols replaced."""
     return tuple(substitute(dim, values) for dim in shape)

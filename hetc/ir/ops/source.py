@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hetc.ir.dims import Dim, DimLike
+from hetc.ir.dims import Dim, DimLike, evaluate
 from hetc.ir.op import Cost, Op, op
+from hetc.ir.ops.elementwise_base import literal_array
+from hetc.ir.ops.shape import numbers
 from hetc.ir.types import F32, I64, Array, DType, Shape, TensorType
 
 
@@ -16,7 +18,7 @@ class Source(Op):
 
 @op("weight")
 class Weight(Source):
-    """A named tensor of the model; its data stays outside the graph. The reader of it pays for its bytes."""
+    """A named tensor of the model; its data stays outside. Who reads it pays for its bytes."""
 
     name: str
     type: TensorType
@@ -33,10 +35,22 @@ class Constant(Source):
     dtype: DType = F32
 
     def infer(self) -> TensorType:
-        return TensorType(self.dtype, np.shape(self.data))
+        shape = _nested_shape(self.data)
+        if shape is None:
+            raise self.misfit("the rows of the data differ in length")
+        return TensorType(self.dtype, shape)
 
     def semantics(self) -> Array:
-        return np.array(self.data, dtype=self.dtype.numpy)
+        with np.errstate(over="ignore"):
+            return np.array(self.data, dtype=self.dtype.numpy)
+
+
+def _nested_shape(data: object) -> tuple[int, ...] | None:
+    if not isinstance(data, tuple):
+        return ()
+    inner = {_nested_shape(part) for part in data} or {()}
+    first = inner.pop()
+    return None if inner or first is None else (len(data), *first)
 
 
 @op("iota")
@@ -52,8 +66,8 @@ class Iota(Source):
         return TensorType(self.dtype, (self.size,))
 
     def semantics(self) -> Array:
-        assert isinstance(self.size, int)
-        return (np.arange(self.size) * self.step + self.start).astype(self.dtype.numpy)
+        counts = np.arange(evaluate(self.size, {})) * self.step + evaluate(self.start, {})
+        return counts.astype(self.dtype.numpy)
 
 
 @op("full")
@@ -68,4 +82,5 @@ class Full(Source):
         return TensorType(self.dtype, self.shape)
 
     def semantics(self) -> Array:
-        return np.full(self.shape, self.value, dtype=self.dtype.numpy)  # type: ignore[arg-type]
+        value = literal_array(self.value, self.dtype.numpy).astype(self.dtype.numpy)
+        return np.full(numbers(self.shape), value)

@@ -1,0 +1,67 @@
+"""Models that come as a configuration and weights: Hugging Face directories and GGUF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hetc.frontends import sources
+from hetc.frontends.repeat_layers import Depth, repeat_layers
+from hetc.frontends.torch_export import ImportedGraph, import_exported
+from hetc.ir.model import Model, Tokenizer, WeightData
+from hetc.ir.ops.source import Weight
+from hetc.ir.types import DTYPES
+
+
+def open_directory(path: Path) -> Model:
+    """The model of a Hugging Face directory; without weight files it is a plan without weights."""
+    return _model(sources.open_hf_directory(path))
+
+
+def open_gguf(path: Path) -> Model:
+    """The model of a GGUF file; quantized tensors are dequantized when they are read."""
+    return _model(sources.open_gguf(path))
+
+
+def _model(source: sources.ModelSource) -> Model:
+    imported, how = _graph(source)
+    weights: dict[str, WeightData] | None = None
+    if source.weights is not None:
+        named = source.weights
+        weights = {
+            op.name: WeightData(
+                named[op.name].shape, DTYPES[named[op.name].dtype], named[op.name].load
+            )
+            if op.name in named
+            else imported.weights[op.name]
+            for op in imported.graph.ops
+            if isinstance(op, Weight)
+        }
+    longest = imported.max_sequence or sources.max_positions(source.config)
+    tokenizer = source.tokenizer
+    return Model(
+        name=source.name,
+        family=source.family,
+        graph=imported.graph,
+        weights=weights,
+        dtype=DTYPES[source.dtype],
+        max_context=longest or 2**31,
+        layers=source.config.get_text_config().num_hidden_layers,
+        tokenizer=Tokenizer(tokenizer.tokenizer_json, tokenizer.config) if tokenizer else None,
+        opaque=imported.opaque,
+        notes=(*source.notes, *imported.notes, *how),
+    )
+
+
+def _graph(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]:
+    depth = sources.plan_depth(source.config)
+    if depth is not None and depth.export_layers < depth.total:
+        program = sources.export_program(source.config, layers=depth.export_layers)
+        imported = import_exported(program, source=source.name)
+        plan = Depth(depth.layers, depth.export_layers, depth.period, depth.total)
+        repeated = repeat_layers(imported.graph, plan)
+        if repeated is not None:
+            return imported.with_graph(repeated), ()
+        how = (f"all {depth.total} layers were exported: two exported periods differ",)
+    else:
+        how = ()
+    return import_exported(sources.export_program(source.config), source=source.name), how

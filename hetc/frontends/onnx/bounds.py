@@ -1,0 +1,64 @@
+"""What can be said about sizes without knowing them: comparisons of dims, given the least value of
+every symbol.
+"""
+
+from __future__ import annotations
+
+from hetc.ir.dims import Dim, DimLike
+
+# A past may be empty; a batch and a run of new tokens may not.
+_LEAST = {"P": 0}
+
+
+def at_least(value: DimLike) -> int | None:
+    """The least that `value` can be, or None where it has no bound that is easy to see."""
+    if isinstance(value, int):
+        return value
+    least = 0
+    for monomial, factor in value.terms:
+        if monomial and factor < 0:
+            return None
+        product = factor
+        for name in monomial:
+            product *= _LEAST.get(name, 1)
+        least += product
+    return least
+
+
+def at_most(value: DimLike) -> int | None:
+    """The most that `value` can be, or None."""
+    least = at_least(-value)
+    return None if least is None else -least
+
+
+def less(a: DimLike, b: DimLike) -> bool | None:
+    """Whether a < b for every size; None where that depends on the sizes."""
+    least, most = at_least(b - a), at_most(b - a)
+    if least is not None and least > 0:
+        return True
+    if most is not None and most <= 0:
+        return False
+    return None
+
+
+def equal(a: DimLike, b: DimLike) -> bool | None:
+    """Whether a == b for every size; None where that depends on the sizes."""
+    difference = a - b
+    if isinstance(difference, int):
+        return difference == 0
+    least, most = at_least(difference), at_most(difference)
+    return False if (least is not None and least > 0) or (most is not None and most < 0) else None
+
+
+def tokens_bound(value: DimLike, limit: int) -> int | None:
+    """The most tokens in a sequence for which `value` <= `limit`, where `value` is that count plus
+    a number; else None.
+
+    The count is `S`, or `P+T` in a graph that carries its past.
+    """
+    if not isinstance(value, Dim):
+        return None
+    terms = dict(value.terms)
+    offset = terms.pop((), 0)
+    counts = ({("S",): 1}, {("P",): 1, ("T",): 1})
+    return limit - offset if terms in counts else None

@@ -1,0 +1,204 @@
+"""Matrix products, normalisations, convolution and quantized weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
+from hetc.frontends.onnx.item import Item, WeightItem
+from hetc.frontends.onnx.nodes import Node
+from hetc.frontends.onnx.table_elementwise import converted
+from hetc.frontends.onnx.table_shape import reshaped
+from hetc.ir.dims import DimLike
+from hetc.ir.ops import elementwise as ew
+from hetc.ir.ops.linear import Linear, MatMul
+from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.sequence import Conv1dCausal
+from hetc.ir.ops.shape import Broadcast, Transpose, normalize_axis
+from hetc.ir.types import Array
+
+
+@onnx_op("MatMul")
+def matmul(ctx: Context, node: Node, a: Item, b: Item) -> Item:
+    if isinstance(b, WeightItem) and b.rank == 2:
+        return ctx.emit(Linear, a, _tied(ctx, ctx.transposed(b)))
+    left = reshaped(ctx, a, (1, *a.shape)) if a.rank == 1 else a
+    right = reshaped(ctx, b, (*b.shape, 1)) if b.rank == 1 else b
+    result = ctx.emit(MatMul, left, right)
+    shape = list(result.shape)
+    if b.rank == 1:
+        shape.pop()
+    if a.rank == 1:
+        shape.pop(-1 if b.rank == 1 else -2)
+    return reshaped(ctx, result, tuple(shape))
+
+
+def _tied(ctx: Context, matrix: WeightItem) -> WeightItem:
+    """The embedding table where `matrix` is a copy of it: tied weights stay one weight."""
+    for table in ctx.tables:
+        if table is not matrix and table.type == matrix.type:
+            ours, theirs = matrix.data.load(), table.data.load()
+            # One row tells almost all different matrices apart.
+            if np.array_equal(ours[0], theirs[0]) and np.array_equal(ours, theirs):
+                note = f"{matrix.name} is the same matrix as {table.name}"
+                ctx.notes.extend([note] if note not in ctx.notes else [])
+                return table
+    return matrix
+
+
+@onnx_op("Gemm")
+def gemm(ctx: Context, node: Node, a: Item, b: Item, c: Item | None = None) -> Item:
+    alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    left = ctx.emit(Transpose, a, (1, 0)) if node.get("transA", 0) else a
+    if isinstance(b, WeightItem):
+        weight = _tied(ctx, b if node.get("transB", 0) else ctx.transposed(b))
+        if c is not None and alpha == beta == 1.0 and c.shape == weight.shape[:1]:
+            return ctx.emit(Linear, left, weight, c)
+        result = ctx.emit(Linear, left, weight)
+    else:
+        right = ctx.emit(Transpose, b, (1, 0)) if node.get("transB", 0) else b
+        result = ctx.emit(MatMul, left, right)
+    if alpha != 1.0:
+        result = ctx.emit(ew.Mul, result, alpha)
+    if c is None or beta == 0.0:
+        return result
+    return ctx.binary(ew.Add, result, c if beta == 1.0 else ctx.emit(ew.Mul, c, beta))
+
+
+def _last_axis(node: Node, x: Item, scale: Item | None, default: int = -1) -> None:
+    if normalize_axis(node.get("axis", default), x.rank) != x.rank - 1:
+        raise Unsupported("a normalisation over several axes")
+    if scale is not None and scale.shape != x.shape[-1:]:
+        raise Unsupported("a normalisation with a scale that is no vector")
+    if len([name for name in node.outputs if name]) > 1:
+        raise Unsupported("the statistics of a normalisation")
+
+
+@onnx_op("LayerNormalization")
+def layer_normalization(
+    ctx: Context, node: Node, x: Item, scale: Item, bias: Item | None = None
+) -> Item:
+    _last_axis(node, x, scale)
+    return ctx.emit(LayerNorm, x, scale, bias, eps=node.get("epsilon", 1e-5))
+
+
+@onnx_op(
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "com.microsoft::SimplifiedLayerNormalization",
+)
+def rms_normalization(ctx: Context, node: Node, x: Item, scale: Item) -> Item:
+    _last_axis(node, x, scale)
+    return ctx.emit(RMSNorm, x, scale, eps=node.get("epsilon", 1e-5))
+
+
+@onnx_op("com.microsoft::SkipLayerNormalization")
+def skip_layer_normalization(
+    ctx: Context,
+    node: Node,
+    x: Item,
+    skip: Item,
+    gamma: Item,
+    beta: Item | None = None,
+    bias: Item | None = None,
+) -> tuple[Item, ...]:
+    total = _residual(ctx, node, x, skip, bias)
+    return _with_residual(
+        node, ctx.emit(LayerNorm, total, gamma, beta, eps=node.get("epsilon", 1e-12)), total
+    )
+
+
+@onnx_op("com.microsoft::SkipSimplifiedLayerNormalization")
+def skip_rms_normalization(
+    ctx: Context, node: Node, x: Item, skip: Item, gamma: Item, bias: Item | None = None
+) -> tuple[Item, ...]:
+    total = _residual(ctx, node, x, skip, bias)
+    return _with_residual(
+        node, ctx.emit(RMSNorm, total, gamma, eps=node.get("epsilon", 1e-5)), total
+    )
+
+
+def _residual(ctx: Context, node: Node, x: Item, skip: Item, bias: Item | None) -> Item:
+    if any(node.outputs[1:3]):
+        raise Unsupported("the statistics of a normalisation")
+    total = ctx.emit(ew.Add, x, skip)
+    return total if bias is None else ctx.emit(ew.Add, total, bias)
+
+
+def _with_residual(node: Node, normal: Item, total: Item) -> tuple[Item, ...]:
+    # Outputs 1 and 2 are statistics, checked to be unused; output 3 is the sum before the
+    # normalisation.
+    return (normal, total, total, total)[: len(node.outputs)]
+
+
+@onnx_op("Conv")
+def conv(ctx: Context, node: Node, x: Item, weight: Item, bias: Item | None = None) -> Item:
+    taps = weight.shape[-1]
+    causal = isinstance(taps, int) and tuple(node.get("pads", (0, 0))) == (taps - 1, 0)
+    plain = set(node.get("strides", (1,))) == set(node.get("dilations", (1,))) == {1}
+    if x.rank != 3 or not causal or not plain or node.get("auto_pad", "NOTSET") != "NOTSET":
+        raise Unsupported("a convolution that is not a causal one along the sequence")
+    return ctx.emit(Conv1dCausal, x, weight, bias, groups=node.get("group", 1))
+
+
+@onnx_op("DequantizeLinear")
+def dequantize_linear(
+    ctx: Context, node: Node, x: Item, scale: Item, zero: Item | None = None
+) -> Item:
+    axis = normalize_axis(node.get("axis", 1), x.rank)
+    block = node.get("block_size", 0)
+    stored = [item for item in (x, scale, zero) if item is not None]
+    if isinstance(x, WeightItem) and all(
+        isinstance(item, WeightItem) or item.known is not None for item in stored
+    ):
+        loads = [_loader(item) for item in stored]
+        rank = x.rank
+
+        def change(data: Array) -> Array:
+            factor = _spread(loads[1](), rank, axis, block, data.shape)
+            wide = data.astype(np.float32)
+            if zero is not None:
+                wide = wide - _spread(loads[2]().astype(np.float32), rank, axis, block, data.shape)
+            return (wide * factor.astype(np.float32)).astype(scale.dtype.numpy)
+
+        return ctx.derive(x, "dequantized", x.data.shape, scale.dtype, change)
+    wide = converted(ctx, x, scale.dtype)
+    if zero is not None:
+        shift = converted(ctx, _spread_item(ctx, zero, x, axis, block), scale.dtype)
+        wide = ctx.binary(ew.Sub, wide, shift)
+    return ctx.binary(ew.Mul, wide, _spread_item(ctx, scale, x, axis, block))
+
+
+def _loader(item: Item) -> Callable[[], Array]:
+    if isinstance(item, WeightItem):
+        return item.data.load
+    known = item.known
+    assert known is not None
+    return lambda: known
+
+
+def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...]) -> Array:
+    """Scales (one for the tensor, for an index of `axis`, or for a block along it) so that they
+    broadcast against the tensor.
+    """
+    if data.ndim == 1 and rank > 1:
+        return data.reshape([-1 if i == axis else 1 for i in range(rank)])
+    if block:
+        return np.take(np.repeat(data, block, axis=axis), range(shape[axis]), axis=axis)
+    return data
+
+
+def _spread_item(ctx: Context, item: Item, x: Item, axis: int, block: int) -> Item:
+    if item.rank == 1 and x.rank > 1 and item.shape != (1,):
+        return reshaped(ctx, item, tuple(item.shape[0] if i == axis else 1 for i in range(x.rank)))
+    if not block:
+        return item
+    blocks: list[DimLike] = list(item.shape)
+    split = (*blocks[: axis + 1], 1, *blocks[axis + 1 :])
+    repeated = (*blocks[: axis + 1], block, *blocks[axis + 1 :])
+    merged = (*blocks[:axis], blocks[axis] * block, *blocks[axis + 1 :])
+    if merged != x.shape:
+        raise Unsupported("blocks that do not divide the axis")
+    return reshaped(ctx, ctx.emit(Broadcast, reshaped(ctx, item, split), repeated), merged)

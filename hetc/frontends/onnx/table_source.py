@@ -1,0 +1,125 @@
+"""Operators that make tensors from attributes and sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
+from hetc.frontends.onnx.item import MAX_KNOWN, Item, item_of
+from hetc.frontends.onnx.known import elements
+from hetc.frontends.onnx.nodes import Node
+from hetc.frontends.onnx.table_shape import reshaped
+from hetc.frontends.onnx.tensors import dtype_named
+from hetc.ir.dims import Dim, DimLike, exact_div, product
+from hetc.ir.model import WeightData
+from hetc.ir.ops import elementwise as ew
+from hetc.ir.ops.source import Full, Iota
+from hetc.ir.types import BOOL, F32, I64, Array, DType, dtype_of
+
+
+def stored(ctx: Context, name: str, data: WeightData) -> Item:
+    """An initializer: a few integers, or one number, are known at once; everything else is a
+    weight.
+    """
+    size = int(np.prod(data.shape, dtype=object))
+    if size <= (1 if data.dtype.is_float else MAX_KNOWN):
+        return item_of(data.load(), data.dtype)
+    return ctx.weight(name, data)
+
+
+def literal(ctx: Context, name: str, array: Array, dtype: DType | None = None) -> Item:
+    """A tensor that stands in the model's text."""
+    typed = dtype or dtype_of(array)
+    return stored(ctx, name, WeightData(array.shape, typed, lambda: array))
+
+
+@onnx_op("Constant")
+def constant(ctx: Context, node: Node) -> Item:
+    name = node.outputs[0]
+    numbers: tuple[tuple[str, Any], ...] = (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    )
+    if isinstance(node.get("value"), np.ndarray):
+        return literal(ctx, name, node.get("value"))
+    for attribute, dtype in numbers:
+        if node.get(attribute) is not None:
+            return literal(ctx, name, np.asarray(node.get(attribute), dtype))
+    raise Unsupported("a constant that is no tensor of numbers")
+
+
+@onnx_op("ConstantOfShape")
+def constant_of_shape(ctx: Context, node: Node, shape: Item) -> Item:
+    value = node.get("value", np.zeros(1, np.float32))
+    dims = ctx.dims(shape, "shape")
+    dtype = dtype_of(value)
+    element = value.reshape(-1)[0].item()
+    size = product(dims)
+    if isinstance(size, int) and size <= MAX_KNOWN:
+        return item_of(np.full([int(str(dim)) for dim in dims], element, dtype.numpy), dtype)
+    return ctx.emit(Full, element, dims, dtype)
+
+
+@onnx_op("Range")
+def range_(ctx: Context, node: Node, start: Item, limit: Item, delta: Item) -> Item:
+    first, last, step = (
+        _whole(*ctx.dims(item, "bounds of a range")) for item in (start, limit, delta)
+    )
+    dtype = start.dtype
+    if not isinstance(first, Dim) and not isinstance(last, Dim) and not isinstance(step, Dim):
+        numbers = np.arange(first, last, step, dtype=dtype.numpy)
+        if numbers.size <= MAX_KNOWN or dtype.is_float:
+            return literal(ctx, node.outputs[0], numbers, dtype)
+    if (
+        not isinstance(step, int)
+        or step == 0
+        or isinstance(first, float)
+        or isinstance(last, float)
+    ):
+        raise Unsupported(f"a range by {step}")
+    size: DimLike = last - first if step == 1 else exact_div(last - first, step)
+    return ctx.emit(Iota, size, start=first, step=step, dtype=dtype)
+
+
+def _whole(bound: DimLike | float) -> DimLike | float:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+
+
+@onnx_op("Trilu")
+def trilu(ctx: Context, node: Node, x: Item, k: Item | None = None) -> Item:
+    given = elements(k, (0,))
+    if given is None:
+        raise Unsupported("a diagonal that depends on data")
+    rows, columns = x.shape[-2:]
+    row = reshaped(ctx, ctx.emit(Iota, rows), (rows, 1))
+    column = ctx.emit(Iota, columns)
+    diagonal = ctx.emit(ew.Add, row, given[0]) if given[0] else row
+    kept = ctx.emit(ew.Ge if node.get("upper", 1) else ew.Le, column, diagonal)
+    return ctx.emit(ew.And, x, kept) if x.dtype is BOOL else ctx.emit(ew.Where, kept, x, 0)
+
+
+@onnx_op("EyeLike")
+def eye_like(ctx: Context, node: Node, x: Item) -> Item:
+    rows, columns = x.shape
+    row = reshaped(ctx, ctx.emit(Iota, rows), (rows, 1))
+    column = ctx.emit(ew.Sub, ctx.emit(Iota, columns), node.get("k", 0))
+    dtype = dtype_named(node.get("dtype"), node.title) if node.get("dtype") else x.dtype
+    return ctx.emit(ew.Cast, ctx.emit(ew.Eq, row, column), dtype)
+
+
+@onnx_op("OneHot")
+def one_hot(ctx: Context, node: Node, ids: Item, depth: Item, values: Item) -> Item:
+    if node.get("axis", -1) not in (-1, ids.rank) or values.known is None or values.symbolic:
+        raise Unsupported("one-hot vectors along an inner axis, or of values that depend on data")
+    (count,) = ctx.dims(depth, "depth")
+    off, on = values.known.tolist()
+    classes = ctx.emit(Iota, count, dtype=ids.dtype if ids.dtype.is_int else I64)
+    if not ids.dtype.is_int:
+        ids = ctx.emit(ew.Cast, ids, I64)
+    wrapped = ctx.emit(ew.Mod, ids, count)
+    hot = ctx.emit(ew.Eq, reshaped(ctx, wrapped, (*ids.shape, 1)), classes)
+    return ctx.emit(ew.Where, hot, on, off, dtype=values.dtype or F32)

@@ -1,0 +1,76 @@
+"""Open whatever the user names: a path or an object, told apart by what it is, not by how it is
+called where that can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from hetc.errors import InputError
+from hetc.frontends.configured import open_directory, open_gguf
+from hetc.frontends.onnx_model import open_onnx
+from hetc.frontends.torch_model import model_from_exported, model_from_fx, open_pt2
+from hetc.ir.model import Model
+
+if TYPE_CHECKING:
+    import torch
+
+ModelInput = Union[
+    str, Path, "torch.export.ExportedProgram", "tuple[torch.fx.GraphModule, tuple[Any, ...]]"
+]
+
+
+def open_model(source: Any) -> Model:
+    """The model behind a path or object.
+
+    Takes a Hugging Face directory, a `.gguf`, `.pt2` or `.onnx` file, an ExportedProgram, or a pair
+    (GraphModule, example inputs). Raises InputError: HETC-I001 (missing), HETC-I002 (not a model).
+    """
+    if isinstance(source, (str, Path)):
+        return _from_path(Path(source))
+    kind = type(source).__name__
+    if kind == "ExportedProgram":
+        return model_from_exported(source)
+    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "graph"):
+        return model_from_fx(*source)
+    raise InputError(
+        "HETC-I002",
+        "this object is not a model",
+        expected="a path, an ExportedProgram, or (torch.fx.GraphModule, example_inputs)",
+        found=kind,
+        do="export the module first: torch.export.export(module, (tokens,), dynamic_shapes=...)",
+    )
+
+
+def _from_path(path: Path) -> Model:
+    if not path.exists():
+        raise InputError(
+            "HETC-I001", "no such file or directory", at=str(path), do="check the path of the model"
+        )
+    if path.is_dir():
+        return open_directory(path)
+    head = _first_bytes(path)
+    if head.startswith(b"GGUF") or path.suffix == ".gguf":
+        return open_gguf(path)
+    if head.startswith(b"PK") or path.suffix == ".pt2":
+        return open_pt2(path)
+    if path.suffix == ".onnx":
+        return open_onnx(path)
+    raise InputError(
+        "HETC-I002",
+        "this file is not a model that hetc reads",
+        at=str(path),
+        expected="a Hugging Face directory, or a .gguf, .pt2 or .onnx file",
+        found=f"a file that begins with {head[:8]!r}" if head else "an empty file",
+        do="convert or export the model to one of these forms",
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise InputError(
+            "HETC-I001", "the file cannot be read", at=str(path), found=error.strerror or ""
+        ) from error

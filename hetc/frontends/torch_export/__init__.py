@@ -1,0 +1,6 @@
+"""Exported PyTorch programs (torch.export) as graphs."""
+
+from hetc.frontends.torch_export.archive import load_pt2
+from hetc.frontends.torch_export.importer import ImportedGraph, import_exported
+
+__all__ = ["ImportedGraph", "import_exported", "load_pt2"]

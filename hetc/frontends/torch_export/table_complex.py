@@ -1,0 +1,115 @@
+"""Complex arithmetic as real arithmetic on pairs: what rotary embeddings written with complex numbers need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hetc.frontends.torch_export.context import Context, Pairs
+from hetc.frontends.torch_export.registry import TABLE, Handler
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.elementwise import Add, Cos, Mul, Neg, Sin, Sub
+from hetc.ir.ops.shape import Concat
+
+COMPLEX: dict[str, Handler] = {}
+
+
+def _complex(name: str) -> Any:
+    def register(function: Handler) -> Handler:
+        COMPLEX[name] = function
+        return function
+
+    return register
+
+
+@_complex("view_as_complex.default")
+def view_as_complex(ctx: Context, x: Value) -> Pairs:
+    last = x.rank - 1
+    real, imag = (ctx.reshape(ctx.part(x, last, part, 1), x.shape[:-1]) for part in (0, 1))
+    return Pairs(real, imag)
+
+
+@_complex("view_as_real.default")
+def view_as_real(ctx: Context, z: Pairs) -> Value:
+    parts = tuple(ctx.reshape(part, (*part.shape, 1)) for part in (z.real, z.imag))
+    return ctx.op(Concat, parts, z.real.rank)
+
+
+@_complex("polar.default")
+def polar(ctx: Context, radius: Value, angle: Value) -> Pairs:
+    return Pairs(ctx.op(Mul, radius, ctx.op(Cos, angle)), ctx.op(Mul, radius, ctx.op(Sin, angle)))
+
+
+@_complex("complex.default")
+def complex_(_ctx: Context, real: Value, imag: Value) -> Pairs:
+    return Pairs(real, imag)
+
+
+@_complex("real.default")
+def real(_ctx: Context, z: Pairs) -> Value:
+    return z.real
+
+
+@_complex("imag.default")
+def imag(_ctx: Context, z: Pairs) -> Value:
+    return z.imag
+
+
+@_complex("conj.default")
+def conj(ctx: Context, z: Pairs) -> Pairs:
+    return Pairs(z.real, ctx.op(Neg, z.imag))
+
+
+@_complex("mul.Tensor")
+def mul(ctx: Context, x: Any, y: Any) -> Pairs:
+    if isinstance(x, Pairs) and isinstance(y, Pairs):
+        both = ctx.op(Sub, ctx.op(Mul, x.real, y.real), ctx.op(Mul, x.imag, y.imag))
+        cross = ctx.op(Add, ctx.op(Mul, x.real, y.imag), ctx.op(Mul, x.imag, y.real))
+        return Pairs(both, cross)
+    pair, factor = (x, y) if isinstance(x, Pairs) else (y, x)
+    factor = ctx.cast(factor, ctx.dtype)
+    return Pairs(ctx.op(Mul, pair.real, factor), ctx.op(Mul, pair.imag, factor))
+
+
+@_complex("add.Tensor")
+def add(ctx: Context, x: Any, y: Any) -> object:
+    return _joined(ctx, Add, x, y)
+
+
+@_complex("sub.Tensor")
+def sub(ctx: Context, x: Any, y: Any) -> object:
+    return _joined(ctx, Sub, x, y)
+
+
+def _joined(ctx: Context, kind: type[Op], x: Any, y: Any) -> object:
+    if not (isinstance(x, Pairs) and isinstance(y, Pairs)):
+        return NotImplemented
+    return Pairs(ctx.op(kind, x.real, y.real), ctx.op(kind, x.imag, y.imag))
+
+
+def _by_part(handler: Handler) -> Handler:
+    """The same op on the real and on the imaginary parts."""
+
+    def apply(ctx: Context, *args: Any, **kwargs: Any) -> object:
+        parts = [handler(ctx, *_pick(args, name), **kwargs) for name in ("real", "imag")]
+        if isinstance(parts[0], tuple):
+            return tuple(Pairs(*pair) for pair in zip(*parts, strict=True))
+        return Pairs(*parts) if all(isinstance(part, Value) for part in parts) else NotImplemented
+
+    return apply
+
+
+def _pick(item: Any, name: str) -> Any:
+    if isinstance(item, Pairs):
+        return getattr(item, name)
+    return tuple(_pick(part, name) for part in item) if isinstance(item, tuple) else item
+
+
+for _name in (
+    *("alias.default", "clone.default", "contiguous.default", "detach.default", "_to_copy.default", "to.dtype"),
+    *("to.dtype_layout", "to.device", "to.other", "view.default", "_unsafe_view.default", "reshape.default"),
+    *("flatten.using_ints", "unsqueeze.default", "squeeze.dim", "squeeze.dims", "expand.default", "permute.default"),
+    *("transpose.int", "slice.Tensor", "select.int", "split.Tensor", "split_with_sizes.default", "chunk.default"),
+    *("unbind.int", "cat.default", "stack.default", "index.Tensor", "index_select.default", "embedding.default"),
+    *("repeat.default", "repeat_interleave.self_int", "neg.default"),
+):
+    COMPLEX[_name] = _by_part(TABLE[_name])

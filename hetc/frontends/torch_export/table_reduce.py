@@ -1,0 +1,102 @@
+"""ATen's reductions, running sums and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hetc.frontends.torch_export.context import Context
+from hetc.frontends.torch_export.registry import aten
+from hetc.frontends.torch_export.table_elementwise import as_bool
+from hetc.ir.op import Op, Value
+from hetc.ir.ops import reduce as red
+
+Axes = int | Sequence[int] | None
+
+
+def _reduced(ctx: Context, kind: type[Op], x: Value, dims: Axes, keepdim: bool) -> Value:
+    if isinstance(dims, int):
+        dims = (dims,)
+    axes = tuple(dims) if dims else tuple(range(x.rank))
+    return ctx.op(kind, x, axes, keepdim) if x.rank else x
+
+
+@aten("sum.dim_IntList", "sum.default")
+def sum_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+    return _reduced(ctx, red.Sum, ctx.cast(x, ctx.dtype), dims, keepdim)
+
+
+@aten("mean.dim", "mean.default")
+def mean(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+    return _reduced(ctx, red.Mean, ctx.cast(x, ctx.dtype), dims, keepdim)
+
+
+@aten("prod.dim_int", "prod.default")
+def prod(ctx: Context, x: Value, dim: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+    return _reduced(ctx, red.Prod, ctx.cast(x, ctx.dtype), dim, keepdim)
+
+
+@aten("amax.default", "max.default")
+def amax(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
+    return _reduced(ctx, red.ReduceMax, x, dims, keepdim)
+
+
+@aten("amin.default", "min.default")
+def amin(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
+    return _reduced(ctx, red.ReduceMin, x, dims, keepdim)
+
+
+@aten("max.dim")
+def max_dim(ctx: Context, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return ctx.op(red.ReduceMax, x, (dim,), keepdim), ctx.op(red.ArgMax, x, dim, keepdim)
+
+
+@aten("min.dim")
+def min_dim(ctx: Context, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return ctx.op(red.ReduceMin, x, (dim,), keepdim), ctx.op(red.ArgMin, x, dim, keepdim)
+
+
+@aten("argmax.default")
+def argmax(ctx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(ctx, red.ArgMax, x, dim, keepdim)
+
+
+@aten("argmin.default")
+def argmin(ctx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(ctx, red.ArgMin, x, dim, keepdim)
+
+
+def _arg(ctx: Context, kind: type[Op], x: Value, dim: int | None, keepdim: bool) -> Value:
+    if dim is None:
+        return ctx.reshape(ctx.op(kind, ctx.reshape(x, (x.size,)), 0), ctx.shape)
+    return ctx.op(kind, x, dim, keepdim)
+
+
+@aten("any.default", "any.dim", "any.dims")
+def any_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
+    return _reduced(ctx, red.Any, as_bool(ctx, x), dims, keepdim)
+
+
+@aten("all.default", "all.dim", "all.dims")
+def all_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
+    return _reduced(ctx, red.All, as_bool(ctx, x), dims, keepdim)
+
+
+@aten("logsumexp.default")
+def logsumexp(ctx: Context, x: Value, dims: Axes, keepdim: bool = False) -> object:
+    axes = (dims,) if isinstance(dims, int) else tuple(dims or ())
+    return _reduced(ctx, red.LogSumExp, ctx.cast(x, ctx.dtype), axes, keepdim) if len(axes) == 1 else NotImplemented
+
+
+@aten("cumsum.default")
+def cumsum(ctx: Context, x: Value, dim: int, **_dtype: object) -> Value:
+    return ctx.op(red.CumSum, ctx.cast(x, ctx.dtype), dim)
+
+
+@aten("softmax.int", "_softmax.default")
+def softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
+    return ctx.op(red.Softmax, ctx.cast(x, ctx.dtype), dim)
+
+
+@aten("log_softmax.int", "_log_softmax.default")
+def log_softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
+    return ctx.op(red.LogSoftmax, ctx.cast(x, ctx.dtype), dim)

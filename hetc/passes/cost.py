@@ -1,0 +1,376 @@
+"""What every op takes: flops and bytes, as functions of the sizes, and what a workload makes of them.
+
+Bytes are split by where they come from: weights (read whatever the batch), state (grows with the
+context) and activations. Ops that run inside the kernel of a neighbour are `fused`: their flops
+count, their bytes only where an op is looked at alone. Views and sources cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hetc.errors import PartitionError
+from hetc.ir.dims import DimLike, evaluate
+from hetc.ir.graph import Graph, Program
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.linear import ExpertLinear
+from hetc.ir.ops.sequence import KVAppend
+from hetc.ir.ops.shape import View
+from hetc.ir.ops.source import Source
+from hetc.passes.inline import inline_calls
+from hetc.passes.op_names import op_names
+from hetc.passes.origins import Origin, origins
+from hetc.passes.tensor_parallel import reduced
+
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, Phase] = ("prefill", "decode")
+
+# One kernel each, or one stage of a dataflow device; all others run inside a neighbour's.
+HEAVY = frozenset(
+    {"linear", "matmul", "expert_linear", "attention", "rms_norm", "layer_norm", "embedding"}
+    | {"conv1d_causal", "scan", "topk", "sort", "softmax", "log_softmax", "cumsum", "index_put"}
+    | {"opaque"}
+)
+# What matrix units do; everything else runs on vector units, at the rate of f32.
+MATRIX = frozenset({"linear", "matmul", "expert_linear", "attention", "conv1d_causal"})
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One request: `batch` sequences, each with `prompt_tokens` and then `new_tokens` decode steps.
+
+    The first token of an answer is prefill's and takes no decode step. `context` is what memory must
+    hold for each sequence, the prompt and the new tokens where it is 0. Raises PartitionError
+    (HETC-P004) for sizes below 1 or a context that does not hold the request.
+    """
+
+    batch: int = 1
+    prompt_tokens: int = 512
+    new_tokens: int = 128
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.prompt_tokens, self.new_tokens) < 1:
+            raise PartitionError(
+                "HETC-P004",
+                "a workload needs at least one sequence, one prompt token and one new token",
+                found=f"{self.batch}, {self.prompt_tokens}, {self.new_tokens}",
+            )
+        if self.context and self.context < self.prompt_tokens + self.new_tokens:
+            raise PartitionError(
+                "HETC-P004",
+                "the context does not hold the prompt and the new tokens",
+                expected=f"at least {self.prompt_tokens + self.new_tokens}",
+                found=self.context,
+            )
+
+    @property
+    def rows(self) -> int:
+        """Tokens that the state of one sequence must have room for."""
+        return self.context or self.prompt_tokens + self.new_tokens
+
+    def bindings(self, phase: Phase) -> dict[str, int]:
+        """Symbols of the phase's graph.
+
+        Decode is one step at the middle of the generated tokens: costs are affine in the past length
+        (attention reads each row once), so that the step in the middle costs the mean of all.
+        """
+        if phase == "prefill":
+            return {"B": self.batch, "S": self.prompt_tokens}
+        middle = self.prompt_tokens + (self.new_tokens - 1) // 2
+        return {"B": self.batch, "T": 1, "P": middle}
+
+    def executions(self, phase: Phase) -> int:
+        """How often the phase's graph runs."""
+        return 1 if phase == "prefill" else self.new_tokens
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The expert matrices that an expert_linear may read: `count`, of which a token picks `picks`.
+
+    `rows` is tokens times picks; `matrix_bytes` one matrix as stored.
+    """
+
+    count: int
+    picks: int
+    rows: DimLike
+    matrix_bytes: float
+
+    def bytes_at(self, bindings: Mapping[str, int]) -> float:
+        """Expected bytes read under uniform random routing: E (1 - (1 - k/E)^tokens) matrices."""
+        tokens = evaluate(self.rows, bindings) / self.picks
+        missed = (1 - min(self.picks, self.count) / self.count) ** tokens
+        return self.matrix_bytes * self.count * (1 - missed)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """The work of one execution as numbers: flops and bytes.
+
+    `reduced_bytes` is the vector that an all-reduce sums over the devices of a machine,
+    `sequences` how many sequences attention serves (0 for other ops).
+    """
+
+    flops: float
+    weight_bytes: float
+    state_bytes: float
+    activation_bytes: float
+    bytes_written: float
+    reduced_bytes: float
+    sequences: int
+
+    @property
+    def bytes_read(self) -> float:
+        return self.weight_bytes + self.state_bytes + self.activation_bytes
+
+    @property
+    def bytes_moved(self) -> float:
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def intensity(self) -> float:
+        """Operational intensity in FLOP/B (Williams et al. 2009); 0 where nothing is moved."""
+        return self.flops / self.bytes_moved if self.bytes_moved else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What an op does in one execution, as polynomials of the sizes; equal ops share one object.
+
+    `weight_bytes` of an expert_linear is the bound of one matrix a row; `at` gives the expectation.
+    `dtype` is what is multiplied. `fused`: runs inside a neighbour's kernel. `launches`: has a kernel
+    or a stage of its own. `matrix`: runs on matrix units. `ends_step`: makes the logits.
+    """
+
+    kind: str
+    dtype: str
+    flops: DimLike = 0
+    weight_bytes: DimLike = 0
+    state_bytes: DimLike = 0
+    activation_bytes: DimLike = 0
+    bytes_written: DimLike = 0
+    reduced_bytes: DimLike = 0
+    sequences: DimLike = 0
+    experts: Experts | None = None
+    fused: bool = False
+    launches: bool = False
+    matrix: bool = False
+    ends_step: bool = False
+
+    @property
+    def bytes_read(self) -> DimLike:
+        return self.weight_bytes + self.state_bytes + self.activation_bytes
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes nothing anywhere: a view."""
+        return not self.launches and self.flops == 0 and self.bytes_read + self.bytes_written == 0
+
+    def at(self, bindings: Mapping[str, int]) -> Amounts:
+        """The numbers at these sizes; raises IRError (HETC-X002) for a size without a value."""
+        return Amounts(
+            flops=float(evaluate(self.flops, bindings)),
+            weight_bytes=self.experts.bytes_at(bindings)
+            if self.experts
+            else float(evaluate(self.weight_bytes, bindings)),
+            state_bytes=float(evaluate(self.state_bytes, bindings)),
+            activation_bytes=float(evaluate(self.activation_bytes, bindings)),
+            bytes_written=float(evaluate(self.bytes_written, bindings)),
+            reduced_bytes=float(evaluate(self.reduced_bytes, bindings)),
+            sequences=evaluate(self.sequences, bindings),
+        )
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """One op of a phase: its unique name, its place in the graph's ops, and its work.
+
+    `weights` and `states` are the names of what it reads of them.
+    """
+
+    name: str
+    phase: Phase
+    index: int
+    op: Op
+    work: Work
+    weights: frozenset[str] = frozenset()
+    states: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        return self.op.kind
+
+
+@dataclass(frozen=True)
+class PhaseCosts:
+    """A phase's graph with all calls inlined, and the cost of each of its ops that is no source.
+
+    `OpCost.index` counts in `graph.ops`. `origin` says of every value where its data come from.
+    """
+
+    phase: Phase
+    graph: Graph
+    ops: tuple[OpCost, ...]
+    origin: Mapping[Value, Origin]
+
+    def __iter__(self) -> Iterator[OpCost]:
+        return iter(self.ops)
+
+
+def program_costs(program: Program) -> dict[Phase, PhaseCosts]:
+    """The costs of both halves of `program`."""
+    states = frozenset(spec.name for spec in program.states)
+    return {
+        "prefill": phase_costs(program.prefill, "prefill", states),
+        "decode": phase_costs(program.decode, "decode", states),
+    }
+
+
+def phase_costs(graph: Graph, phase: Phase, states: frozenset[str] = frozenset()) -> PhaseCosts:
+    """The cost of every op of `graph` but sources; `states` are the inputs that are state.
+
+    A `call` is inlined: its ops cost what they cost, once a call, under the names of their layers.
+    """
+    graph = inline_calls(graph)
+    origin = origins(graph, states)
+    vectors = reduced(graph, origin)
+    names = op_names(graph)
+    logits = _makers(graph.outputs[:1])
+    shared: dict[tuple[Any, ...], Work] = {}
+    costs = []
+    for index, op in enumerate(graph.ops):
+        if isinstance(op, Source):
+            continue
+        read = [origin[value] for value in op.operands]
+        key = _signature(op, read, op in vectors, op in logits)
+        work = shared.get(key)
+        if work is None:
+            work = shared[key] = _work(op, read, op in vectors, op in logits)
+        weights = frozenset[str]().union(*(o.names for o in read if o.place == "weight"))
+        held = frozenset[str]().union(*(o.names for o in read if o.place == "state"))
+        costs.append(OpCost(names[op], phase, index, op, work, weights, held))
+    return PhaseCosts(phase, graph, tuple(costs), origin)
+
+
+def _makers(values: tuple[Value, ...]) -> set[Op]:
+    """The last ops on the way to `values` that do any work."""
+    found = set()
+    for value in values:
+        while value.op is not None and (isinstance(value.op, View) or value.op.kind == "cast"):
+            value = value.op.operands[0]
+        if value.op is not None:
+            found.add(value.op)
+    return found
+
+
+def _signature(
+    op: Op, read: list[Origin], is_reduced: bool, ends_step: bool
+) -> tuple[Any, ...]:
+    return (
+        type(op),
+        tuple([value.type for value in op.operands]),
+        tuple([value.type for value in op.results]),
+        tuple(op.attributes()),
+        # Optional operands are told apart by their names: a bias is no mask.
+        tuple([n for n, _ in op.operand_fields if isinstance(getattr(op, n), Value)]),
+        tuple([(origin.place, origin.stored_bytes) for origin in read]),
+        is_reduced,
+        ends_step,
+    )
+
+
+def _work(op: Op, read: list[Origin], is_reduced: bool, ends_step: bool) -> Work:
+    cost = op.cost()
+    split = dict.fromkeys(("weight", "state", "activation"), _ZERO)
+    if not isinstance(op, View):
+        for place, nbytes in _reads(op, read, cost.bytes_read):
+            split[place] = split[place] + nbytes
+    heavy = op.kind in HEAVY and not _is_outer_product(op)
+    return Work(
+        kind=op.kind,
+        dtype=_operand_dtype(op),
+        flops=cost.flops,
+        weight_bytes=split["weight"],
+        state_bytes=split["state"],
+        activation_bytes=split["activation"],
+        bytes_written=cost.bytes_written,
+        reduced_bytes=op.results[0].nbytes if is_reduced else 0,
+        sequences=op.operands[0].shape[0] if op.kind == "attention" else 0,
+        experts=_experts(op, read[1]) if isinstance(op, ExpertLinear) else None,
+        fused=not heavy and not isinstance(op, View | KVAppend),
+        launches=heavy,
+        matrix=op.kind in MATRIX and heavy,
+        ends_step=ends_step,
+    )
+
+
+_ZERO: DimLike = 0
+
+
+def _reads(op: Op, read: list[Origin], total: DimLike) -> Iterator[tuple[str, DimLike]]:
+    """Where the bytes that `op` reads come from. Weights count as they are stored."""
+    whole: DimLike = 0
+    for value in op.operands:
+        whole = whole + value.nbytes
+    if total == whole:
+        for value, origin in zip(op.operands, read, strict=True):
+            stored = origin.stored_bytes if origin.place == "weight" else value.nbytes
+            yield origin.paid_as, stored
+        return
+    # Ops that read a part of their operands: the table of a lookup, the matrices of experts. The
+    # part comes from the operand in which rows are picked, the rest is read whole.
+    picked = 1 if isinstance(op, ExpertLinear | KVAppend) else 0
+    rest: DimLike = 0
+    for place, (value, origin) in enumerate(zip(op.operands, read, strict=True)):
+        # Lookups by ids count what they find; a cost that leaves operands out leaves out ids.
+        if place != picked and _divides(op, place):
+            rest = rest + value.nbytes
+            yield origin.paid_as, value.nbytes
+    part = total - rest
+    stored = read[picked].ratio if read[picked].place == "weight" else None
+    yield read[picked].paid_as, _scaled(part, stored) if stored else part
+
+
+def _divides(op: Op, place: int) -> bool:
+    """Whether the cost of a lookup counts this operand whole."""
+    if isinstance(op, ExpertLinear):
+        return place in (0, 2)
+    return op.kind in ("embedding", "gather") and place == 1
+
+
+def _scaled(nbytes: DimLike, ratio: tuple[int, int]) -> DimLike:
+    """`nbytes` times a ratio of stored bytes to bytes in the graph, rounded up a term."""
+    stored, shown = ratio
+    if isinstance(nbytes, int):
+        return -(-nbytes * stored // shown)
+    scaled: DimLike = 0
+    for monomial, factor in nbytes.terms:
+        term = type(nbytes)(((monomial, -(-factor * stored // shown)),)) if monomial else factor
+        scaled = scaled + term
+    return scaled
+
+
+def _experts(op: ExpertLinear, weight: Origin) -> Experts:
+    rows = op.x.shape[0]
+    # The rows are tokens x picks, so that the factor before the symbols is the picks.
+    picks = 1 if isinstance(rows, int) else rows.terms[0][1] if len(rows.terms) == 1 else 1
+    count = op.weight.shape[0]
+    assert isinstance(count, int), "weights have static shapes"
+    stored = weight.stored_bytes if weight.place == "weight" else op.weight.nbytes
+    assert isinstance(stored, int), "weights have static shapes"
+    return Experts(count, picks, rows, stored / count)
+
+
+def _is_outer_product(op: Op) -> bool:
+    # Angles of rotary embeddings are frequencies times positions: a matmul over an axis of one.
+    return op.kind == "matmul" and op.operands[0].shape[-1] == 1
+
+
+def _operand_dtype(op: Op) -> str:
+    for value in op.operands:
+        if value.dtype.is_float:
+            return value.dtype.name
+    return op.results[0].dtype.name

@@ -1,0 +1,160 @@
+"""Marks: what limits an op on a device, by how much, and at which size that changes.
+
+Every time here is estimated from a target file, never measured: the larger of arithmetic and memory
+time (Williams et al. 2009), plus collectives, plus fixed costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hetc.passes.cost import Amounts, Phase, Work
+from hetc.targets import Target
+
+MarkKind = Literal["compute", "memory", "link", "latency", "free"]
+
+# Symbols whose size a user can change, and the word for each.
+SIZES: Mapping[Phase, Mapping[str, str]] = {
+    "prefill": {"S": "tokens", "B": "batch"},
+    "decode": {"T": "tokens", "B": "batch", "P": "context"},
+}
+# Beyond these no flip is looked for.
+LIMITS: Mapping[str, int] = {"tokens": 1 << 20, "batch": 1 << 16, "context": 1 << 20}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Estimated seconds of one execution of an op on one device, by what takes them."""
+
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    link_s: float = 0.0
+    latency_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Arithmetic hides behind memory or the other way round; links and fixed costs add up."""
+        return max(self.compute_s, self.memory_s) + self.link_s + self.latency_s
+
+    @property
+    def mark(self) -> MarkKind:
+        """The largest of compute, memory and link; latency where the fixed cost exceeds them all."""
+        largest = max(self.compute_s, self.memory_s, self.link_s)
+        if self.latency_s > largest:
+            return "latency"
+        if largest == 0.0:
+            return "free"
+        if largest == self.link_s:
+            return "link"
+        return "memory" if largest == self.memory_s else "compute"
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Where a mark flips when one size changes and all others stay.
+
+    `mark` holds from `at` on away from the present size, `until` is the last size of the present
+    mark: 143 and 142, say.
+    """
+
+    size: str
+    until: int
+    at: int
+    mark: MarkKind
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What limits an op on a device: the mark and the estimated numbers that decided it.
+
+    `intensity` and `ridge` are in FLOP/B; `crossovers` holds the nearest flip in each direction.
+    """
+
+    kind: MarkKind
+    times: Times
+    intensity: float
+    ridge: float
+    crossovers: tuple[Crossover, ...] = ()
+
+
+def op_times(work: Work, amounts: Amounts, target: Target, *, alone: bool = False) -> Times:
+    """Estimated times of one execution on `target`.
+
+    A fused op moves no bytes of its own unless it is looked at `alone`. A machine of several devices
+    adds its all-reduces; a decode step its fixed cost, where the op ends it.
+    """
+    rate = target.rate(work.dtype if work.matrix else "f32")
+    moved = 0.0 if work.fused and not alone else amounts.bytes_moved
+    link_us = target.all_reduce_us(amounts.reduced_bytes) if amounts.reduced_bytes else 0.0
+    return Times(
+        compute_s=amounts.flops / rate,
+        memory_s=moved / target.bandwidth(),
+        link_s=link_us * 1e-6,
+        latency_s=_fixed_us(work, amounts, target) * 1e-6,
+    )
+
+
+def _fixed_us(work: Work, amounts: Amounts, target: Target) -> float:
+    constant = target.device.constant
+    fixed = constant("launch_us") if work.launches else 0.0
+    if amounts.sequences > 1:
+        fixed += constant("sequence_us") * (amounts.sequences - 1)
+    if work.ends_step:
+        # A dataflow half loops over its layers inside one section: one load for a step.
+        fixed += constant("step_us") + constant("section_launch_us")
+    return fixed
+
+
+def mark_op(
+    work: Work,
+    target: Target,
+    phase: Phase,
+    bindings: Mapping[str, int],
+    limits: Mapping[str, int] = LIMITS,
+) -> Mark:
+    """The mark of `work` on `target` at `bindings`, with its crossovers up to `limits`.
+
+    A fused op is marked as if it stood alone.
+    """
+
+    def times_at(sizes: Mapping[str, int]) -> Times:
+        return op_times(work, work.at(sizes), target, alone=True)
+
+    times = times_at(bindings)
+    found: list[Crossover] = []
+    if times.mark != "free":
+        for symbol, size in SIZES[phase].items():
+            at = _along(times_at, bindings, symbol)
+            found += _flips(at, size, bindings[symbol], limits[size])
+    ridge = target.ridge(work.dtype)
+    return Mark(times.mark, times, work.at(bindings).intensity, ridge, tuple(found))
+
+
+def _along(
+    times_at: Callable[[Mapping[str, int]], Times], bindings: Mapping[str, int], symbol: str
+) -> Callable[[int], MarkKind]:
+    return lambda number: times_at({**bindings, symbol: number}).mark
+
+
+def _flips(mark_at: Callable[[int], MarkKind], size: str, now: int, limit: int) -> list[Crossover]:
+    """The nearest flips below and above `now`, by bisection.
+
+    Times grow with every size and the marks follow each other in one order (latency, memory,
+    compute), so that a mark holds on one stretch of sizes; both ends are checked by evaluation.
+    """
+    present = mark_at(now)
+    found = []
+    for end in (0 if size == "context" else 1, limit):
+        inside, outside = now, end
+        if inside == outside or mark_at(outside) == present:
+            continue
+        while abs(outside - inside) > 1:
+            middle = (inside + outside) // 2
+            if mark_at(middle) == present:
+                inside = middle
+            else:
+                outside = middle
+        found.append(Crossover(size, inside, outside, mark_at(outside)))
+    return found

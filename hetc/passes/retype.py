@@ -1,0 +1,68 @@
+"""Retype: change the float type of weights and activations, `--dtype`.
+
+Positions stay in the type in which the model computes them: an angle of position 4,000 in bf16
+would be wrong. They are cast where they meet data. Explicit widenings to f32 stay; narrowings back
+go to the new type.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from hetc.ir.graph import Graph, GraphBuilder
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.source import Weight
+from hetc.ir.types import F32, DType
+from hetc.passes.index_only import IndexOnly
+
+
+def retype(graph: Graph, old: DType, new: DType) -> Graph:
+    """`graph` with `old` replaced by `new` in weights and along every data path."""
+    if old is new:
+        return graph
+    index_only = IndexOnly()
+    builder = GraphBuilder(graph.name)
+    builder.inputs.extend(graph.inputs)
+    made: dict[Value, Value] = {value: value for value in graph.inputs}
+    widens = new.bits > old.bits
+
+    def operand(value: Value, for_data: bool) -> Value:
+        current = made[value]
+        if for_data and value.dtype is old and current.dtype is not new:
+            source = value.op
+            if isinstance(source, Weight):
+                return builder.add(Weight(source.name, source.type.with_dtype(new), loc=source.loc))
+            return builder.add(_cast(current, new))
+        return current
+
+    for op in graph.ops:
+        positional = index_only(op.results[0])
+        to_data = partial(operand, for_data=not positional)
+        mapped = op.map_operands(to_data)
+        if not positional or (widens and not isinstance(op, Weight)):
+            mapped = _with_dtype(mapped, old, new)
+        builder.add(mapped)
+        made.update(zip(op.results, mapped.results, strict=True))
+    return builder.finish((made[value] for value in graph.outputs), graph.output_names).prune()
+
+
+def _cast(value: Value, dtype: DType) -> Op:
+    return Cast(value, dtype, loc=value.op.loc if value.op else "")
+
+
+def _with_dtype(op: Op, old: DType, new: DType) -> Op:
+    changes: dict[str, Any] = {
+        name: new for name, item in op.attributes() if isinstance(item, DType) and item is old
+    }
+    return op.replace(**changes) if changes else op
+
+
+def float_dtype(graph: Graph) -> DType:
+    """The float type that most weight elements of `graph` have; f32 where there are none."""
+    counts: dict[DType, int] = {}
+    for op in graph.ops:
+        if isinstance(op, Weight) and op.type.dtype.is_float and isinstance(op.type.size, int):
+            counts[op.type.dtype] = counts.get(op.type.dtype, 0) + op.type.size
+    return max(counts, key=lambda dtype: counts[dtype], default=F32)

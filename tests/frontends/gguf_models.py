@@ -1,0 +1,107 @@
+"""Small GGUF files, written tensor by tensor for the tests of `hetc.frontends.sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+Tensors = dict[str, np.ndarray]
+
+_LAYER = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def llama_tensors(model: Any) -> Tensors:
+    """The weights of a transformers Llama under GGUF's names, queries and keys in GGUF's order."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    tensors = {
+        "token_embd.weight": state["model.embed_tokens.weight"],
+        "output_norm.weight": state["model.norm.weight"],
+        "output.weight": state["lm_head.weight"],
+    }
+    config = model.config
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    for layer in range(config.num_hidden_layers):
+        for theirs, ours in _LAYER.items():
+            weight = state[f"model.layers.{layer}.{theirs}.weight"]
+            if ours in heads:
+                weight = _interleaved(weight, heads[ours])
+            tensors[f"blk.{layer}.{ours}.weight"] = weight
+    return tensors
+
+
+def qwen3_moe_tensors(model: Any) -> Tensors:
+    """The weights of a transformers Qwen3 MoE; its stacked gates and ups are two tensors here."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    tensors = {
+        "token_embd.weight": state["model.embed_tokens.weight"],
+        "output_norm.weight": state["model.norm.weight"],
+        "output.weight": state["lm_head.weight"],
+    }
+    plain = {name: ours for name, ours in _LAYER.items() if not name.startswith("mlp")}
+    plain |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+    plain |= {"mlp.gate": "ffn_gate_inp"}
+    for layer in range(model.config.num_hidden_layers):
+        for theirs, ours in plain.items():
+            weight = state[f"model.layers.{layer}.{theirs}.weight"]
+            tensors[f"blk.{layer}.{ours}.weight"] = weight
+        gate, up = np.split(state[f"model.layers.{layer}.mlp.experts.gate_up_proj"], 2, axis=1)
+        tensors[f"blk.{layer}.ffn_gate_exps.weight"] = np.ascontiguousarray(gate)
+        tensors[f"blk.{layer}.ffn_up_exps.weight"] = np.ascontiguousarray(up)
+        down = state[f"model.layers.{layer}.mlp.experts.down_proj"]
+        tensors[f"blk.{layer}.ffn_down_exps.weight"] = down
+    return tensors
+
+
+def _interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
+    """The halves of every head that rotate together, next to each other."""
+    rows, columns = weight.shape
+    halves = weight.reshape(heads, 2, rows // heads // 2, columns)
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
+
+
+def write_gguf(
+    path: Path,
+    tensors: Tensors,
+    *,
+    config: Any,
+    architecture: str = "llama",
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    change: Callable[[gguf.GGUFWriter], object] = lambda writer: None,
+) -> Path:
+    """Write a file without a tokenizer; matrices are stored as `kind`, vectors as F32."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    change(writer)
+    for name, tensor in tensors.items():
+        if tensor.ndim > 1 and kind is not gguf.GGMLQuantizationType.F32:
+            writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
