@@ -26,7 +26,7 @@ class Backend(Protocol):
         ...
 
     def emit(self, graph: Graph) -> Mapping[str, bytes]:
-        """The files of a half by name, relative to its folder; raises BackendError where it cannot."""
+        """The files of a half by name inside its folder; raises BackendError where it cannot."""
         ...
 
 

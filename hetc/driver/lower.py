@@ -1,23 +1,25 @@
-"""From a model to a program: canonicalize, prove, synthesize. The order is the meaning of the compiler's front half."""
+"""From a model to a program: canonicalize, prove, synthesize. The order is the meaning of the
+compiler's front half."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hetc.driver.options import DTYPES as DTYPE_NAMES
+from hetc.driver.options import CompileOptions
+from hetc.driver.weights import WeightReader
 from hetc.errors import UsageError
-from hetc.ir.graph import Program
+from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
 from hetc.ir.types import DTYPES, DType
+from hetc.passes.adopt_state import adopt_state
+from hetc.passes.bound_context import bound_context
 from hetc.passes.canonicalize import canonicalize
 from hetc.passes.fold_uniform import fold_uniform
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.retype import float_dtype, retype
 from hetc.passes.simplify import simplify
 from hetc.passes.synthesize_state import synthesize_state
-
-from hetc.driver import options as names
-from hetc.driver.options import CompileOptions
-from hetc.driver.weights import WeightReader
 
 
 @dataclass(frozen=True)
@@ -28,35 +30,42 @@ class Lowered:
     program: Program
     weights: WeightReader
     dtype: DType
-    mask_kinds: dict[str, int]
 
 
 def lower(model: Model, options: CompileOptions) -> Lowered:
     """`forward` of `model` as prefill and decode.
 
-    Raises StateError where decode cannot be derived, UsageError (HETC-U011) for a context beyond the model's.
+    Raises StateError where decode cannot be derived, UsageError (HETC-U011) for a context beyond
+    the model's.
     """
-    context = _context(model, options)
     graph = canonicalize(model.graph)
-    dtype = DTYPES[names.DTYPES[options.dtype]] if options.dtype else model.dtype
+    longest = bound_context(graph, WeightReader(model, graph), model.max_context)
+    context = _context(longest, options)
+    dtype = DTYPES[DTYPE_NAMES[options.dtype]] if options.dtype else model.dtype
     graph = simplify(retype(graph, float_dtype(graph), dtype))
     reader = WeightReader(model, graph)
+    program = _derive(model, graph, reader, context)
+    return Lowered(replace(model, max_context=context), program, reader, dtype)
+
+
+def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> Program:
+    if model.carried:
+        return adopt_state(graph, model.carried, reader, context)
     # Packing is found out by evaluation, and masks become position-wise where it is ruled out.
     graph = simplify(fold_uniform(graph, reader, context))
     proof = prove_causal(graph, reader, context)
-    program = synthesize_state(proof.graph, reader, context, _facts(proof.kinds, context))
-    return Lowered(replace(model, max_context=context), program, reader, dtype, proof.kinds)
+    return synthesize_state(proof.graph, reader, context, _facts(proof.kinds, context))
 
 
-def _context(model: Model, options: CompileOptions) -> int:
+def _context(longest: int, options: CompileOptions) -> int:
     if options.context is None:
-        return model.max_context
-    if options.context > model.max_context:
+        return longest
+    if options.context > longest:
         raise UsageError(
             "HETC-U011",
             "the context is longer than the model's own",
             at="--context",
-            expected=f"at most {model.max_context}",
+            expected=f"at most {longest}",
             found=options.context,
         )
     return options.context

@@ -14,16 +14,17 @@ DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 class CompileOptions:
     """Targets by name, the workload that the cut is made for, and the type of the weights.
 
-    `context` is the longest sequence that the bundle accepts (the model's own limit where None), `prompt_tokens` and
-    `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the model's own where None). `link` names the link
-    between the devices, or gives its GB/s. `policy` is a TOML file of pins. `strict` makes every fallback an error.
+    `context` is the longest sequence that the bundle accepts (the model's own limit where None),
+    `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
+    model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
+    is a TOML file of pins. `strict` makes every fallback an error.
     """
 
     prefill: str = "h200"
     decode: str = "sn40l"
     batch: int = 1
     context: int | None = None
-    prompt_tokens: int = 512
+    prompt_tokens: int = 2048
     new_tokens: int = 128
     dtype: str | None = None
     link: str | None = None
@@ -35,6 +36,10 @@ class CompileOptions:
         for name in ("batch", "prompt_tokens", "new_tokens", "context"):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise UsageError("HETC-U010", f"--{name.replace('_', '-')} must be at least 1", found=number)
+                raise UsageError(
+                    "HETC-U010", f"--{name.replace('_', '-')} must be at least 1", found=number
+                )
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise UsageError("HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype)
+            raise UsageError(
+                "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype
+            )

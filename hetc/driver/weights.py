@@ -1,4 +1,5 @@
-"""Weights on their way through a compile: converted to the bundle's type, each read once while memory allows."""
+"""Weights on their way through a compile: converted to the bundle's type, each read once while
+memory allows."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ CACHE_BYTES = 640 * 2**20
 
 
 class WeightReader:
-    """Looks weights up by name in the type that the graph declares; keeps the last ones, up to `CACHE_BYTES`."""
+    """Looks weights up by name in the type that the graph declares; keeps the last ones, up to
+    `CACHE_BYTES`."""
 
     def __init__(self, model: Model, graph: Graph) -> None:
         self._model = model

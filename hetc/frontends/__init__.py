@@ -1,1 +1,2 @@
-"""Frontends: each turns a model into `hetc.ir.model.Model`; `open_model` picks the one that fits."""
+"""Frontends: each turns a model into `hetc.ir.model.Model`; `open_model` picks the one that
+fits."""

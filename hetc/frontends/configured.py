@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hetc.frontends import sources
@@ -60,7 +61,7 @@ def _graph(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]
         plan = Depth(depth.layers, depth.export_layers, depth.period, depth.total)
         repeated = repeat_layers(imported.graph, plan)
         if repeated is not None:
-            return imported.with_graph(repeated), ()
+            return replace(imported, graph=repeated), ()
         how = (f"all {depth.total} layers were exported: two exported periods differ",)
     else:
         how = ()

@@ -1,4 +1,5 @@
-"""Symbolically traced modules (torch.fx) as graphs: exported again on the example inputs, then imported."""
+"""Symbolically traced modules (torch.fx) as graphs: exported again on the example inputs, then
+imported."""
 
 from __future__ import annotations
 
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 
-def import_fx(module: GraphModule, example_inputs: Sequence[torch.Tensor], *, name: str = "forward") -> ImportedGraph:
+def import_fx(
+    module: GraphModule, example_inputs: Sequence[torch.Tensor], *, name: str = "forward"
+) -> ImportedGraph:
     """Import what `torch.fx.symbolic_trace` returns.
 
-    A trace records calls without shapes and types, so the module is exported on `example_inputs`, of which integer ones of rank 2 are taken as
-    `[batch, sequence]` with both axes dynamic. Raises InputError (HETC-I230) where PyTorch cannot export it so.
+    A trace records calls without shapes and types, so the module is exported on `example_inputs`,
+    of which integer ones of rank 2 are taken as `[batch, sequence]` with both axes dynamic. Raises
+    InputError (HETC-I230) where PyTorch cannot export it so.
     """
     import torch
 
@@ -27,8 +31,18 @@ def import_fx(module: GraphModule, example_inputs: Sequence[torch.Tensor], *, na
     module.eval()
     try:
         with torch.no_grad():
-            program = torch.export.export(module, tensors, dynamic_shapes=(shapes,) if _is_variadic(module) else shapes)
-    except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, IndexError, torch._dynamo.exc.TorchDynamoException) as error:
+            program = torch.export.export(
+                module, tensors, dynamic_shapes=(shapes,) if _is_variadic(module) else shapes
+            )
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AssertionError,
+        AttributeError,
+        IndexError,
+        torch._dynamo.exc.TorchDynamoException,
+    ) as error:
         raise InputError(
             "HETC-I230",
             "PyTorch cannot export the traced module with a dynamic batch and sequence",
@@ -61,4 +75,6 @@ def _dynamic(tensor: torch.Tensor) -> dict[int, Any] | None:
 
 
 def _is_variadic(module: GraphModule) -> bool:
-    return any(node.op == "placeholder" and str(node.target).startswith("*") for node in module.graph.nodes)
+    return any(
+        node.op == "placeholder" and str(node.target).startswith("*") for node in module.graph.nodes
+    )

@@ -119,7 +119,9 @@ class Op:
             fields["results"] = tuple(Value(type, self, i) for i, type in enumerate(types))
 
     def __repr__(self) -> str:
-        types = [", ".join(str(v.type) for v in part) for part in (self.operands, self.results)]
+        # An op that does not fit is shown before it has results.
+        parts = (self.operands, self.__dict__.get("results", ()))
+        types = [", ".join(str(v.type) for v in part) for part in parts]
         return f"<{self.kind}({types[0]}) -> {types[1]}{' @' * bool(self.loc)}{self.loc}>"
 
     def infer(self) -> TensorType | tuple[TensorType, ...]:

@@ -19,37 +19,10 @@ import lark
 import hetc.ir.ops  # noqa: F401  (registers every op)
 from hetc.errors import IRError
 from hetc.ir.dims import parse_dim
+from hetc.ir.grammar import Operation, read_sections
 from hetc.ir.graph import Graph, Program, StateSpec
 from hetc.ir.op import OPS, FieldSpec, Op, Value
 from hetc.ir.types import DTYPES, parse_type
-
-_GRAMMAR = r"""
-start: program? graph+
-program: "program" _name attributes state*
-state: "state" _name ":" TYPE attributes [AT]
-graph: "graph" AT "(" inputs ")" ["->" "(" outputs ")"] "{" operation* "return" items "}"
-inputs: (input ("," input)*)?
-input: VALUE ":" TYPE
-outputs: (output ("," output)*)?
-output: (_name ":")? TYPE
-operation: results "=" WORD items [attributes] [AT]
-         | results "=" WORD AT "(" items ")" [AT] -> call
-results: VALUE ("," VALUE)*
-items: (_item ("," _item)*)?
-attributes: "{" (attribute ("," attribute)*)? "}"
-attribute: WORD ("=" _item)?
-_item: WORD | STRING | TYPE | VALUE | AT | group
-group: "[" items "]"
-_name: WORD | STRING
-
-TYPE.2: /(?:DTYPES)\[[^\[\]\n]*\]/
-WORD: /-?[A-Za-z0-9_][-+A-Za-z0-9_.*]*/
-STRING: /"(?:[^"\\\n]|\\.)*"/
-VALUE: /%(?:[A-Za-z_][A-Za-z0-9_.]*|[0-9]+|"(?:[^"\\\n]|\\.)*")/
-AT: /@(?:[A-Za-z0-9_][A-Za-z0-9_.]*|"(?:[^"\\\n]|\\.)*")/
-%ignore /[ \t\r\n]+/
-%ignore /#[^\n]*/
-"""
 
 
 def parse(text: str) -> Graph:
@@ -102,45 +75,8 @@ class _Header(NamedTuple):
     states: tuple[StateSpec, ...]
 
 
-class _Operation(NamedTuple):
-    results: list[lark.Token]
-    kind: lark.Token
-    callee: lark.Token | None
-    items: list[Any]
-    attributes: list[list[Any]] | None
-    loc: lark.Token | None
-
-
-class _Reader(lark.Transformer[lark.Token, Any]):
-    """What becomes of each rule of the grammar: tuples and lists of tokens."""
-
-    start = program = state = graph = input = output = attribute = list
-    inputs = outputs = results = items = attributes = list
-
-    def group(self, children: list[Any]) -> tuple[Any, ...]:
-        return tuple(children[0])
-
-    def operation(self, children: list[Any]) -> _Operation:
-        results, kind, items, attributes, loc = children
-        return _Operation(results, kind, None, items, attributes, loc)
-
-    def call(self, children: list[Any]) -> _Operation:
-        results, kind, callee, items, loc = children
-        return _Operation(results, kind, callee, items, None, loc)
-
-
-@cache
-def _parser() -> lark.Lark:
-    grammar = _GRAMMAR.replace("DTYPES", "|".join(DTYPES))
-    return lark.Lark(grammar, parser="lalr", transformer=_Reader(), maybe_placeholders=True)
-
-
 def _read(text: str) -> tuple[_Header | None, dict[str, Graph]]:
-    try:
-        # The transformer makes a list of what would be a tree.
-        sections: list[Any] = _parser().parse(text)  # type: ignore[assignment]
-    except lark.UnexpectedInput as error:
-        raise _syntax_error(error, text) from None
+    sections = read_sections(text)
     header = None
     if isinstance(sections[0][0], lark.Token) and sections[0][0].type != "AT":
         header = _header(sections.pop(0))
@@ -149,19 +85,6 @@ def _read(text: str) -> tuple[_Header | None, dict[str, Graph]]:
         graph = _graph(section, graphs)
         graphs[graph.name] = graph
     return header, graphs
-
-
-def _syntax_error(error: lark.UnexpectedInput, text: str) -> IRError:
-    token = getattr(error, "token", None)
-    at_end = token is not None and token.type == "$END"
-    line = text.split("\n")[error.line - 1].strip()
-    return IRError(
-        "HETC-X101",
-        "the text ends too soon" if at_end else "this is not the text form",
-        at="" if at_end else f"{_at(error.line)}, column {error.column}",
-        found="" if at_end else line,
-        do="docs/ir.md has the grammar",
-    )
 
 
 def _header(section: list[Any]) -> _Header:
@@ -213,7 +136,7 @@ def _graph(section: list[Any], graphs: dict[str, Graph]) -> Graph:
     return Graph(_name(name), arguments, ops, results, names)
 
 
-def _operation(item: _Operation, values: dict[str, Value], graphs: dict[str, Graph]) -> Op:
+def _operation(item: Operation, values: dict[str, Value], graphs: dict[str, Graph]) -> Op:
     line = item.kind.line or 0
     fields = _fields(item, values, graphs, line)
     cls = _op_class(item.kind, line)
@@ -236,7 +159,7 @@ def _operation(item: _Operation, values: dict[str, Value], graphs: dict[str, Gra
 
 
 def _fields(
-    item: _Operation, values: dict[str, Value], graphs: dict[str, Graph], line: int
+    item: Operation, values: dict[str, Value], graphs: dict[str, Graph], line: int
 ) -> dict[str, Any]:
     if item.callee is not None:
         if item.kind != "call" or _name(item.callee) not in graphs:

@@ -1,4 +1,5 @@
-"""What every op takes: flops and bytes, as functions of the sizes, and what a workload makes of them.
+"""What every op takes: flops and bytes, as functions of the sizes, and what a workload makes of
+them.
 
 Bytes are split by where they come from: weights (read whatever the batch), state (grows with the
 context) and activations. Ops that run inside the kernel of a neighbour are `fused`: their flops
@@ -9,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from hetc.errors import PartitionError
 from hetc.ir.dims import DimLike, evaluate
 from hetc.ir.graph import Graph, Program
 from hetc.ir.op import Op, Value
@@ -23,9 +23,7 @@ from hetc.passes.inline import inline_calls
 from hetc.passes.op_names import op_names
 from hetc.passes.origins import Origin, origins
 from hetc.passes.tensor_parallel import reduced
-
-Phase = Literal["prefill", "decode"]
-PHASES: tuple[Phase, Phase] = ("prefill", "decode")
+from hetc.passes.workload import Phase
 
 # One kernel each, or one stage of a dataflow device; all others run inside a neighbour's.
 HEAVY = frozenset(
@@ -35,56 +33,6 @@ HEAVY = frozenset(
 )
 # What matrix units do; everything else runs on vector units, at the rate of f32.
 MATRIX = frozenset({"linear", "matmul", "expert_linear", "attention", "conv1d_causal"})
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One request: `batch` sequences, each with `prompt_tokens` and then `new_tokens` decode steps.
-
-    The first token of an answer is prefill's and takes no decode step. `context` is what memory must
-    hold for each sequence, the prompt and the new tokens where it is 0. Raises PartitionError
-    (HETC-P004) for sizes below 1 or a context that does not hold the request.
-    """
-
-    batch: int = 1
-    prompt_tokens: int = 512
-    new_tokens: int = 128
-    context: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.batch, self.prompt_tokens, self.new_tokens) < 1:
-            raise PartitionError(
-                "HETC-P004",
-                "a workload needs at least one sequence, one prompt token and one new token",
-                found=f"{self.batch}, {self.prompt_tokens}, {self.new_tokens}",
-            )
-        if self.context and self.context < self.prompt_tokens + self.new_tokens:
-            raise PartitionError(
-                "HETC-P004",
-                "the context does not hold the prompt and the new tokens",
-                expected=f"at least {self.prompt_tokens + self.new_tokens}",
-                found=self.context,
-            )
-
-    @property
-    def rows(self) -> int:
-        """Tokens that the state of one sequence must have room for."""
-        return self.context or self.prompt_tokens + self.new_tokens
-
-    def bindings(self, phase: Phase) -> dict[str, int]:
-        """Symbols of the phase's graph.
-
-        Decode is one step at the middle of the generated tokens: costs are affine in the past length
-        (attention reads each row once), so that the step in the middle costs the mean of all.
-        """
-        if phase == "prefill":
-            return {"B": self.batch, "S": self.prompt_tokens}
-        middle = self.prompt_tokens + (self.new_tokens - 1) // 2
-        return {"B": self.batch, "T": 1, "P": middle}
-
-    def executions(self, phase: Phase) -> int:
-        """How often the phase's graph runs."""
-        return 1 if phase == "prefill" else self.new_tokens
 
 
 @dataclass(frozen=True)
@@ -102,7 +50,7 @@ class Experts:
     def bytes_at(self, bindings: Mapping[str, int]) -> float:
         """Expected bytes read under uniform random routing: E (1 - (1 - k/E)^tokens) matrices."""
         tokens = evaluate(self.rows, bindings) / self.picks
-        missed = (1 - min(self.picks, self.count) / self.count) ** tokens
+        missed: float = (1 - min(self.picks, self.count) / self.count) ** tokens
         return self.matrix_bytes * self.count * (1 - missed)
 
 
@@ -141,8 +89,8 @@ class Work:
     """What an op does in one execution, as polynomials of the sizes; equal ops share one object.
 
     `weight_bytes` of an expert_linear is the bound of one matrix a row; `at` gives the expectation.
-    `dtype` is what is multiplied. `fused`: runs inside a neighbour's kernel. `launches`: has a kernel
-    or a stage of its own. `matrix`: runs on matrix units. `ends_step`: makes the logits.
+    `dtype` is what is multiplied. `fused`: runs inside a neighbour's kernel. `launches`: has a
+    kernel or a stage of its own. `matrix`: runs on matrix units.
     """
 
     kind: str
@@ -158,7 +106,6 @@ class Work:
     fused: bool = False
     launches: bool = False
     matrix: bool = False
-    ends_step: bool = False
 
     @property
     def bytes_read(self) -> DimLike:
@@ -238,37 +185,23 @@ def phase_costs(graph: Graph, phase: Phase, states: frozenset[str] = frozenset()
     origin = origins(graph, states)
     vectors = reduced(graph, origin)
     names = op_names(graph)
-    logits = _makers(graph.outputs[:1])
     shared: dict[tuple[Any, ...], Work] = {}
     costs = []
     for index, op in enumerate(graph.ops):
         if isinstance(op, Source):
             continue
         read = [origin[value] for value in op.operands]
-        key = _signature(op, read, op in vectors, op in logits)
+        key = _signature(op, read, op in vectors)
         work = shared.get(key)
         if work is None:
-            work = shared[key] = _work(op, read, op in vectors, op in logits)
+            work = shared[key] = _work(op, read, op in vectors)
         weights = frozenset[str]().union(*(o.names for o in read if o.place == "weight"))
         held = frozenset[str]().union(*(o.names for o in read if o.place == "state"))
         costs.append(OpCost(names[op], phase, index, op, work, weights, held))
     return PhaseCosts(phase, graph, tuple(costs), origin)
 
 
-def _makers(values: tuple[Value, ...]) -> set[Op]:
-    """The last ops on the way to `values` that do any work."""
-    found = set()
-    for value in values:
-        while value.op is not None and (isinstance(value.op, View) or value.op.kind == "cast"):
-            value = value.op.operands[0]
-        if value.op is not None:
-            found.add(value.op)
-    return found
-
-
-def _signature(
-    op: Op, read: list[Origin], is_reduced: bool, ends_step: bool
-) -> tuple[Any, ...]:
+def _signature(op: Op, read: list[Origin], is_reduced: bool) -> tuple[Any, ...]:
     return (
         type(op),
         tuple([value.type for value in op.operands]),
@@ -278,11 +211,10 @@ def _signature(
         tuple([n for n, _ in op.operand_fields if isinstance(getattr(op, n), Value)]),
         tuple([(origin.place, origin.stored_bytes) for origin in read]),
         is_reduced,
-        ends_step,
     )
 
 
-def _work(op: Op, read: list[Origin], is_reduced: bool, ends_step: bool) -> Work:
+def _work(op: Op, read: list[Origin], is_reduced: bool) -> Work:
     cost = op.cost()
     split = dict.fromkeys(("weight", "state", "activation"), _ZERO)
     if not isinstance(op, View):
@@ -303,7 +235,6 @@ def _work(op: Op, read: list[Origin], is_reduced: bool, ends_step: bool) -> Work
         fused=not heavy and not isinstance(op, View | KVAppend),
         launches=heavy,
         matrix=op.kind in MATRIX and heavy,
-        ends_step=ends_step,
     )
 
 
@@ -330,8 +261,9 @@ def _reads(op: Op, read: list[Origin], total: DimLike) -> Iterator[tuple[str, Di
             rest = rest + value.nbytes
             yield origin.paid_as, value.nbytes
     part = total - rest
-    stored = read[picked].ratio if read[picked].place == "weight" else None
-    yield read[picked].paid_as, _scaled(part, stored) if stored else part
+    if read[picked].place == "weight":
+        part = _scaled(part, read[picked].ratio)
+    yield read[picked].paid_as, part
 
 
 def _divides(op: Op, place: int) -> bool:

@@ -24,7 +24,7 @@ from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, norm
 from hetc.ir.types import BOOL, Shape
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.rewrite import fit, skip_casts
-from hetc.passes.simplify import simplify
+from hetc.passes.simplify import simplify, splat
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ def _tanh(op: Tanh, region: Region, index_only: IndexOnly) -> Taken:
 
 def _shift(op: Sub, region: Region, index_only: IndexOnly) -> Taken:
     # Softmax does not see a shift that is constant along its axis.
+    if region.softcap is not None or region.sinks is not None:
+        return None
     shift = skip_casts(op.y).op if isinstance(op.y, Value) else None
     if isinstance(op.x, Value) and isinstance(shift, ReduceMax):
         last = shift.axes in ((-1,), (shift.x.rank - 1,))
@@ -170,15 +172,11 @@ def _shift(op: Sub, region: Region, index_only: IndexOnly) -> Taken:
 
 
 def _floor(op: Maximum, region: Region, index_only: IndexOnly) -> Taken:
+    # Scores end at the lowest number anyway, unless a tanh comes after.
     for scores, bound in ((op.x, op.y), (op.y, op.x)):
-        if isinstance(scores, Value) and _hides(bound):
-            return scores, region
-        if (
-            isinstance(scores, Value)
-            and isinstance(bound, Value)
-            and bound.size == 1
-            and index_only(bound)
-        ):
+        number = splat(bound) if isinstance(bound, Value) else bound
+        small = not isinstance(bound, Value) or bound.size == 1
+        if isinstance(scores, Value) and small and _hides(number) and region.softcap is None:
             return scores, region
     return None
 
@@ -196,7 +194,7 @@ def _sinks(op: Concat, region: Region, index_only: IndexOnly) -> Taken:
         source = source.op.x
     if (
         sinks.shape[-1] != 1
-        or source.rank != 1
+        or source.shape != scores.shape[1:2]
         or region.factor != 1
         or region.masks
         or region.softcap
@@ -237,7 +235,7 @@ def _emit(product: MatMul, scores: MatMul, region: Region) -> Op | None:
         for x in (q, _as_dtype(k, q), _as_dtype(v, q))
     )
     full = (batch, heads, q.shape[2], k.shape[2])
-    mask = _combined(tuple(_four(mask, full) for mask in region.masks))
+    mask = _combined(tuple(_four(mask, full) for mask in region.masks), loc)
     lifted = Attention(
         q, k, v, mask, region.sinks, scale=region.factor, softcap=region.softcap, loc=loc
     )
@@ -277,19 +275,20 @@ def _four(mask: Value, full: Shape) -> Value:
     return mask
 
 
-def _combined(masks: tuple[Value, ...]) -> Value | None:
+def _combined(masks: tuple[Value, ...], loc: str) -> Value | None:
     """One mask: bool ones joined by `and`, addends by `add`; a mixture becomes an addend."""
     flags = [mask for mask in masks if mask.dtype is BOOL]
     addends = [mask for mask in masks if mask.dtype is not BOOL]
     flag = flags[0] if flags else None
     for other in flags[1:]:
-        flag = And(flag, other).result if flag is not None else other
+        flag = And(flag, other, loc=loc).result if flag is not None else other
     total = addends[0] if addends else None
     for other in addends[1:]:
-        total = Add(total, _as_dtype(other, total)).result if total is not None else other
+        if total is not None:
+            total = Add(total, _as_dtype(other, total), loc=loc).result
     if flag is None or total is None:
         return flag if total is None else total
-    return Where(flag, total, -math.inf).result
+    return Where(flag, total, -math.inf, loc=loc).result
 
 
 def _ungrouped(x: Value) -> Value | None:

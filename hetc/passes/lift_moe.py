@@ -72,9 +72,7 @@ def _bias(op: Add) -> Op | None:
     for product, bias in ((op.x, op.y), (op.y, op.x)):
         if not (isinstance(product, Value) and isinstance(bias, Value)):
             return None
-        source = skip_casts(product)
-        shaped = source.op
-        inner = shaped.x.op if isinstance(shaped, Reshape) else shaped
+        inner = _unshaped(product).op
         found = _picked(_unshaped(bias))
         if isinstance(inner, ExpertLinear) and inner.bias is None and found is not None:
             table, ids = found
@@ -87,4 +85,6 @@ def _bias(op: Add) -> Op | None:
 
 def _unshaped(value: Value) -> Value:
     value = skip_casts(value)
-    return value.op.x if isinstance(value.op, Reshape) else value
+    while isinstance(value.op, Reshape):
+        value = skip_casts(value.op.x)
+    return value

@@ -98,6 +98,8 @@ def _rotation(value: Value) -> tuple[Value, bool] | None:
         op, interleaved = op.x.op, True
     if not isinstance(op, Concat) or len(op.xs) != 2:
         return None
+    if normalize_axis(op.axis, op.result.rank) != op.result.rank - 1:
+        return None
     high, low = (skip_casts(part) for part in op.xs)
     if interleaved:
         if not (isinstance(high.op, Reshape) and isinstance(low.op, Reshape)):
@@ -132,5 +134,7 @@ def _pairs_of(even: Value, odd: Value) -> Value | None:
         b.x
     ):
         return None
-    alternate = (a.start, a.step, b.start, b.step) == (0, 2, 1, 2)
+    last = a.x.rank - 1
+    along = all(normalize_axis(part.axis, last + 1) == last for part in (a, b))
+    alternate = along and (a.start, a.step, b.start, b.step) == (0, 2, 1, 2)
     return skip_casts(a.x) if alternate else None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hetc.passes.cost import Amounts, Phase, Work
+from hetc.passes.cost import Amounts, Work
+from hetc.passes.workload import Phase
 from hetc.targets import Target
 
 MarkKind = Literal["compute", "memory", "link", "latency", "free"]
@@ -40,7 +41,8 @@ class Times:
 
     @property
     def mark(self) -> MarkKind:
-        """The largest of compute, memory and link; latency where the fixed cost exceeds them all."""
+        """The largest of compute, memory and link; latency where the fixed cost exceeds them
+        all."""
         largest = max(self.compute_s, self.memory_s, self.link_s)
         if self.latency_s > largest:
             return "latency"
@@ -82,8 +84,8 @@ class Mark:
 def op_times(work: Work, amounts: Amounts, target: Target, *, alone: bool = False) -> Times:
     """Estimated times of one execution on `target`.
 
-    A fused op moves no bytes of its own unless it is looked at `alone`. A machine of several devices
-    adds its all-reduces; a decode step its fixed cost, where the op ends it.
+    A fused op moves no bytes of its own unless it is looked at `alone`. A machine of several
+    devices adds its all-reduces; a decode step its fixed cost, where the op ends it.
     """
     rate = target.rate(work.dtype if work.matrix else "f32")
     moved = 0.0 if work.fused and not alone else amounts.bytes_moved
@@ -101,9 +103,6 @@ def _fixed_us(work: Work, amounts: Amounts, target: Target) -> float:
     fixed = constant("launch_us") if work.launches else 0.0
     if amounts.sequences > 1:
         fixed += constant("sequence_us") * (amounts.sequences - 1)
-    if work.ends_step:
-        # A dataflow half loops over its layers inside one section: one load for a step.
-        fixed += constant("step_us") + constant("section_launch_us")
     return fixed
 
 

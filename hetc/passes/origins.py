@@ -22,9 +22,9 @@ _COMPUTED = frozenset({"matmul", "linear", "embedding", "attention"})
 class Origin:
     """The origin of one value.
 
-    `weight`: `names` are the weights that it is made of and `stored_bytes` what is stored of it, which
-    differs from its own bytes where it is dequantized or cast. `state`: `names` are the states.
-    `index`: positions and sizes only. `activation`: depends on the tokens.
+    `weight`: `names` are the weights that it is made of and `stored_bytes` what is stored of it,
+    which differs from its own bytes where it is dequantized or cast. `state`: `names` are the
+    states. `index`: positions and sizes only. `activation`: depends on the tokens.
     """
 
     place: Place

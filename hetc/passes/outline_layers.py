@@ -171,7 +171,7 @@ def _wire(
                     results[offset, value.index] = None
     wired = _Instances(rows, tuple(columns), tuple(sorted(results)))
     # What one layer hands to the next comes first, among the parameters and among the results.
-    handed = {param: result for param, result in _carried(wired)}
+    handed = dict(_carried(wired))
     params = [*handed, *(param for param in range(len(columns)) if param not in handed)]
     taken = list(dict.fromkeys(handed.values()))
     made = [*taken, *(result for result in range(len(results)) if result not in taken)]

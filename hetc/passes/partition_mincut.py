@@ -1,9 +1,10 @@
 """The exact cheapest assignment to two devices: a minimum s-t cut (Stone 1977, IEEE TSE 3(1)).
 
 Device 0 is the source's side. A node on device 0 cuts its arc to the sink, whose capacity is its
-time there; on device 1 it cuts the arc from the source. A tensor read by several nodes is paid once,
-through a gadget node for each direction: producer -> gadget with the cost, gadget -> every consumer
-without bound. What is held in memory is a gadget of the same kind, with the price of its bytes.
+time there; on device 1 it cuts the arc from the source. A tensor read by several nodes is paid
+once, through a gadget node for each direction: producer -> gadget with the cost, gadget -> every
+consumer without bound. What is held in memory is a gadget of the same kind, with the price of its
+bytes.
 
 The flow is computed whole, without collapsing layers: SciPy's Dinic takes milliseconds on a network
 that takes networkx seconds. It works on 32-bit capacities; `_saturate` reaches exact 50-bit ones by
@@ -18,17 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from hetc.passes.partition_problem import Floats, Ints, Problem
+from hetc.passes.partition_problem import Floats, Ints, Problem, Setup, Store
 
 SOURCE, SINK = 0, 1
 # Seconds become integers so that all finite capacities together stay below 2**_BITS.
 _BITS = 50
-_FLOW_BITS = 30
+# A round's flow stays below 2**_FLOW_BITS and an arc at most _CLIP: a residual, which is capacity
+# plus
+# the flow against it, then fits 32 bits.
+_FLOW_BITS = 29
+_CLIP = 2**30 - 1
 
 
 @dataclass(frozen=True, eq=False)
 class CutNetwork:
-    """The arcs of a problem. Their capacities are set anew for every solution, the structure is not.
+    """The arcs of a problem. Their capacities are set anew for every solution, the structure is
+    not.
 
     `tail` and `head` are sorted and hold the reverse of every arc; `arc[kind]` are the places of
     the arcs of one kind, in the order of the nodes, nets or stores that they belong to.
@@ -45,7 +51,8 @@ class CutNetwork:
     def solve(self, problem: Problem, price: Sequence[float] = (0.0, 0.0)) -> tuple[Ints, float]:
         """The best assignment and its seconds, with `price[d]` seconds for every byte held on d.
 
-        Of equally good assignments, the one with most on device 0. Capacities are rounded to 1e-15 of their sum.
+        Of equally good assignments, the one with most on device 0. Capacities are rounded to 1e-15
+        of their sum.
         """
         finite = self._capacities(problem, price)
         total = sum(float(part.sum()) for part in finite.values())
@@ -67,7 +74,9 @@ class CutNetwork:
     def _capacities(self, problem: Problem, price: Sequence[float]) -> dict[str, Floats]:
         every = np.arange(len(problem.nets))
         cost = {
-            direction: problem.crossing_seconds(every, np.full_like(every, a), np.full_like(every, b))
+            direction: problem.crossing_seconds(
+                every, np.full_like(every, a), np.full_like(every, b)
+            )
             for direction, a, b in (("out", 0, 1), ("back", 1, 0))
         }
         finite = {
@@ -76,6 +85,8 @@ class CutNetwork:
             "out": cost["out"][self.net],
             "back": cost["back"][self.net],
         }
+        for device in (0, 1) if problem.setups else ():
+            finite[f"setup{device}"] = problem.setup_seconds[:, device]
         if len(self.arc["held0"]):
             finite["held0"] = problem.store_bytes * price[0]
             finite["held1"] = problem.store_bytes * price[1]
@@ -92,12 +103,13 @@ class CutNetwork:
         residual = capacity.copy()
         unit = 1 << (_BITS - _FLOW_BITS)
         while True:
-            # What a round leaves is less than one unit for each arc of a cut, so that the next
-            # round's flow fits 32 bits again and clipping cannot bound it.
-            units = np.minimum(residual // unit, 2**31 - 1).astype(np.int32)
+            # A round leaves less than one unit for each arc of a cut, so that the next round's flow
+            # is small again and clipping cannot bound it.
+            units = np.minimum(residual // unit, _CLIP).astype(np.int32)
             network = csr_array((units, indices, starts), shape=shape)
             flow: Any = maximum_flow(network, SOURCE, SINK, method="dinic").flow
-            residual = residual - flow.data.astype(np.int64) * unit
+            pushed: Ints = flow.data.astype(np.int64)
+            residual = residual - pushed * unit
             if unit == 1:
                 return residual
             unit = max(1, unit * len(self.tail) >> _FLOW_BITS)
@@ -124,7 +136,18 @@ def cut_network(problem: Problem, *, with_stores: bool = False) -> CutNetwork:
     """The network of a two-device problem; `with_stores` adds what prices on bytes need."""
     assert problem.devices == 2, "more devices are a problem for partition_many"
     arcs: dict[str, list[tuple[int, int]]] = {
-        kind: [] for kind in ("from_source", "to_sink", "out", "back", "tie", "held0", "held1")
+        kind: []
+        for kind in (
+            "from_source",
+            "to_sink",
+            "out",
+            "back",
+            "tie",
+            "setup0",
+            "setup1",
+            "held0",
+            "held1",
+        )
     }
     nodes = len(problem.seconds)
     vertices = nodes + 2
@@ -147,11 +170,13 @@ def cut_network(problem: Problem, *, with_stores: bool = False) -> CutNetwork:
         arcs["back"].append((vertices + 1, producer))
         arcs["tie"] += [(consumer, vertices + 1) for consumer in consumers]
         vertices += 2
-    for store in problem.stores if with_stores else ():
-        arcs["held0"].append((vertices, SINK))
-        arcs["tie"] += [(user + 2, vertices) for user in store.users]
-        arcs["held1"].append((SOURCE, vertices + 1))
-        arcs["tie"] += [(vertices + 1, user + 2) for user in store.users]
+    shared: list[tuple[str, Setup | Store]] = [("setup", setup) for setup in problem.setups]
+    shared += [("held", store) for store in problem.stores if with_stores]
+    for kind, item in shared:
+        arcs[f"{kind}0"].append((vertices, SINK))
+        arcs["tie"] += [(user + 2, vertices) for user in item.users]
+        arcs[f"{kind}1"].append((SOURCE, vertices + 1))
+        arcs["tie"] += [(vertices + 1, user + 2) for user in item.users]
         vertices += 2
     return _index(arcs, nodes, vertices, np.array(paid, dtype=np.int64))
 
@@ -169,5 +194,3 @@ def _index(
     tail, head = known // vertices, known % vertices
     arc = {kind: np.searchsorted(known, part) for kind, part in keys.items()}
     return CutNetwork(nodes, vertices, tail, head, arc, net)
-
-

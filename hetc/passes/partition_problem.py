@@ -26,7 +26,15 @@ class Net:
 
 @dataclass(frozen=True)
 class Store:
-    """Something kept in the memory of every device on which one of `users` is: a weight, a state."""
+    """Something kept in the memory of every device on which one of `users` is: a weight, a
+    state."""
+
+    users: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A fixed cost of every device on which one of `users` is: starting a phase there."""
 
     users: tuple[int, ...]
 
@@ -35,9 +43,10 @@ class Store:
 class Problem:
     """Nodes to put on D devices so that the sum of node and transfer seconds is least.
 
-    `seconds [N, D]` is what a node takes on a device over the workload, `allowed [N, D]` where it may
-    be. A crossing of net m from device a to b takes `transfers[m] * latency[a, b] + nbytes[m] *
-    seconds_per_byte[a, b]`. Device d may hold `capacity[d]` bytes of `store_bytes`.
+    `seconds [N, D]` is what a node takes on a device over the workload, `allowed [N, D]` where it
+    may be. A crossing of net m from device a to b takes `transfers[m] * latency[a, b] + nbytes[m] *
+    seconds_per_byte[a, b]`. Setup s takes `setup_seconds[s, d]` on device d. Device d may hold
+    `capacity[d]` bytes of `store_bytes`.
     """
 
     seconds: Floats
@@ -47,6 +56,8 @@ class Problem:
     transfers: Floats
     latency: Floats
     seconds_per_byte: Floats
+    setups: tuple[Setup, ...] = ()
+    setup_seconds: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     stores: tuple[Store, ...] = ()
     store_bytes: Floats = field(default_factory=lambda: np.zeros(0))
     capacity: Floats = field(default_factory=lambda: np.zeros(0))
@@ -58,6 +69,10 @@ class Problem:
     @cached_property
     def _pairs(self) -> tuple[Ints, Ints, Ints]:
         return _flat([(net.producer, net.consumers) for net in self.nets])
+
+    @cached_property
+    def _starts(self) -> tuple[Ints, Ints, Ints]:
+        return _flat([(0, setup.users) for setup in self.setups])
 
     @cached_property
     def _uses(self) -> tuple[Ints, Ints, Ints]:
@@ -85,15 +100,23 @@ class Problem:
         if not bool(self.allowed[rows, assignment].all()):
             return float("inf")
         work = float(self.seconds[rows, assignment].sum())
-        return work + float(self.crossing_seconds(*self.crossings(assignment)).sum())
+        moved = float(self.crossing_seconds(*self.crossings(assignment)).sum())
+        return work + moved + float(self.setup_total(assignment).sum())
+
+    def setup_total(self, assignment: Ints) -> Floats:
+        """Seconds of every setup."""
+        setup, _, user = self._starts
+        keys = np.unique(setup * self.devices + assignment[user])
+        number, device = keys // self.devices, keys % self.devices
+        weights = self.setup_seconds[number, device]
+        return np.bincount(number, weights, len(self.setups)).astype(np.float64)
 
     def held(self, assignment: Ints) -> Floats:
         """Bytes on every device; what several users on one device share is there once."""
         store, _, user = self._uses
         keys = np.unique(store * self.devices + assignment[user])
-        return np.bincount(
-            keys % self.devices, self.store_bytes[keys // self.devices], self.devices
-        )
+        weights = self.store_bytes[keys // self.devices]
+        return np.bincount(keys % self.devices, weights, self.devices).astype(np.float64)
 
     def fits(self, assignment: Ints) -> bool:
         """Whether every device can hold what is put on it."""
@@ -103,9 +126,30 @@ class Problem:
         """Everything on one device."""
         return np.full(len(self.seconds), device, dtype=np.int64)
 
-    def with_capacity(self, capacity: Floats) -> Problem:
-        """The same problem with other memories."""
-        return replace(self, capacity=capacity)
+    def grouped(self, group: Ints) -> Problem:
+        """The problem in which all nodes of one group are on one device; `group [N]` counts from
+        0."""
+        count = int(group.max(initial=-1)) + 1
+        seconds = np.zeros((count, self.devices))
+        np.add.at(seconds, group, self.seconds)
+        allowed = np.ones((count, self.devices), dtype=bool)
+        np.logical_and.at(allowed, group, self.allowed)
+        nets = [
+            Net(int(group[net.producer]), tuple(dict.fromkeys(group[list(net.consumers)].tolist())))
+            for net in self.nets
+        ]
+
+        def users(item: Store | Setup) -> tuple[int, ...]:
+            return tuple(dict.fromkeys(group[list(item.users)].tolist()))
+
+        return replace(
+            self,
+            seconds=seconds,
+            allowed=allowed,
+            nets=tuple(nets),
+            setups=tuple(Setup(users(setup)) for setup in self.setups),
+            stores=tuple(Store(users(store)) for store in self.stores),
+        )
 
 
 def _flat(groups: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[Ints, Ints, Ints]:

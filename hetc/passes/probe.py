@@ -21,10 +21,11 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Binary, Elementwise
 from hetc.ir.ops.shape import Broadcast, Pad, Reshape, Slice, Transpose
 from hetc.ir.ops.source import Constant, Full, Iota, Weight
-from hetc.ir.types import Array
+from hetc.ir.types import Array, TensorType
 from hetc.passes.index_only import cone
 
 FULL_LIMIT = 4608
+FULL_LEAST = 512
 LENGTH = symbol("S")
 _POINTWISE = (Elementwise, Reshape, Broadcast, Transpose, Full, Constant, Weight)
 
@@ -51,6 +52,9 @@ def constants_of(graph: Graph) -> set[int]:
 def _collect(item: object, found: set[int]) -> None:
     if isinstance(item, (bool, Value)):
         return
+    if isinstance(item, TensorType):
+        # A mask can be a table; its size bounds every number in it.
+        item = item.shape
     if isinstance(item, int) or (
         isinstance(item, float) and item.is_integer() and abs(item) < 2**31
     ):
@@ -63,30 +67,34 @@ def _collect(item: object, found: set[int]) -> None:
 
 
 def positions_around(constants: set[int], limit: int) -> Array:
-    """The first positions, and those just below, at and above each constant and its double, below
-    `limit`."""
+    """The first positions, and those just below, at and above each constant, its double, and each
+    power of two, below `limit`.
+
+    A constant that was not found shows at the powers of two as a mask without a short description.
+    """
     chosen = set(range(min(limit, 24)))
-    for number in constants:
-        for anchor in (number, 2 * number):
-            chosen.update(range(anchor - 3, anchor + 4))
+    doubles = {2 * number for number in constants}
+    for anchor in constants | doubles | {1 << n for n in range(5, limit.bit_length())}:
+        chosen.update(range(anchor - 3, anchor + 4))
     return np.array(sorted(p for p in chosen if 0 <= p < limit), dtype=np.int64)
 
 
 def probe_mask(mask: Value, weights: WeightLookup, limit: int) -> list[Probe]:
-    """`mask` (last two axes: queries, keys) at informative positions and at two lengths, so that
-    dependence on the length shows.
+    """`mask` (last two axes: queries, keys) at informative positions.
 
-    Raises StateError (HETC-S020) where its constants are too large for a full evaluation that would
-    be needed.
+    The last probe is the longest. The others have its first positions at shorter lengths, so that
+    dependence on the length shows. Raises StateError (HETC-S020) where its constants are too large
+    for a full evaluation that would be needed.
     """
     graph = cone((mask,))
     constants = {number for number in constants_of(graph) if number < limit}
-    positions = positions_around(constants, limit)
-    top = int(positions[-1]) + 1
+    lengths = {17, limit // 2} | {number + d for number in constants for d in (-1, 1)}
     if all(_is_pointwise(op) for op in graph.ops):
+        positions = positions_around(constants, limit)
         return [
-            Probe(positions, length, _evaluate_at(graph, positions, length, weights))
-            for length in (top, min(limit, 2 * top + 1))
+            Probe(near, length, _evaluate_at(graph, near, length, weights))
+            for length in sorted({n for n in lengths if 0 < n < limit} | {limit})
+            for near in (positions[positions < length],)
         ]
     needed = max((number + 8 for number in constants), default=40)
     if needed > FULL_LIMIT and limit > FULL_LIMIT:
@@ -97,8 +105,9 @@ def probe_mask(mask: Value, weights: WeightLookup, limit: int) -> list[Probe]:
             found=f"constants up to {max(constants)}",
             do=f"bound the context to {FULL_LIMIT}, or export the model with position-wise masks",
         )
-    longest = min(limit, max(40, min(needed, FULL_LIMIT)))
-    return [_full(graph, length, weights) for length in sorted({longest, min(limit, longest + 5)})]
+    longest = min(limit, max(FULL_LEAST, min(needed, FULL_LIMIT)))
+    sizes = {n for n in lengths if 0 < n < longest} | {longest}
+    return [_full(graph, length, weights) for length in sorted(sizes)]
 
 
 def _full(graph: Graph, length: int, weights: WeightLookup) -> Probe:

@@ -64,7 +64,7 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
     be evaluated).
     """
     index_only = IndexOnly()
-    classes: dict[Value, MaskClass] = {}
+    classes: dict[tuple[Value, bool], MaskClass] = {}
     kinds: dict[str, int] = {}
 
     def step(op: Op) -> Op | None:
@@ -85,14 +85,15 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
                     "decode cannot be derived: a mask depends on data",
                     at=op.loc,
                     found=f"mask {op.mask.type} computed from the tokens",
-                    do="export the model without that mask, or compile it as one phase",
+                    do="export the model without that mask",
                 )
-            known = classes.get(op.mask)
+            known = classes.get((op.mask, op.causal))
             if known is None:
-                known = classes[op.mask] = classify(op.mask, weights, max_context, op.loc)
+                known = classify(op.mask, weights, max_context, op.loc, causal=op.causal)
+                classes[op.mask, op.causal] = known
             found = _meet(op, known)
-        if not (found.causal or found.window or found.chunk):
-            raise not_causal(op.loc, op.k.shape[2])
+        if not found.causal:
+            raise not_causal(op.loc)
         kind = found.describe()
         kinds[kind] = kinds.get(kind, 0) + 1
         return _apply(op, found)
@@ -101,28 +102,40 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
 
 
 def not_causal(
-    loc: str, length: object, seen: str = "every position sees every other"
+    loc: str, found: str = "every position sees every other (mask is full)"
 ) -> StateError:
     """The error for bidirectional attention."""
     return StateError(
         "HETC-S010",
         "decode cannot be derived: attention is not causal",
         at=loc,
-        found=f"{seen} (mask is full over {length} keys)",
-        do="compile it as one phase (--single-phase), or export it with is_decoder=True",
+        found=found,
+        do="export the model as a decoder (is_decoder=True): hetc splits causal models only",
     )
 
 
 def _meet(op: Attention, mask: MaskClass) -> MaskClass:
-    if not op.causal:
-        return mask
-    return replace(mask, causal=True)
+    """What the attention's own attributes and its mask leave visible together."""
+    windows = [window for window in (op.window, mask.window) if window is not None]
+    # Two kinds of chunks, or two biases, have no common description.
+    chunks = op.chunk is not None and mask.chunk not in (None, op.chunk)
+    biases = op.slopes is not None and mask.slopes is not None
+    return MaskClass(
+        window=min(windows, default=None),
+        chunk=op.chunk or mask.chunk,
+        slopes=None if biases else mask.slopes,
+        keep=mask.keep or chunks or biases,
+    )
 
 
 def _apply(op: Attention, found: MaskClass) -> Op:
     slopes = op.slopes
     if found.slopes is not None:
-        literal = Constant(found.slopes, loc=op.loc).result
+        heads = op.q.shape[1]
+        assert isinstance(heads, int)
+        # One slope for all heads stands once in the mask.
+        each = found.slopes * (heads // len(found.slopes))
+        literal = Constant(each, loc=op.loc).result
         slopes = (
             literal if op.q.dtype is literal.dtype else Cast(literal, op.q.dtype, loc=op.loc).result
         )
@@ -130,26 +143,36 @@ def _apply(op: Attention, found: MaskClass) -> Op:
     return op.replace(**changes) if found.keep else op.replace(**changes, mask=None)
 
 
-def classify(mask: Value, weights: WeightLookup, max_context: int, loc: str) -> MaskClass:
-    """What the index-only `mask` means, proven at positions around every constant in its
-    subgraph."""
-    probes = probe_mask(mask, weights, max_context)
-    first, second = probes[0], probes[-1]
-    size = len(first.positions)
+def classify(
+    mask: Value, weights: WeightLookup, max_context: int, loc: str, *, causal: bool = False
+) -> MaskClass:
+    """What the index-only `mask` means, proven at positions around every constant in its subgraph.
+
+    `causal`: the attention hides the future by itself.
+    """
+    *shorter, longest = probe_mask(mask, weights, max_context)
     hidden_everywhere = float(np.finfo(np.float16 if mask.dtype is F16 else np.float32).min) / 1000
-    if not _agree(first.array, second.array[..., :size, :size], hidden_everywhere):
-        raise StateError(
-            "HETC-S015",
-            "decode cannot be derived: a mask or bias changes with the length of the sequence",
-            at=loc,
-            found=f"other values at length {second.length} than at {first.length}",
-            do="export the model for one length regime, or bound the context with --context",
-        )
-    visible = first.array if first.array.dtype == np.bool_ else first.array > hidden_everywhere
-    found = _classify_visible(visible, first, loc)
-    if first.array.dtype == np.bool_:
+    for probe in shorter:
+        size = len(probe.positions)
+        if not _agree(probe.array, longest.array[..., :size, :size], hidden_everywhere):
+            raise StateError(
+                "HETC-S015",
+                "decode cannot be derived: a mask or bias changes with the length of the sequence",
+                at=loc,
+                found=f"other values at length {longest.length} than at {probe.length}",
+                do="export the model for one length regime, or bound the context with --context",
+            )
+    array = longest.array
+    visible = array if array.dtype == np.bool_ else array > hidden_everywhere
+    if causal:
+        visible = visible & (longest.positions[:, None] >= longest.positions[None, :])
+    elif visible.all() and array.min() <= -1e3:
+        low = f"the mask adds no less than {float(array.min()):g}, which hides nothing for certain"
+        raise not_causal(loc, low)
+    found = _classify_visible(visible, longest, loc)
+    if array.dtype == np.bool_:
         return found
-    return _with_bias(found, np.where(visible, first.array, 0), visible, first)
+    return _with_bias(found, np.where(visible, array, 0), visible, longest)
 
 
 def _agree(a: Array, b: Array, hidden: float) -> bool:
@@ -167,8 +190,8 @@ def _agree(a: Array, b: Array, hidden: float) -> bool:
 def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
     query, key = probe.positions[:, None], probe.positions[None, :]
     future = key > query
-    if visible.all():
-        raise not_causal(loc, probe.length)
+    if future.any() and visible.all():
+        raise not_causal(loc)
     shown = visible & future
     if shown.any():
         *_, row, column = (int(axis[0]) for axis in np.nonzero(shown))
@@ -177,7 +200,7 @@ def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
             "decode cannot be derived: attention is not causal",
             at=loc,
             found=f"position {probe.positions[row]} sees position {probe.positions[column]}",
-            do="compile it as one phase (--single-phase), or export it with is_decoder=True",
+            do="export the model as a decoder (is_decoder=True): hetc splits causal models only",
         )
     if not visible.any(axis=-1).all():
         raise StateError(

@@ -24,8 +24,10 @@ def retype(graph: Graph, old: DType, new: DType) -> Graph:
         return graph
     index_only = IndexOnly()
     builder = GraphBuilder(graph.name)
-    builder.inputs.extend(graph.inputs)
-    made: dict[Value, Value] = {value: value for value in graph.inputs}
+    made: dict[Value, Value] = {}
+    for value in graph.inputs:
+        type = value.type.with_dtype(new) if value.dtype is old else value.type
+        made[value] = builder.input(value.name, type)
     widens = new.bits > old.bits
 
     def operand(value: Value, for_data: bool) -> Value:
@@ -39,7 +41,7 @@ def retype(graph: Graph, old: DType, new: DType) -> Graph:
 
     for op in graph.ops:
         positional = index_only(op.results[0])
-        to_data = partial(operand, for_data=not positional)
+        to_data = partial(operand, for_data=not positional or widens)
         mapped = op.map_operands(to_data)
         if not positional or (widens and not isinstance(op, Weight)):
             mapped = _with_dtype(mapped, old, new)

@@ -8,9 +8,17 @@ from typing import Any
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.elementwise import Add, Cast, Div, Mul, Pow, Sub, Where
+from hetc.ir.ops.elementwise import Add, Cast, Div, Mul, Not, Pow, Sub, Where
 from hetc.ir.ops.reduce import Reduce
-from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Split, Transpose
+from hetc.ir.ops.shape import (
+    Broadcast,
+    Concat,
+    Reshape,
+    Slice,
+    Split,
+    Transpose,
+    normalize_axis,
+)
 from hetc.ir.ops.source import Constant, Full
 
 Answer = Op | tuple[Value, ...] | None
@@ -67,9 +75,13 @@ def _cast(op: Cast) -> Answer:
         return (op.x,)
     inner = op.x.op
     widening = isinstance(inner, Cast) and inner.dtype.is_float and inner.x.dtype is op.dtype
-    if isinstance(inner, Cast) and widening and inner.dtype.bits >= op.dtype.bits:
+    if isinstance(inner, Cast) and widening and inner.dtype.bits > op.dtype.bits:
         return (inner.x,)  # a narrow float widened and narrowed again is itself
     return None
+
+
+def _not(op: Not) -> Answer:
+    return (op.x.op.x,) if isinstance(op.x.op, Not) else None
 
 
 def _reshape(op: Reshape) -> Answer:
@@ -97,7 +109,26 @@ def _broadcast(op: Broadcast) -> Answer:
 
 
 def _slice(op: Slice) -> Answer:
-    return (op.x,) if op.result.shape == op.x.shape and op.start == 0 else None
+    if op.result.shape == op.x.shape and op.start == 0:
+        return (op.x,)
+    inner = op.x.op
+    axis = normalize_axis(op.axis, op.x.rank)
+    if not isinstance(inner, (Concat, Slice)) or op.step != 1:
+        return None
+    if normalize_axis(inner.axis, op.x.rank) != axis:
+        return None
+    stop = op.x.shape[axis] if op.stop is None else op.stop
+    if isinstance(inner, Slice):
+        if inner.step != 1:
+            return None
+        return Slice(inner.x, axis, inner.start + op.start, inner.start + stop, loc=op.loc)
+    # A slice that is one part of a concat reads that part alone.
+    offset: DimLike = 0
+    for part in inner.xs:
+        if offset == op.start and offset + part.shape[axis] == stop:
+            return (part,)
+        offset = offset + part.shape[axis]
+    return None
 
 
 def _concat(op: Concat) -> Answer:
@@ -115,9 +146,11 @@ def _binary(op: Add | Sub | Mul | Div | Pow) -> Answer:
     x, y = op.x, op.y
     left, right = splat(x), splat(y)
     if right is not None and isinstance(x, Value) and _harmless(x, y):
-        return type(op)(x, _as(right, x), loc=op.loc)
+        literal = type(op)(x, _as(right, x), loc=op.loc)
+        return _binary(literal) or literal
     if left is not None and isinstance(y, Value) and _harmless(y, x):
-        return type(op)(_as(left, y), y, loc=op.loc)
+        literal = type(op)(_as(left, y), y, loc=op.loc)
+        return _binary(literal) or literal
     neutral = 0 if isinstance(op, (Add, Sub)) else 1
     if isinstance(x, Value) and isinstance(y, (int, float)) and y == neutral:
         return (x,)
@@ -159,6 +192,7 @@ def _as(number: float, like: Value) -> float | int | bool:
 
 _RULES: dict[type[Op], Callable[[Any], Answer]] = {
     Cast: _cast,
+    Not: _not,
     Reshape: _reshape,
     Transpose: _transpose,
     Broadcast: _broadcast,

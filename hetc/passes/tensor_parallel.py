@@ -16,9 +16,9 @@ _WHOLE = frozenset({"rms_norm", "layer_norm", "embedding", "topk", "sort", "argm
 def reduced(graph: Graph, origin: Mapping[Value, Origin]) -> set[Op]:
     """The products whose results are summed over the devices of a tensor-parallel machine.
 
-    A product of whole rows splits its outputs, and needs nothing; a product of split rows splits its
-    inputs, and its partial sums are reduced (Shoeybi et al. 2019, section 3). Heads and the inner
-    axis of an MLP are split, so that a decoder layer reduces twice.
+    A product of whole rows splits its outputs, and needs nothing; a product of split rows splits
+    its inputs, and its partial sums are reduced (Shoeybi et al. 2019, section 3). Heads and the
+    inner axis of an MLP are split, so that a decoder layer reduces twice.
     """
     split: set[Value] = set()
     found: set[Op] = set()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hetc.errors import IRError, StateError
-from hetc.ir.dims import DimLike, exact_div, product, symbol, symbols_of
+from hetc.ir.dims import Dim, DimLike, exact_div, product, symbol, symbols_of
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.attention import Attention, Rope
@@ -35,7 +35,7 @@ from hetc.ir.ops.shape import (
     normalize_axis,
 )
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import Shape
+from hetc.ir.types import Shape, TensorType
 
 LENGTH = symbol("S")
 
@@ -65,10 +65,8 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     """The token axes of the results of `op`, given those of its operands; raises Mixes where the op
     is not token by token."""
     known = [axes[value] for value in op.operands]
-    if all(axis is None for axis in known) and not isinstance(op, (Iota, Full)):
-        if isinstance(op, (Broadcast, Tile)):
-            return _spread(op)
-        return (None,) * len(op.results)
+    if all(axis is None for axis in known) and not isinstance(op, Iota):
+        return _uniform(op)
     rule = next((rule for cls, rule in _RULES if isinstance(op, cls)), None)
     if rule is None:
         raise Mixes(f"hetc knows no token rule for {op.kind}")
@@ -83,11 +81,37 @@ def refuse(op: Op, reason: str) -> StateError:
         f"decode cannot be derived: {reason}",
         at=op.loc or op.kind,
         found=f"{op.kind} over {', '.join(str(value.type) for value in op.operands)}",
-        do="compile it as one phase with --single-phase, or export a causal form of the model",
+        do="export a causal form of the model",
     )
 
 
 Answer = TokenAxis | None | tuple[TokenAxis | None, ...]
+
+
+def _uniform(op: Op) -> tuple[TokenAxis | None, ...]:
+    # What has tokens along an axis that is no token axis is the same along it, and must stay so.
+    if isinstance(op, Full) and "S" in symbols_of(_dim(op.value)):
+        raise Mixes("the length of the sequence is used as a number")
+    if isinstance(op, (Broadcast, Tile, Full)):
+        return _spread(op)
+    if isinstance(op, Elementwise):
+        _check_literals(op)
+    elif not isinstance(op, (Reshape, Transpose)) and _mentions_length(op):
+        raise Mixes(f"{op.kind} depends on the length of the sequence")
+    return (None,) * len(op.results)
+
+
+def _mentions_length(op: Op) -> bool:
+    items: list[Any] = [getattr(op, spec.name) for spec in op.signature]
+    while items:
+        item = items.pop()
+        if isinstance(item, (Value, TensorType)):
+            items.extend(item.shape)
+        elif isinstance(item, tuple):
+            items.extend(item)
+        elif isinstance(item, Dim) and "S" in item.symbols:
+            return True
+    return False
 
 
 def _spread(op: Op) -> tuple[TokenAxis | None, ...]:
@@ -99,6 +123,8 @@ def _spread(op: Op) -> tuple[TokenAxis | None, ...]:
 
 
 def _iota(op: Iota, axes: Axes) -> Answer:
+    if "S" in symbols_of(op.start):
+        raise Mixes("positions are counted from the end of the sequence")
     if "S" not in symbols_of(op.size):
         return None
     if op.size != LENGTH:
@@ -106,16 +132,16 @@ def _iota(op: Iota, axes: Axes) -> Answer:
     return TokenAxis(0)
 
 
-def _full(op: Full, axes: Axes) -> Answer:
-    return _spread(op)
-
-
 def _elementwise(op: Op, axes: Axes) -> Answer:
+    _check_literals(op)
+    return _aligned(op, list(op.operands), axes)
+
+
+def _check_literals(op: Op) -> None:
     for spec in op.signature:
         item = getattr(op, spec.name)
         if spec.role == "scalar" and not isinstance(item, Value) and "S" in symbols_of(_dim(item)):
             raise Mixes("arithmetic with the length of the sequence")
-    return _aligned(op, list(op.operands), axes)
 
 
 def _dim(item: Any) -> DimLike:
@@ -338,7 +364,6 @@ def _scan(op: Scan, axes: Axes) -> Answer:
 
 _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...] = (
     (Iota, _iota),
-    (Full, _full),
     (Rope, lambda op, axes: _aligned(op, list(op.operands), axes)),
     ((Elementwise, Gated), _elementwise),
     (Reshape, _reshape),

@@ -122,7 +122,7 @@ class OnnxExecutor:
         """Make the session.
 
         Raises MissingDependency without onnxruntime, and RuntimeFault: HETC-R005 the half has no
-        ONNX file, R006 a weight is missing or of another type, R007 the file cannot be read, R008
+        ONNX file, R006 a weight is of another type or shape, R007 the file cannot be read, R008
         ONNX Runtime refuses it, R009 its inputs or outputs are not those of a half.
         """
         ort = _onnxruntime()
@@ -203,7 +203,7 @@ class OnnxExecutor:
         )
         # Small blocks that threads take in turn: a slow core does not hold up the others.
         settings.add_session_config_entry("session.dynamic_block_base", "4")
-        # Spinning gains some per cent on an idle machine, and costs half of the speed on a busy one.
+        # Spinning gains a few per cent on an idle machine and costs half the speed on a busy one.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if half not in self._options.prepack:
             settings.add_session_config_entry("session.disable_prepacking", "1")
@@ -253,8 +253,6 @@ def _onnxruntime() -> Any:
 
 def _as_declared(bundle: OpenBundle, weight: ExternalWeight) -> NDArray[Any]:
     declared = _DECLARED.get(weight.onnx_type)
-    if weight.name not in bundle.weight_names():
-        raise _weight_fault(weight, "a weight of this name in the bundle", "none")
     stored = bundle.weight(weight.name)
     if declared is None or (
         stored.dtype != declared and not (declared == np.float32 and stored.dtype in _WIDENS)

@@ -71,29 +71,44 @@ def reference(
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
     graph = helper.make_graph([node], "node", infos, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
-    return list(ReferenceEvaluator(model).run(None, feeds))  # type: ignore[arg-type]
+    return list(ReferenceEvaluator(model).run(None, feeds))
 
 
 Case = tuple[str, dict[str, Array], dict[str, Array], dict[str, Any]]
 
 
 def case(
-    op: str, *data: Array, fixed: tuple[Array | None, ...] = (), outputs: int = 1, **attributes: Any
+    op: str, *data: Array, fixed: tuple[Any, ...] = (), outputs: int = 1, **attributes: Any
 ) -> Any:
-    """A parameter: `data` are inputs known at run time only, `fixed` the initializers after them."""
+    """A parameter: `data` are inputs of the graph, `fixed` the initializers after them."""
     names = [f"x{i}" for i in range(len(data))]
     rest = [f"c{i}" if array is not None else "" for i, array in enumerate(fixed)]
     made = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, names + rest, made, **attributes)
     inputs = dict(zip(names, data, strict=True))
-    known = {name: array for name, array in zip(rest, fixed, strict=True) if array is not None}
-    detail = ",".join(f"{key}={value}" for key, value in attributes.items())
-    return pytest.param(node, inputs, known, id=f"{op}({detail})")
+    known = {n: np.asarray(a) for n, a in zip(rest, fixed, strict=True) if a is not None}
+    text = ",".join(f"{key}={value}" for key, value in attributes.items())
+    return pytest.param(node, inputs, known, id=f"{op}({text})")
 
 
 POSITIVE = np.abs(f32(2, 3)) + 0.1
-UNARY = "Neg Abs Sign Exp Sin Cos Tan Tanh Sigmoid Erf Relu Softplus Floor Ceil Round IsNaN".split()
-BINARY = "Add Sub Mul Div Less LessOrEqual Greater GreaterOrEqual Equal Max Min".split()
+UNARY = [
+    "Neg",
+    "Abs",
+    "Sign",
+    "Exp",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Tanh",
+    "Sigmoid",
+    "Erf",
+    "Relu",
+    "Softplus",
+]
+UNARY += ["Floor", "Ceil", "Round", "IsNaN"]
+BINARY = ["Add", "Sub", "Mul", "Div", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"]
+BINARY += ["Max", "Min"]
 
 CASES = [
     *(case(op, f32(2, 3)) for op in UNARY),
@@ -201,13 +216,15 @@ CASES = [
     case("Attention", f32(2, 4, 3, 8), f32(2, 2, 3, 8), f32(2, 2, 3, 8), is_causal=1),
     case("Attention", f32(2, 4, 3, 8), f32(2, 4, 5, 8), f32(2, 4, 5, 6), flags(3, 5), scale=0.3),
     case(
-        "Attention", f32(2, 3, 32), f32(2, 5, 16), f32(2, 5, 16), f32(3, 5), q_num_heads=4, kv_num_heads=2
+        "Attention", f32(2, 3, 32), f32(2, 5, 16), f32(2, 5, 16), f32(3, 5),
+        q_num_heads=4, kv_num_heads=2,
     ),
     case("RotaryEmbedding", f32(2, 4, 3, 8), f32(2, 3, 4), f32(2, 3, 4)),
     case("RotaryEmbedding", f32(2, 4, 3, 8), f32(2, 3, 2), f32(2, 3, 2), rotary_embedding_dim=4),
     case("RotaryEmbedding", f32(2, 4, 3, 8), f32(2, 3, 4), f32(2, 3, 4), interleaved=1),
     case(
-        "RotaryEmbedding", f32(2, 3, 32), f32(9, 4), f32(9, 4), i64([0, 1, 2], [4, 5, 6]), num_heads=4
+        "RotaryEmbedding", f32(2, 3, 32), f32(9, 4), f32(9, 4), i64([0, 1, 2], [4, 5, 6]),
+        num_heads=4,
     ),
 ]  # fmt: skip
 
@@ -241,9 +258,9 @@ def test_axes_as_attributes_before_opset_13() -> None:
 def test_quantized_weight_is_dequantized_when_it_is_read(axis: int, zeros: bool) -> None:
     x = RNG.integers(0, 255, (4, 6)).astype(np.uint8)
     width = x.shape[axis]
-    fixed = {"w": x, "s": np.abs(f32(width))}
+    fixed: dict[str, Array] = {"w": x, "s": np.abs(f32(width))}
     if zeros:
-        fixed["z"] = RNG.integers(0, 255, width).astype(np.uint8)
+        fixed["z"] = np.asarray(RNG.integers(0, 255, width), np.uint8)
     node = helper.make_node("DequantizeLinear", list(fixed), ["y"], axis=axis)
     matmul = helper.make_node("MatMul", ["x", "y"], ["out"])
     ctx = Context("node")
@@ -288,7 +305,7 @@ def test_sequences_of_known_length_are_followed() -> None:
     value = ctx.builder.input("x", TensorType(dtype_of(x), x.shape))
     ctx.env["x"] = Item(value.type, value)
     for name, number in (("n", 2), ("i", 1)):
-        tensor = numpy_helper.from_array(np.int64(number), name)
+        tensor = numpy_helper.from_array(np.asarray(number), name)
         ctx.env[name] = stored(ctx, name, weight_data(tensor, None))
     import_nodes(ctx, nodes, {"": OPSET})
     y = ctx.env["y"]

@@ -1,4 +1,4 @@
-"""Tiny models of many families through torch.export: the graph computes what the eager model does."""
+"""Tiny models of many families through torch.export: the graph computes what they do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,26 @@ from tests.frontends.torch_models import assert_same, export, tiny
 
 EAGER_ONLY = ("gemma2", "bloom", "gpt_oss")
 BOTH = ("llama", "gpt2", "falcon", "mixtral", "deepseek_v3", "gemma3_text")
-SDPA = ("mistral", "qwen2", "qwen3", "phi3", "gpt_neox", "opt", "qwen3_moe", "deepseek_v2", "llama4_text", "lfm2", "bert")
+SDPA = (
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "gpt_neox",
+    "opt",
+    "qwen3_moe",
+    "deepseek_v2",
+    "llama4_text",
+    "lfm2",
+    "bert",
+)
 CASES = [
     *((family, "eager") for family in (*EAGER_ONLY, *BOTH)),
     *((family, "sdpa") for family in (*BOTH, *SDPA)),
 ]
 
 
-@pytest.mark.parametrize(("family", "attention"), CASES, ids="-".join)
+@pytest.mark.parametrize(("family", "attention"), CASES, ids=["-".join(case) for case in CASES])
 def test_the_graph_computes_what_the_model_does(family: str, attention: str) -> None:
     module = tiny(family, attention)
     imported = import_exported(export(module), name=family)

@@ -79,7 +79,8 @@ def _move(builder: GraphBuilder, pool: list[Value], draw: st.DrawFn) -> None:
 
 def _attend(builder: GraphBuilder, pool: list[Value], draw: st.DrawFn) -> None:
     q, k, v = (builder.add(Reshape(_pick(pool, draw), (B, 1, S, 4))) for _ in range(3))
-    index = builder.add(Iota(S, draw(st.sampled_from([0, symbol("P")]))))
+    start: DimLike = symbol("P") if draw(st.booleans()) else 0
+    index = builder.add(Iota(S, start))
     mask = builder.add(Reshape(builder.add(Cast(index, BOOL)), (1, 1, 1, S)))
     made = Attention(
         q,
@@ -96,8 +97,8 @@ def _attend(builder: GraphBuilder, pool: list[Value], draw: st.DrawFn) -> None:
 def _strange(builder: GraphBuilder, pool: list[Value], draw: st.DrawFn) -> None:
     builder.add(Constant(draw(st.one_of(numbers, nested.filter(_rectangular)))))
     types = tuple(draw(st.lists(tensor_types, min_size=1, max_size=3)))
-    text = [draw(st.text(max_size=20)) for _ in range(3)]
-    builder.add(Opaque(tuple(pool[:2]), *text, (*types, pool[0].type)))
+    name, target, arguments = (draw(st.text(max_size=20)) for _ in range(3))
+    builder.add(Opaque(tuple(pool[:2]), name, target, arguments, types))
     reduced = builder.add(Sum(_pick(pool, draw), (-1,), keepdim=True))
     chosen = Where(builder.add(Cast(reduced, BOOL)), _pick(pool, draw), draw(floats))
     pool.append(builder.add(chosen))

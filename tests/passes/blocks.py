@@ -46,7 +46,7 @@ LOWEST = -3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Block:
-    """One decoder layer. `heads` is a multiple of `groups`; `window` None sees everything before."""
+    """One decoder layer; `heads` is a multiple of `groups`."""
 
     heads: int = 2
     groups: int = 1
@@ -56,7 +56,7 @@ class Block:
     # "where": scores are replaced; "add": a float mask is added; "attention": a whole attention op
     # with a bool mask, as scaled_dot_product_attention is exported.
     mask: str = "where"
-    # "half", "interleaved", "halves" (gpt-oss) or "none"
+    # Pairs in halves, interleaved pairs, "halves" computed apart (gpt-oss), or "none".
     rope: str = "half"
     norm: str = "rms"
     mlp: str = "gated"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hetc.bundle import open_bundle
-from hetc.errors import MissingDependency, RuntimeFault
+from hetc.errors import HetcError, MissingDependency, RuntimeFault
 from hetc.runtime import Bundle, OnnxOptions, State, load, onnx_executors
 from hetc.runtime.executor import ExecutorFactory, Half
 from hetc.runtime.halves import Halves
@@ -214,7 +214,7 @@ def outside_constant(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "at"),
     [
-        (rename_weight, "HETC-R006", "elsewhere"),
+        (rename_weight, "HETC-B013", "elsewhere"),
         (reshape_weight, "HETC-R006", "embed"),
         (retype_weight, "HETC-R006", "embed"),
         (string_weight, "HETC-R006", "embed"),
@@ -228,7 +228,7 @@ def test_files_that_do_not_fit_are_one_clear_error(
     tmp_path: Path, change: Callable[[Any], None], code: str, at: str
 ) -> None:
     path = write_toy_bundle(tmp_path / "bad", executors=("onnx",), onnx=edited(change))
-    with pytest.raises(RuntimeFault) as caught:
+    with pytest.raises(HetcError) as caught:
         load(path, executor="onnx")
     assert (caught.value.code, caught.value.at) == (code, at)
     with pytest.raises(RuntimeFault, match=rf"HETC-R003(.|\n)*{code}"):

@@ -1,4 +1,4 @@
-"""Sizes at run time: polynomials over symbols, computed in the graph from the shapes of its inputs."""
+"""Sizes at run time: polynomials over symbols, computed from the shapes of the graph's inputs."""
 
 from __future__ import annotations
 

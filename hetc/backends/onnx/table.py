@@ -75,4 +75,8 @@ def why_not(op: Op) -> Reason | None:
         if kernel_type(kernel, dtype) is None:
             return Reason("HETC-E011", f"ONNX Runtime has no {kernel} of {dtype} on the CPU", at)
     refused = rule.refuse(op) if rule.refuse else None
-    return Reason("HETC-E012", f"the onnx backend cannot write this {op.kind}: {refused}", at) if refused else None
+    return (
+        Reason("HETC-E012", f"the onnx backend cannot write this {op.kind}: {refused}", at)
+        if refused
+        else None
+    )

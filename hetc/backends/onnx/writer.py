@@ -77,7 +77,7 @@ class Writer:
         return self._made[key]
 
     def typed(self, kind: str, dtype: DType, *inputs: str, **attributes: Any) -> str:
-        """A node from `dtype` to `dtype`, in a wider type where its kernel has none for this one."""
+        """A node from `dtype` to `dtype`, in a wider type where no kernel takes this one."""
         works = kernel_type(kind, dtype)
         assert works is not None, f"the table let {kind} on {dtype} through"
         if works is computed(dtype):
@@ -86,7 +86,7 @@ class Writer:
         return self.cast(self.node(kind, *wide, **attributes), dtype)
 
     def test(self, kind: str, dtype: DType, *inputs: str) -> str:
-        """A comparison of `dtype`s, in a wider type where its kernel has none for this one."""
+        """A comparison of `dtype`s, in a wider type where no kernel takes this one."""
         works = kernel_type(kind, dtype)
         assert works is not None, f"the table let {kind} on {dtype} through"
         if works is not computed(dtype):

@@ -1,4 +1,4 @@
-"""The ONNX frontend: a `.onnx` file becomes a graph, by tables of small functions, one an operator."""
+"""The ONNX frontend: a `.onnx` file becomes a graph, by tables of small functions."""
 
 from hetc.frontends.onnx.importer import ImportedOnnx, import_onnx
 from hetc.frontends.onnx.loader import load_onnx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.onnx.bounds import tokens_bound
@@ -21,6 +21,9 @@ from hetc.ir.graph import GraphBuilder
 from hetc.ir.model import WeightData
 from hetc.ir.op import Op, Value
 from hetc.ir.types import Array, DType
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 Bound = Item | SequenceItem
 Handler = Callable[..., "Item | SequenceItem | tuple[Item, ...]"]
@@ -43,6 +46,9 @@ class Context:
         self.notes: list[str] = []
         self.max_sequence: int | None = None
         self.weights: dict[str, WeightItem] = {}
+        # What the file says of tensors and of its symbols, for operators that hetc cannot type.
+        self.declared: dict[str, ValueInfoProto] = {}
+        self.symbols: dict[str, DimLike] = {}
         # Matrices that an embedding reads; exporters write a tied output matrix a second time.
         self.tables: list[WeightItem] = []
         self._derived: dict[tuple[str, ...], WeightItem] = {}

@@ -73,6 +73,8 @@ def import_onnx(model: ModelProto, path: str | Path) -> ImportedOnnx:
     signature = read_signature(model.graph)
     ctx = Context("forward")
     bind(ctx, signature)
+    declared = (*model.graph.value_info, *model.graph.output)
+    ctx.declared = {info.name: info for info in declared}
     folder = Path(path).parent
     for tensor in model.graph.initializer:
         ctx.env[tensor.name] = stored(ctx, tensor.name, weight_data(tensor, folder))

@@ -77,7 +77,7 @@ def _check(model: ModelProto, path: Path) -> None:
     # The checker copies the message; without the weights, which are checked already, the copy is
     # small.
     slim = ModelProto()
-    slim.CopyFrom(model) if len(model.graph.initializer) == 0 else _copy_without_data(model, slim)
+    _copy_without_data(model, slim)
     try:
         checker.check_model(slim)
     except (checker.ValidationError, ValueError, RuntimeError) as error:
@@ -112,11 +112,10 @@ def _assign(message: object, name: str, value: object) -> None:
 
 
 def _invalid(path: Path, what: str, found: str) -> InputError:
-    lines = found.strip().splitlines() or [""]
     return InputError(
         "HETC-I305",
         what,
         at=str(path),
-        found=lines[0][:200],
+        found=" ".join(found.split())[:200],
         do="export the model again, or check it with onnx.checker",
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) ->
             )
         items.append(item)
     makes = tuple(name for name in node.outputs if name)
-    types = _result_types(node, names, items, versions, makes, why)
+    types = _result_types(ctx, node, names, items, versions, makes, why)
     target = node.kind if "::" in node.kind else f"ai.onnx::{node.kind}"
     ctx.opaque.append(
         Reason("HETC-I310", f"{target} runs in the reference executor only: {why}", ctx.loc)
@@ -81,6 +81,7 @@ def _free_names(graph: GraphProto) -> list[str]:
 
 
 def _result_types(
+    ctx: Context,
     node: Node,
     names: Sequence[str],
     items: Sequence[Item],
@@ -90,7 +91,7 @@ def _result_types(
 ) -> tuple[TensorType, ...]:
     from onnx import shape_inference
 
-    symbols: dict[str, DimLike] = {}
+    symbols = dict(ctx.symbols)
     for item in items:
         symbols.update({str(dim): dim for dim in item.shape if isinstance(dim, Dim)})
     model = _one_node_model(node.proto, names, [item.type for item in items], versions, makes)
@@ -100,8 +101,13 @@ def _result_types(
     try:
         inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise _untyped(node, why, str(error)) from error
-    return tuple(_type_of(node, why, info, symbols) for info in inferred.graph.output)
+        _untyped(node, why, str(error))
+    return tuple(
+        _type_of(info, symbols)
+        or _type_of(ctx.declared.get(info.name), symbols)
+        or _untyped(node, why, f"no shape for {info.name}")
+        for info in inferred.graph.output
+    )
 
 
 def _one_node_model(
@@ -132,26 +138,26 @@ def _one_node_model(
 def _add_constant(model: ModelProto, name: str, array: Array) -> None:
     from onnx import numpy_helper
 
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
 
 
-def _type_of(node: Node, why: str, info: ValueInfoProto, symbols: dict[str, DimLike]) -> TensorType:
+def _type_of(info: ValueInfoProto | None, symbols: dict[str, DimLike]) -> TensorType | None:
+    if info is None:
+        return None
     tensor = info.type.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):
-        raise _untyped(node, why, f"no type for {info.name}")
+        return None
     dims: list[DimLike] = []
     for dim in tensor.shape.dim:
-        if dim.HasField("dim_value"):
-            dims.append(dim.dim_value)
-        elif dim.dim_param in symbols:
-            dims.append(symbols[dim.dim_param])
-        else:
-            raise _untyped(node, why, f"no size for axis {len(dims)} of {info.name}")
-    return TensorType(dtype_named(tensor.elem_type, node.title), tuple(dims))
+        size = dim.dim_value if dim.HasField("dim_value") else symbols.get(dim.dim_param)
+        if size is None:
+            return None
+        dims.append(size)
+    return TensorType(dtype_named(tensor.elem_type, info.name), tuple(dims))
 
 
-def _untyped(node: Node, why: str, found: str) -> InputError:
-    return InputError(
+def _untyped(node: Node, why: str, found: str) -> NoReturn:
+    raise InputError(
         "HETC-I311",
         "an operator that hetc cannot import makes tensors of unknown type",
         at=node.title,
@@ -203,12 +209,17 @@ def _reference(model: ModelProto, feeds: dict[str, Array]) -> Sequence[Any]:
 
 def _runtime(model: ModelProto, feeds: dict[str, Array]) -> Sequence[Any]:
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    results: Sequence[Any] = session.run(None, feeds)
-    return results
+    # ONNX Runtime's errors share no base class of their own.
+    failures = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented)
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        return list(session.run(None, feeds))
+    except failures as error:
+        raise RuntimeError(str(error)) from error
 
 
 OPAQUE_RUNNERS["onnx"] = run_opaque

@@ -138,6 +138,7 @@ def bind(ctx: Context, signature: Signature) -> None:
 
 
 def _input(ctx: Context, item: Declared, name: str, shape: tuple[DimLike, ...]) -> None:
+    ctx.symbols.update((str(said), dim) for said, dim in zip(item.dims, shape, strict=True) if said)
     value = ctx.builder.input(name, TensorType(item.dtype, shape))
     ctx.env[item.name] = Item(value.type, value)
 

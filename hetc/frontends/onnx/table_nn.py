@@ -186,7 +186,7 @@ def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...
     if data.ndim == 1 and rank > 1:
         return data.reshape([-1 if i == axis else 1 for i in range(rank)])
     if block:
-        return np.take(np.repeat(data, block, axis=axis), range(shape[axis]), axis=axis)
+        return np.take(data, np.arange(shape[axis]) // block, axis=axis)
     return data
 
 

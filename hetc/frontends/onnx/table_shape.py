@@ -19,6 +19,8 @@ from hetc.ir.types import Shape
 
 # Exporters write "to the end" as the greatest number of 32 or 64 bits.
 _ENDLESS = 2**31 - 1
+# A sequence of tensors becomes that many values.
+_MAX_PARTS = 2**16
 
 
 def reshaped(ctx: Context, x: Item, shape: Shape) -> Item:
@@ -75,9 +77,13 @@ def unsqueeze(ctx: Context, node: Node, x: Item, axes: Item | None = None) -> It
     if given is None:
         raise Unsupported("axes that depend on data")
     rank = x.rank + len(given)
-    new = {normalize_axis(axis, rank) for axis in given}
-    rest = iter(x.shape)
-    return reshaped(ctx, x, tuple(1 if axis in new else next(rest) for axis in range(rank)))
+    new = sorted({normalize_axis(axis, rank) for axis in given})
+    if len(new) != len(given) or not set(new) <= set(range(rank)):
+        raise ValueError(f"axes {given} of a tensor with {rank} axes")
+    shape = list(x.shape)
+    for axis in new:
+        shape.insert(axis, 1)
+    return reshaped(ctx, x, tuple(shape))
 
 
 @onnx_op("Transpose")
@@ -184,7 +190,7 @@ def split(ctx: Context, node: Node, x: Item, sizes: Item | None = None) -> tuple
     axis = normalize_axis(node.get("axis", 0), x.rank)
     given = ctx.dims(sizes, "sizes of the parts") if sizes is not None else node.get("split")
     if given is None:
-        parts = node.get("num_outputs") or len(node.outputs)
+        parts = len(node.outputs)
         total = x.shape[axis]
         if isinstance(total, int):
             width = math.ceil(total / parts)
@@ -229,6 +235,8 @@ def split_to_sequence(ctx: Context, node: Node, x: Item, sizes: Item | None = No
     given = (1,) if sizes is None else elements(sizes)
     if given is None or not isinstance(total, int):
         raise Unsupported("a sequence whose length depends on data")
+    if total > _MAX_PARTS:
+        raise Unsupported(f"a sequence of {total} tensors")
     if sizes is None or sizes.rank == 0:
         given = tuple(min(given[0], total - start) for start in range(0, total, given[0]))
     parts = ctx.emit_all(ops.Split, x, axis, given)

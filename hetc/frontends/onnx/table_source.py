@@ -15,8 +15,9 @@ from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.dims import Dim, DimLike, exact_div, product
 from hetc.ir.model import WeightData
 from hetc.ir.ops import elementwise as ew
+from hetc.ir.ops.shape import Slice
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import BOOL, F32, I64, Array, DType, dtype_of
+from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
 
 
 def stored(ctx: Context, name: str, data: WeightData) -> Item:
@@ -24,7 +25,8 @@ def stored(ctx: Context, name: str, data: WeightData) -> Item:
     weight.
     """
     size = int(np.prod(data.shape, dtype=object))
-    if size <= (1 if data.dtype.is_float else MAX_KNOWN):
+    # Narrow integers are quantized weights, not sizes or axes.
+    if size <= (MAX_KNOWN if data.dtype in (I64, I32, BOOL) else 1):
         return item_of(data.load(), data.dtype)
     return ctx.weight(name, data)
 
@@ -113,13 +115,13 @@ def eye_like(ctx: Context, node: Node, x: Item) -> Item:
 
 @onnx_op("OneHot")
 def one_hot(ctx: Context, node: Node, ids: Item, depth: Item, values: Item) -> Item:
-    if node.get("axis", -1) not in (-1, ids.rank) or values.known is None or values.symbolic:
-        raise Unsupported("one-hot vectors along an inner axis, or of values that depend on data")
+    if node.get("axis", -1) not in (-1, ids.rank):
+        raise Unsupported("one-hot vectors along an inner axis")
     (count,) = ctx.dims(depth, "depth")
-    off, on = values.known.tolist()
-    classes = ctx.emit(Iota, count, dtype=ids.dtype if ids.dtype.is_int else I64)
+    off, on = (ctx.emit(Slice, values, 0, i, i + 1) for i in range(2))
     if not ids.dtype.is_int:
         ids = ctx.emit(ew.Cast, ids, I64)
-    wrapped = ctx.emit(ew.Mod, ids, count)
-    hot = ctx.emit(ew.Eq, reshaped(ctx, wrapped, (*ids.shape, 1)), classes)
-    return ctx.emit(ew.Where, hot, on, off, dtype=values.dtype or F32)
+    wrapped = reshaped(ctx, ctx.emit(ew.Mod, ids, count), (*ids.shape, 1))
+    return ctx.emit(
+        ew.Where, ctx.emit(ew.Eq, wrapped, ctx.emit(Iota, count, dtype=ids.dtype)), on, off
+    )

@@ -1,4 +1,5 @@
-"""Reading `.pt2` files from anyone: nothing in them is unpickled, and no text in them is evaluated before it is read here."""
+"""Reading `.pt2` files from anyone: nothing in them is unpickled, and no text in them is evaluated
+before it is read here."""
 
 from __future__ import annotations
 
@@ -23,35 +24,48 @@ _DO = "export the model again with torch.export.save, without custom classes or 
 def load_pt2(path: str | PathLike[str]) -> ExportedProgram:
     """Load an exported program with its weights and nothing else.
 
-    `torch.export.load` unpickles whatever a file asks it to and evaluates its size expressions. Here the same file is read through a reader that hands out
-    plain tensors and checked text only. A program from another device arrives on the CPU. Raises InputError: HETC-I220 not a readable `.pt2` file, HETC-I221 a file that
-    would run code, HETC-I222 a program that this PyTorch cannot read.
+    `torch.export.load` unpickles whatever a file asks it to and evaluates its size expressions.
+    Here the same file is read through a reader that hands out plain tensors and checked text only.
+    A program from another device arrives on the CPU. Raises InputError: HETC-I220 not a readable
+    `.pt2` file, HETC-I221 a file that would run code, HETC-I222 a program that this PyTorch cannot
+    read.
     """
     from torch._export.serde.serialize import SerializeError
+    from torch._export.verifier import SpecViolationError
     from torch.export.pt2_archive._package import _load_exported_programs
 
     archive = CheckedArchive(Path(path))
     try:
-        programs = _load_exported_programs(archive, archive.get_file_names(), None)  # type: ignore[arg-type]
+        programs = _load_exported_programs(archive, [_PROGRAM], None)  # type: ignore[arg-type]
     except InputError:
         raise
-    except (SerializeError, AssertionError, *_DAMAGE) as error:
+    except (SerializeError, SpecViolationError, AssertionError, *_DAMAGE) as error:
         raise InputError(
             "HETC-I222",
             "this PyTorch cannot read the exported program",
             at=fspath(path),
             found=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
-            do="load it with the PyTorch that wrote it and save it again, or check that the file is complete",
+            do="save it again with this PyTorch, or check that the file is complete",
         ) from error
     return programs["model"]
 
 
 # What PyTorch raises on damaged content.
-_DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OSError)
+_DAMAGE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    OSError,
+)
 
 
 class CheckedArchive:
-    """Stands in for PyTorch's archive reader; every byte that PyTorch would interpret goes through `read_bytes`.
+    """Stands in for PyTorch's archive reader; every byte that PyTorch would interpret goes through
+    `read_bytes`.
 
     Raw weights are copied from the file as numbers by `archive_file`, without interpretation.
     """
@@ -69,7 +83,9 @@ class CheckedArchive:
             raise self._unreadable(str(error).partition("\n")[0]) from error
         self._names = list(self.archive_file.get_all_records())
         if _PROGRAM not in self._names:
-            raise self._unreadable("no exported program inside (TorchScript and AOTInductor packages are none)")
+            raise self._unreadable(
+                "no exported program inside (TorchScript and AOTInductor packages are none)"
+            )
 
     def _check_container(self, path: Path) -> None:
         try:
@@ -78,26 +94,32 @@ class CheckedArchive:
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise self._unreadable(str(error)) from error
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            # PyTorch stores without compression; a small file that unpacks to a huge one is an attack.
+            # PyTorch stores without compression; a small file that unpacks to a huge one is an
+            # attack.
             raise self._unreadable("compressed entries, which torch.export.save does not write")
         if len({entry.filename for entry in entries}) != len(entries):
             raise self._unreadable("two entries of one name")
 
     def _unreadable(self, found: str) -> InputError:
         return InputError(
-            "HETC-I220", "not a readable .pt2 file", at=self.path, found=found, do="write it with torch.export.save"
+            "HETC-I220",
+            "not a readable .pt2 file",
+            at=self.path,
+            found=found,
+            do="write it with torch.export.save",
         )
 
     def get_file_names(self) -> list[str]:
-        """The programs in the file; everything else is read by name."""
-        return [name for name in self._names if name == _PROGRAM]
+        """Every entry of the archive."""
+        return self._names
 
     def read_string(self, name: str) -> str:
         """A text entry, checked."""
         return self.read_bytes(name).decode()
 
     def read_bytes(self, name: str) -> bytes:
-        """An entry that PyTorch will interpret: checked JSON, and no bytes at all for the pickled sample inputs."""
+        """An entry that PyTorch will interpret: checked JSON, and no bytes at all for the pickled
+        sample inputs."""
         if name.startswith(_SAMPLES):
             return b""
         if name == _PROGRAM:
@@ -110,7 +132,14 @@ class CheckedArchive:
         try:
             content = json.loads(self.archive_file.get_record(name))
             problem = check(content)
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            RecursionError,
+        ) as error:
             raise self._unreadable(f"{name}: {type(error).__name__}: {error}") from error
         if problem:
             raise self._runs_code(f"{name}: {problem}")
@@ -127,12 +156,17 @@ class CheckedArchive:
 
     def _runs_code(self, found: str) -> InputError:
         return InputError(
-            "HETC-I221", "loading this file could run code that it brings", at=self.path, found=found, do=_DO
+            "HETC-I221",
+            "loading this file could run code that it brings",
+            at=self.path,
+            found=found,
+            do=_DO,
         )
 
 
 def _to_cpu(content: Any) -> None:
-    """Devices in the program become the CPU: the export's device says nothing about where it will run."""
+    """Devices in the program become the CPU: the export's device says nothing about where it will
+    run."""
     if isinstance(content, dict):
         if set(content) == {"type", "index"} and isinstance(content["type"], str):
             content["type"], content["index"] = "cpu", None

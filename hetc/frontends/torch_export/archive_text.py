@@ -1,7 +1,8 @@
 """Checks of the text in an exported program that PyTorch evaluates or looks up while it loads it.
 
-Size expressions go through sympy's `sympify`, which is Python's `eval`; op names are looked up attribute by attribute from the `torch` module; tree
-specifications may import modules. Each is held against a short grammar or list first. A check returns the problem, or an empty string.
+Size expressions go through sympy's `sympify`, which is Python's `eval`; op names are looked up
+attribute by attribute from the `torch` module; tree specifications may import modules. Each is held
+against a short grammar or list first. A check returns the problem, or an empty string.
 """
 
 from __future__ import annotations
@@ -14,25 +15,28 @@ from typing import Any
 
 _TARGET = re.compile(
     r"torch\.ops\.[a-z]\w*\.\w+(\.[a-zA-Z]\w*)?"
-    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|getitem|eq|ne|lt|le|gt|ge|and_|or_|not_|index)"
+    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|getitem|index)"
+    r"|_operator\.(eq|ne|lt|le|gt|ge|and_|or_|not_)"
     r"|math\.(ceil|floor|trunc|sqrt|pow)"
     r"|torch\.(sym_max|sym_min|sym_int|sym_float|sym_not|sym_ite|sym_sum|sym_sqrt|_sym_sqrt)"
 )
 _SYMBOL = re.compile(r"[a-z]{1,4}\d+|int_oo|oo")
-_FUNCTIONS = {
-    *("Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CleanDiv"),
-    *("CeilToInt", "FloorToInt", "TruncToInt", "TruncToFloat", "RoundToInt", "ToFloat", "IntTrueDiv", "FloatTrueDiv"),
-    *("PowByNatural", "FloatPow", "ModularIndexing", "Where", "Identity", "And", "Or", "Not", "Eq", "Ne", "Lt", "Le", "Gt"),
-    *("Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan", "floor", "ceiling"),
-    *("Abs", "true", "false", "Infinity", "NegativeInfinity", "OpaqueUnaryFn_sqrt", "Piecewise"),
-}
+_FUNCTIONS = re.findall(
+    r"\w+",
+    "Symbol Integer Float Rational Add Mul Pow Max Min Mod PythonMod FloorDiv CleanDiv CeilToInt"
+    " FloorToInt TruncToInt TruncToFloat RoundToInt ToFloat IntTrueDiv FloatTrueDiv PowByNatural"
+    " FloatPow ModularIndexing Where Identity And Or Not Eq Ne Lt Le Gt Ge Equality Unequality"
+    " StrictLessThan LessThan StrictGreaterThan GreaterThan floor ceiling Abs true false Infinity"
+    " NegativeInfinity OpaqueUnaryFn_sqrt Piecewise",
+)
 _NODES = (
-    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp, ast.Compare),
-    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.USub, ast.UAdd),
-    *(ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq),
+    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword),
+    *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv),
+    *(ast.Mod, ast.Pow, ast.USub, ast.UAdd, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq),
 )
 _TREE_TYPES = re.compile(
-    r"builtins\.(tuple|list|dict)|collections\.OrderedDict|transformers\.[\w.]*modeling_outputs\.\w+|torch\.Size"
+    r"builtins\.(tuple|list|dict)|collections\.OrderedDict|torch\.Size"
+    r"|transformers\.[\w.]*modeling_outputs\.\w+"
 )
 
 
@@ -70,7 +74,7 @@ def check_expression(text: Any) -> str:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return f"the size {text!r} is no expression"
-    quoted = {id(node.args[0]) for node in ast.walk(tree) if _is_symbol(node)}  # type: ignore[attr-defined]
+    quoted = {id(_quoted_name(node)) for node in ast.walk(tree)}
     for node in ast.walk(tree):
         fine = isinstance(node, _NODES)
         if isinstance(node, ast.Call):
@@ -84,20 +88,19 @@ def check_expression(text: Any) -> str:
     return ""
 
 
-def _is_symbol(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "Symbol"
-        and len(node.args) == 1
-        and isinstance(node.args[0], ast.Constant)
-        and isinstance(node.args[0].value, str)
-        and _SYMBOL.fullmatch(node.args[0].value) is not None
-    )
+def _quoted_name(node: ast.AST) -> ast.AST | None:
+    """The string of `Symbol('s0')`, the one place where a string may stand."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+        return None
+    first = node.args[0]
+    if node.func.id != "Symbol" or not isinstance(first, ast.Constant):
+        return None
+    return first if isinstance(first.value, str) and _SYMBOL.fullmatch(first.value) else None
 
 
 def check_target(text: Any) -> str:
-    """The name of an op. (Names of parameters and buffers stand under the same key and are not looked up.)"""
+    """The name of an op. (Names of parameters and buffers stand under the same key and are not
+    looked up.)"""
     if not isinstance(text, str) or _TARGET.fullmatch(text):
         return ""
     looked_up = text.startswith(("torch", "_operator", "math", "#"))
@@ -105,7 +108,8 @@ def check_target(text: Any) -> str:
 
 
 def check_tree(text: Any) -> str:
-    """The structure of inputs or outputs: nested tuples, lists, dicts and transformers' model outputs."""
+    """The structure of inputs or outputs: nested tuples, lists, dicts and transformers' model
+    outputs."""
     _, root = json.loads(text)
     stack = [root]
     while stack:

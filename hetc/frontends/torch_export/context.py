@@ -69,17 +69,25 @@ class Context:
         dim = self.symbols.dim
         return tuple([size if type(size) is int else dim(size) for size in fake.shape])
 
+    def tensor(self, x: Value, dtype: DType) -> Value:
+        """`x` in another dtype."""
+        return x if x.dtype is dtype else self.op(Cast, x, dtype=dtype)
+
     def cast(self, x: Any, dtype: DType) -> Any:
-        """`x` in another dtype; literals and dims adopt their neighbour's type and stay as they are."""
-        if isinstance(x, Value) and x.dtype is not dtype:
-            return self.op(Cast, x, dtype=dtype)
-        return x
+        """As `tensor`; literals and dims adopt their neighbour's type and stay as they are."""
+        return self.tensor(x, dtype) if isinstance(x, Value) else x
 
     def common(self, *items: Any) -> tuple[Any, ...]:
-        """Operands of a comparison, promoted as PyTorch does: rank 0 tensors and literals count by category only."""
+        """Operands of a comparison, promoted as PyTorch does.
+
+        Tensors of rank 0 and literals count by category only.
+        """
         values = [item for item in items if isinstance(item, Value)]
         dtype = _promoted([v.dtype for v in values if v.rank])
-        scalars = _promoted([v.dtype for v in values if not v.rank] + [_literal(i) for i in items if not isinstance(i, Value)])
+        scalars = _promoted(
+            [v.dtype for v in values if not v.rank]
+            + [_literal(i) for i in items if not isinstance(i, Value)]
+        )
         if dtype is None or (scalars is not None and category(scalars) > category(dtype)):
             dtype = scalars
         assert dtype is not None

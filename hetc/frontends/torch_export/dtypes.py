@@ -39,7 +39,9 @@ def dtype_of_torch(dtype: torch.dtype) -> DType:
     name = str(dtype).removeprefix("torch.")
     found = _NAMES.get(name) or _PARTS.get(name)
     if found is None:
-        raise InputError("HETC-I201", "hetc has no such element type", found=dtype, expected=", ".join(_NAMES))
+        raise InputError(
+            "HETC-I201", "hetc has no such element type", found=dtype, expected=", ".join(_NAMES)
+        )
     return DTYPES[found]
 
 

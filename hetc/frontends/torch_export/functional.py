@@ -1,7 +1,9 @@
-"""Ops that write in place: which of them can be read as if they did not, and how to get rid of the others.
+"""Ops that write in place: which of them can be read as if they did not, and how to get rid of the
+others.
 
-PyTorch's own functionalization (`run_decompositions`) takes as long as the export. Most in-place ops write a fresh tensor that
-nobody sees under another name, and are then the same as their functional twin.
+PyTorch's own functionalization (`run_decompositions`) takes as long as the export. Most in-place
+ops write a fresh tensor that nobody sees under another name, and are then the same as their
+functional twin.
 """
 
 from __future__ import annotations
@@ -16,22 +18,23 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
-# Higher-order ops that only set a mode around a subgraph: name -> position of the subgraph among the arguments.
+# Higher-order ops that only set a mode around a subgraph: name -> position of the subgraph among
+# the arguments.
 WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
 def wrapped_module(root: GraphModule, node: Node) -> tuple[GraphModule, tuple[Any, ...]] | None:
-    """Subgraph and arguments of a higher-order op that does nothing but call it; None for other nodes."""
+    """Subgraph and arguments of a higher-order op that only calls it; None for other nodes."""
     position = WRAPPERS.get(str(node.target))
     if position is None or (position == 4 and node.args[2] is not False):
         # Autocast that is on changes the types inside.
         return None
-    submodule = node.args[position]
-    return getattr(root, submodule.target), tuple(node.args[position + 1 :])  # type: ignore[union-attr, arg-type]
+    submodule: Any = node.args[position]
+    return getattr(root, submodule.target), node.args[position + 1 :]
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place ops that a reader must follow; the program itself where it has none."""
+    """The program without in-place ops that a reader must follow, or itself where it has none."""
     module = program.graph_module
     if all(_is_simple(graph_module) for graph_module in _with_wrapped(module)):
         return program
@@ -49,9 +52,11 @@ def decomposed(program: ExportedProgram, targets: Iterable[Any]) -> ExportedProg
     wanted = list(targets)
     table: dict[Any, Any] = dict(get_decompositions(wanted))
     # Composite ops stand only in the default table.
-    table |= {target: rule for target, rule in default_decompositions().items() if target in wanted}
+    composite: Any = default_decompositions()
+    table |= {target: rule for target, rule in composite.items() if target in wanted}
     try:
-        return program.run_decompositions(table)
+        functionalized: ExportedProgram = program.run_decompositions(table)
+        return functionalized
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
         raise InputError(
             "HETC-I203",
@@ -67,7 +72,9 @@ def decomposable(targets: Iterable[Any]) -> set[Any]:
     from torch.export import default_decompositions
 
     wanted = set(targets)
-    return {target for target in default_decompositions() if target in wanted} | set(get_decompositions(list(wanted)))
+    return {target for target in default_decompositions() if target in wanted} | set(
+        get_decompositions(list(wanted))
+    )
 
 
 def _with_wrapped(module: GraphModule) -> Iterable[GraphModule]:
@@ -78,7 +85,8 @@ def _with_wrapped(module: GraphModule) -> Iterable[GraphModule]:
 
 
 def _is_simple(module: GraphModule) -> bool:
-    """Whether every in-place op writes a tensor that the graph made and that no other name reads afterwards.
+    """Whether every in-place op writes a tensor that the graph made and that no other name reads
+    afterwards.
 
     The written name itself may be read: the importer gives it its new value.
     """
@@ -88,6 +96,8 @@ def _is_simple(module: GraphModule) -> bool:
     fresh: dict[Node, bool] = {}
     results: dict[tuple[Node, Any], Node] = {}
     for node in order:
+        if str(node.target) in WRAPPERS and wrapped_module(module, node) is None:
+            return False
         schema = getattr(node.target, "_schema", None)
         source = _viewed(node, schema)
         if node.target is operator.getitem and source is not None and fresh[source]:
@@ -104,7 +114,9 @@ def _is_simple(module: GraphModule) -> bool:
         names.append(node)
         sharing[node] = names
         fresh[node] = source is None and schema is not None
-        owned[node] = owned[source] if source is not None else node.target is operator.getitem or fresh[node]
+        owned[node] = (
+            owned[source] if source is not None else node.target is operator.getitem or fresh[node]
+        )
     return True
 
 

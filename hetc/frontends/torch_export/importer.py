@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,24 @@ from hetc.frontends.torch_export import (
     table_source,
 )
 from hetc.frontends.torch_export.context import Context, Pairs
-from hetc.frontends.torch_export.functional import decomposable, decomposed, functional, wrapped_module
+from hetc.frontends.torch_export.functional import (
+    decomposable,
+    decomposed,
+    functional,
+    wrapped_module,
+)
 from hetc.frontends.torch_export.inputs import bind_inputs
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.outputs import check_stateless, choose_logits
+from hetc.frontends.torch_export.places import Places, describe, wrapper_of
 from hetc.frontends.torch_export.registry import TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
 from hetc.frontends.torch_export.table_complex import COMPLEX
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.model import WeightData
-from hetc.ir.op import Value
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.source import Weight
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,17 +44,25 @@ if TYPE_CHECKING:
 _TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
-_PLACEMENT = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "generator"}
-_REPEATED_CALL = re.compile(r"@\d+")
+_PLACEMENT = {
+    "device",
+    "layout",
+    "pin_memory",
+    "memory_format",
+    "non_blocking",
+    "copy",
+    "generator",
+}
 
 
 @dataclass(frozen=True)
 class ImportedGraph:
     """A program as imported.
 
-    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`; `weights` holds the data of its weight ops, by name. `max_sequence` is the upper
-    bound that the export declared for S, None where it declared none. `opaque` says for every op that no table knows why it was kept as it
-    is; `notes` are sentences that the user should read.
+    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`; `weights` holds the data of its weight
+    ops, by name. `max_sequence` is the upper bound that the export declared for S, None where it
+    declared none. `opaque` says for every op that no table knows why it was kept as it is; `notes`
+    are sentences that the user should read.
     """
 
     graph: Graph
@@ -58,18 +72,21 @@ class ImportedGraph:
     notes: tuple[str, ...] = ()
 
 
-def import_exported(program: ExportedProgram, *, name: str = "forward", source: str = "") -> ImportedGraph:
+def import_exported(
+    program: ExportedProgram, *, name: str = "forward", source: str = ""
+) -> ImportedGraph:
     """Import an exported program that maps tokens to logits and keeps no state.
 
-    Ops that no table knows are first expressed by others with PyTorch's own decompositions, and where those know none either, kept as
-    opaque ops. `source` names the file in errors. Raises InputError (HETC-I201 to HETC-I214).
+    Ops that no table knows are first expressed by others with PyTorch's own decompositions, and
+    where those know none either, kept as opaque ops. `source` names the file in errors. Raises
+    InputError (HETC-I201 to HETC-I214).
     """
     program = functional(program)
     tried: set[Any] = set()
     while True:
         attempt = _Import(program, name, source)
         imported = attempt.run()
-        targets = {target for target, _ in attempt.unknown} - tried
+        targets = {target for target, _, _ in attempt.unknown} - tried
         tried |= targets
         replaceable = decomposable(targets) if targets else set()
         if not replaceable:
@@ -84,17 +101,17 @@ class _Import:
     program: ExportedProgram
     name: str
     source: str
-    unknown: list[tuple[Any, Reason]] = field(default_factory=list)
+    unknown: list[tuple[Any, Reason, Op]] = field(default_factory=list)
     weights: WeightTable = field(default_factory=WeightTable)
     _handlers: dict[Any, tuple[Handler | None, Handler | None, bool]] = field(default_factory=dict)
-    _locs: dict[str, str] = field(default_factory=dict)
     _pairs: bool = False
 
     def run(self) -> ImportedGraph:
         program = self.program
         bounds = {key: _range(found) for key, found in program.range_constraints.items()}
         self.ctx = ctx = Context(Symbols(bounds), GraphBuilder(self.name))
-        self.weights.wrapper = _wrapper(program)
+        self.places = Places(wrapper_of(program))
+        self.weights.wrapper = self.places.wrapper
         self.weights.name_all(program.state_dict)
         user_inputs, buffers = self._bind_tensors()
         tokens = bind_inputs(ctx, user_inputs, self.source)
@@ -102,14 +119,16 @@ class _Import:
         logits = choose_logits(ctx, program, results, tokens, self.source)
         graph = ctx.builder.finish((logits,), ("logits",)).prune()
         check_stateless(program, graph, buffers, self.source)
-        used = {op.name for op in graph.ops if op.kind == "weight"}  # type: ignore[attr-defined]
+        used = {op.name for op in graph.ops if isinstance(op, Weight)}
         weights = {key: data for key, data in self.weights.found.items() if key in used}
-        top = ctx.symbols.ranges["S"][1]
-        reasons = tuple(reason for _, reason in self.unknown)
-        return ImportedGraph(graph, weights, int(top) if top < 2**31 else None, reasons, tuple(ctx.notes))
+        longest = ctx.symbols.ranges["S"][1]
+        bound = int(longest) if longest < 2**31 else None
+        placed = {id(op) for op in graph.ops}
+        kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
+        return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
-        """Bind parameters, buffers and constants; return the user inputs and the weight names of the buffers."""
+        """Bind the program's tensors; return the user inputs and the buffers' weight names."""
         program = self.program
         nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
         tensors = {**program.constants, **program.state_dict}
@@ -129,7 +148,8 @@ class _Import:
                     found=f"{spec.target} ({kind.lower()})",
                     do="export the model without custom classes and effects",
                 )
-            # Buffers outside the checkpoint, such as rotary frequencies, are numbers of the program itself.
+            # Buffers outside the checkpoint, such as rotary frequencies, are numbers of the program
+            # itself.
             literal = kind == "CONSTANT_TENSOR" or (kind == "BUFFER" and spec.persistent is False)
             target = str(spec.target)
             value = self.weights.value(target, tensors[target], literal=literal)
@@ -156,7 +176,9 @@ class _Import:
             values[node] = values[node.args[0]][node.args[1]]  # type: ignore[index]
             return
         if inner := wrapped_module(module, node):
-            for placeholder, argument in zip(inner[0].graph.find_nodes(op="placeholder"), inner[1], strict=True):
+            for placeholder, argument in zip(
+                inner[0].graph.find_nodes(op="placeholder"), inner[1], strict=True
+            ):
                 values[placeholder] = self._resolve(argument)
             values[node] = self._walk(inner[0])
             return
@@ -165,23 +187,28 @@ class _Import:
             # Sizes are read where they are used; assertions say nothing about values.
             return
         self.ctx.node = node
-        self.ctx.loc = self._loc(node)
+        self.ctx.loc = self.places.loc(node)
         try:
             values[node] = result = self._apply(node)
             self._check(result, val)
-        except (NotAPolynomial, IRError) as error:
-            raise InputError(
-                "HETC-I211",
-                f"{target} cannot be imported",
-                at=_place(node, self.ctx.loc),
-                found=error.what if isinstance(error, IRError) else str(error),
-                do="" if isinstance(error, IRError) else "rewrite the line, or declare the dims so that the size is exact",
+        except NotAPolynomial as error:
+            raise self._stuck(
+                node, str(error), "rewrite the line, or declare other dims"
             ) from error
+        except IRError as error:
+            raise self._stuck(node, f"{error.what} {error.found}".strip(), "") from error
+
+    def _stuck(self, node: Node, found: str, remedy: str) -> InputError:
+        place = describe(node, self.ctx.loc)
+        what = f"{node.target} cannot be imported"
+        return InputError("HETC-I211", what, at=place, found=found, do=remedy)
 
     def _apply(self, node: Node) -> Any:
-        plain, by_pairs, mutable = self._handlers.get(node.target) or self._find(node.target)
+        plain, by_pairs, mutable = self._handlers.get(node.target) or self._find(node)
         args = tuple([self._resolve(item) for item in node.args])
-        kwargs = {key: self._resolve(item) for key, item in node.kwargs.items() if key not in _PLACEMENT}
+        kwargs = {
+            key: self._resolve(item) for key, item in node.kwargs.items() if key not in _PLACEMENT
+        }
         makes_pairs = not plain and by_pairs is not None
         if makes_pairs or (self._pairs and any(_has_pairs(item) for item in args)):
             self._pairs = True
@@ -191,27 +218,28 @@ class _Import:
         if result is NotImplemented:
             result = opaque(self.ctx, node, args, kwargs)
             text = f"{node.target} is not in hetc's table and PyTorch does not decompose it"
-            self.unknown.append((node.target, Reason("HETC-I210", text, at=_place(node, self.ctx.loc))))
+            reason = Reason("HETC-I210", text, at=describe(node, self.ctx.loc))
+            self.unknown.append((node.target, reason, self.ctx.builder.ops[-1]))
         if mutable:
             self.ctx.values[node.args[0]] = result  # type: ignore[index]
         return result
 
-    def _find(self, target: Any) -> tuple[Handler | None, Handler | None, bool]:
-        schema = getattr(target, "_schema", None)
+    def _find(self, node: Node) -> tuple[Handler | None, Handler | None, bool]:
+        schema = getattr(node.target, "_schema", None)
         if schema is None:
             raise InputError(
                 "HETC-I212",
                 "control flow and other higher-order ops cannot be imported",
-                at=_place(self.ctx.node, self.ctx.loc),
-                found=target,
+                at=describe(node, self.ctx.loc),
+                found=node.target,
                 do="export the model without torch.cond, while_loop and the like",
             )
-        name = str(target).removeprefix("aten.")
+        name = str(node.target).removeprefix("aten.")
         if schema.is_mutable:
             # `functional` made sure that nobody else sees the write.
             name = name.replace("_.", ".", 1)
         found = (TABLE.get(name), COMPLEX.get(name), bool(schema.is_mutable))
-        self._handlers[target] = found
+        self._handlers[node.target] = found
         return found
 
     def _resolve(self, item: Any) -> Any:
@@ -232,42 +260,18 @@ class _Import:
         raise NotAPolynomial(f"{item.name} is a number that depends on sizes or data: {val}")
 
     def _check(self, result: Any, val: Any) -> None:
-        """What was built must have the type that PyTorch recorded: a mistake in a table stops here."""
+        """Hold the result against the type that PyTorch recorded: mistakes in a table stop here."""
         if isinstance(result, Value):
             shape = self.ctx.shape_of(val)
             if result.type.shape != shape or result.type.dtype is not self.ctx.dtype:
-                raise IRError("HETC-X012", f"hetc made {result.type}, PyTorch {self.ctx.dtype}[{','.join(map(str, shape))}]")
-
-    def _loc(self, node: Node) -> str:
-        stack = node.meta.get("nn_module_stack")
-        if not stack:
-            return ""
-        path = next(reversed(stack.values()))[0]
-        loc = self._locs.get(path)
-        if loc is None:
-            loc = self._locs[path] = _strip(_REPEATED_CALL.sub("", path), self.weights.wrapper)
-        return loc
-
-
-def _strip(path: str, wrapper: str) -> str:
-    if path.startswith("_empty_nn_module_stack"):
-        return ""
-    return "" if path == wrapper[:-1] else path.removeprefix(wrapper)
-
-
-def _wrapper(program: ExportedProgram) -> str:
-    """`model.` where the whole program lies in one child `model` of its root, as in a wrapper around a model; else empty."""
-    paths = {*program.state_dict}
-    for node in program.graph.nodes:
-        stack = node.meta.get("nn_module_stack")
-        if stack:
-            paths.add(next(reversed(stack.values()))[0])
-    first = {path.partition(".")[0] for path in paths if path and not path.startswith("_empty_nn_module_stack")}
-    return f"{first.pop()}." if len(first) == 1 else ""
+                wanted = f"{self.ctx.dtype}[{','.join(map(str, shape))}]"
+                raise IRError("HETC-X012", f"hetc made {result.type}, PyTorch {wanted}")
 
 
 def _has_pairs(item: Any) -> bool:
-    return isinstance(item, Pairs) or (isinstance(item, tuple) and any(isinstance(part, Pairs) for part in item))
+    return isinstance(item, Pairs) or (
+        isinstance(item, tuple) and any(isinstance(part, Pairs) for part in item)
+    )
 
 
 def _range(found: Any) -> tuple[float, float]:
@@ -275,10 +279,3 @@ def _range(found: Any) -> tuple[float, float]:
         return float(int(bound)) if getattr(bound, "is_Integer", False) else unbounded
 
     return end(found.lower, 1.0), end(found.upper, float("inf"))
-
-
-def _place(node: Any, loc: str) -> str:
-    """Module path, node name and the line of the model's source that made the node."""
-    lines = [line.strip() for line in node.meta.get("stack_trace", "").splitlines() if line.strip().startswith("File ")]
-    where = f" ({lines[-1]})" if lines else ""
-    return f"{loc or 'the root module'}: %{node.name}{where}"

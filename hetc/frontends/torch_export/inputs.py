@@ -20,9 +20,11 @@ from hetc.ir.types import I64, TensorType
 if TYPE_CHECKING:
     from torch.fx import Node
 
+_INTEGERS = ("torch.int64", "torch.int32")
 TOKEN_NAMES = ("input_ids", "tokens", "token_ids", "ids", "idx", "input", "x")
 HOW_TO_EXPORT = (
-    "export with dynamic_shapes={'input_ids': {0: Dim('batch', min=1), 1: Dim('seq', min=1)}} and an example of at least 2 rows"
+    "export with dynamic_shapes={'input_ids': {0: Dim('batch', min=1), 1: Dim('seq', min=1)}}"
+    " and an example of at least 2 rows"
 )
 
 
@@ -36,9 +38,11 @@ class Tokens:
 
 
 def bind_inputs(ctx: Context, inputs: list[Node], source: str) -> Tokens:
-    """Make the token input of the graph and bind every other input to what a plain forward pass would be given.
+    """Make the token input of the graph and bind every other input to what a plain forward pass
+    would be given.
 
-    Raises InputError: HETC-I205 no token input, HETC-I206 a static sequence, HETC-I207 an input that hetc cannot bind.
+    Raises InputError: HETC-I205 no token input, HETC-I206 a static sequence, HETC-I207 an input
+    that hetc cannot bind.
     """
     chosen = _choose(inputs, source)
     fake = chosen.meta["val"]
@@ -47,7 +51,11 @@ def bind_inputs(ctx: Context, inputs: list[Node], source: str) -> Tokens:
         batch = ctx.symbols.bind(fake.shape[0], "B")
     except NotAPolynomial as error:
         raise InputError(
-            "HETC-I206", "the axes of the tokens cannot be named", at=_place(source, chosen), found=error, do=HOW_TO_EXPORT
+            "HETC-I206",
+            "the axes of the tokens cannot be named",
+            at=_place(source, chosen),
+            found=error,
+            do=HOW_TO_EXPORT,
         ) from None
     if not isinstance(length, Dim):
         raise InputError(
@@ -91,11 +99,11 @@ def _choose(inputs: list[Node], source: str) -> Node:
 
 
 def _is_integer_matrix(fake: Any) -> bool:
-    return getattr(fake, "ndim", None) == 2 and str(fake.dtype) in ("torch.int64", "torch.int32")
+    return hasattr(fake, "ndim") and fake.ndim == 2 and str(fake.dtype) in _INTEGERS
 
 
 def _type_of(node: Node) -> str:
-    fake = node.meta.get("val")
+    fake: Any = node.meta.get("val")
     return f"{fake.dtype}{list(fake.shape)}" if hasattr(fake, "dtype") else type(fake).__name__
 
 
@@ -144,4 +152,4 @@ def _bind(ctx: Context, node: Node, tokens: Tokens, source: str) -> Value:
     value = make(ctx, tokens)
     if value.shape != shape:
         value = ctx.op(Broadcast, value, shape) if value.rank < len(shape) else value
-    return ctx.cast(value, dtype_of_torch(node.meta["val"].dtype))  # type: ignore[no-any-return]
+    return ctx.tensor(value, dtype_of_torch(node.meta["val"].dtype))

@@ -1,4 +1,5 @@
-"""Ops that no table knows: kept under their PyTorch name, and run by PyTorch in the reference executor."""
+"""Ops that no table knows: kept under their PyTorch name, and run by PyTorch in the reference
+executor."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ _TARGET = re.compile(r"[a-zA-Z_]\w*\.[a-zA-Z_]\w*\.[a-zA-Z_]\w*")
 def opaque(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The node as an `Opaque` op.
 
-    Tensors and symbolic sizes (as i64 scalars) become operands; the rest is JSON: `{"input": i}`, `{"size": i}`, `{"dtype": name}`,
-    `{"float": text}` for numbers that JSON has not, and plain values.
+    Tensors and symbolic sizes (as i64 scalars) become operands; the rest is JSON: `{"input": i}`,
+    `{"size": i}`, `{"dtype": name}`, `{"float": text}` for numbers that JSON has not, and plain
+    values.
     """
     inputs: list[Value] = []
 
@@ -46,22 +48,33 @@ def opaque(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         if str(item).startswith("torch.") and not isinstance(item, Pairs):
             return {"dtype": str(item).removeprefix("torch.")}
         raise InputError(
-            "HETC-I204", f"an argument of {node.target} cannot be kept", at=ctx.loc, found=type(item).__name__
+            "HETC-I204",
+            f"an argument of {node.target} cannot be kept",
+            at=ctx.loc,
+            found=type(item).__name__,
         )
 
-    arguments = {"args": [encode(item) for item in args], "kwargs": {key: encode(item) for key, item in kwargs.items()}}
+    arguments = {
+        "args": [encode(item) for item in args],
+        "kwargs": {key: encode(item) for key, item in kwargs.items()},
+    }
     several = isinstance(ctx.val, tuple | list)
     fakes = ctx.val if several else (ctx.val,)
     types = tuple(
-        TensorType(dtype_of_torch(fake.dtype), ctx.shape_of(fake)) for fake in fakes if fake is not None
+        TensorType(dtype_of_torch(fake.dtype), ctx.shape_of(fake))
+        for fake in fakes
+        if fake is not None
     )
-    results = iter(ctx.ops(Opaque, tuple(inputs), FRAMEWORK, str(node.target), json.dumps(arguments), types))
+    results = iter(
+        ctx.ops(Opaque, tuple(inputs), FRAMEWORK, str(node.target), json.dumps(arguments), types)
+    )
     aligned = tuple(None if fake is None else next(results) for fake in fakes)
     return aligned if several else aligned[0]
 
 
 def run_aten(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Run an opaque op with PyTorch; raises BackendError (HETC-E002) where this PyTorch has no such op."""
+    """Run an opaque op with PyTorch; raises BackendError (HETC-E002) where this PyTorch has no such
+    op."""
     import torch
 
     target: Any = torch.ops
@@ -87,7 +100,10 @@ def run_aten(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
 
     arguments = json.loads(op.arguments)
     with torch.no_grad():
-        made = target(*decode(arguments["args"]), **{key: decode(item) for key, item in arguments["kwargs"].items()})
+        made = target(
+            *decode(arguments["args"]),
+            **{key: decode(item) for key, item in arguments["kwargs"].items()},
+        )
     results = made if isinstance(made, tuple | list) else (made,)
     return tuple(to_numpy(tensor.contiguous()) for tensor in results if tensor is not None)
 

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def choose_logits(ctx: Context, program: ExportedProgram, results: tuple[Any, ...], tokens: Tokens, source: str) -> Value:
-    """The result named `logits`, or the first float one of shape [B, S, V]; the others are noted as dropped.
+def choose_logits(
+    ctx: Context, program: ExportedProgram, results: tuple[Any, ...], tokens: Tokens, source: str
+) -> Value:
+    """The result named `logits`, or the first float one of shape [B, S, V]; the others are noted as
+    dropped.
 
     Raises InputError (HETC-I208) where there is none.
     """
@@ -30,20 +33,27 @@ def choose_logits(ctx: Context, program: ExportedProgram, results: tuple[Any, ..
         if isinstance(value, Value) and _is_logits(value, tokens):
             dropped = sum(isinstance(item, Value) for item in users) - 1
             if dropped:
-                ctx.notes.append(f"{dropped} other output{'s' if dropped > 1 else ''} of the program dropped")
+                ctx.notes.append(
+                    f"{dropped} other output{'s' if dropped > 1 else ''} of the program dropped"
+                )
             return value
     raise InputError(
         "HETC-I208",
         "no output of the program is logits",
         at=source,
         expected=f"a float output [{tokens.batch},{tokens.length},V]",
-        found=", ".join(str(item.type) for item in users if isinstance(item, Value)) or "no tensors",
+        found=", ".join(str(item.type) for item in users if isinstance(item, Value))
+        or "no tensors",
         do="export a forward that returns the logits of every position (logits_to_keep=0)",
     )
 
 
 def _is_logits(value: Value, tokens: Tokens) -> bool:
-    return value.rank == 3 and value.dtype.is_float and value.shape[:2] == (tokens.batch, tokens.length)
+    return (
+        value.rank == 3
+        and value.dtype.is_float
+        and value.shape[:2] == (tokens.batch, tokens.length)
+    )
 
 
 def _named_logits(program: ExportedProgram, count: int) -> int | None:
@@ -56,8 +66,11 @@ def _named_logits(program: ExportedProgram, count: int) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def check_stateless(program: ExportedProgram, graph: Graph, buffers: Mapping[str, str], source: str) -> None:
-    """Refuse a program whose result depends on a buffer that it also writes (HETC-I209): a second call would differ.
+def check_stateless(
+    program: ExportedProgram, graph: Graph, buffers: Mapping[str, str], source: str
+) -> None:
+    """Refuse a program whose result depends on a buffer that it also writes (HETC-I209): a second
+    call would differ.
 
     `buffers` maps the targets of the signature to the names of the graph's weights.
     """
@@ -70,7 +83,9 @@ def check_stateless(program: ExportedProgram, graph: Graph, buffers: Mapping[str
                 "the model keeps state in a buffer that it reads and writes",
                 at=source,
                 found=spec.target,
-                do="export the model without its cache (use_cache=False): hetc derives the state itself",
+                do="export it without its cache (use_cache=False): hetc derives the state",
             )
         if kind == "USER_INPUT_MUTATION":
-            raise InputError("HETC-I209", "the model writes into its input", at=source, found=spec.target)
+            raise InputError(
+                "HETC-I209", "the model writes into its input", at=source, found=spec.target
+            )

@@ -14,9 +14,10 @@ TABLE: dict[str, Handler] = {}
 def aten(*names: str) -> Callable[[_F], _F]:
     """Decorator: the function imports these ATen overloads.
 
-    It is called as `function(ctx, *args, **kwargs)` with the arguments of the overload: tensors as `Value`, sizes as dims. Keyword arguments
-    that cannot change values (device, layout, memory format) are left out. It returns a `Value`, a tuple of them, or NotImplemented
-    for a form that it does not know.
+    It is called as `function(ctx, *args, **kwargs)` with the arguments of the overload: tensors as
+    `Value`, sizes as dims. Keyword arguments that cannot change values (device, layout, memory
+    format) are left out. It returns a `Value`, a tuple of them, or NotImplemented for a form that
+    it does not know.
     """
 
     def register(function: _F) -> _F:

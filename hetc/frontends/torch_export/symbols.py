@@ -1,7 +1,9 @@
-"""PyTorch's symbolic sizes (sympy expressions) as hetc's dims, which are polynomials in `B` and `S`.
+"""PyTorch's symbolic sizes (sympy expressions) as hetc's dims, which are polynomials in `B` and
+`S`.
 
-Expressions are read by their structure, so that sympy itself is never imported here. `Max`, `Min`, divisions and remainders
-are resolved with the declared ranges of the symbols or by exact division; what remains is not a polynomial and says so.
+Expressions are read by their structure, so that sympy itself is never imported here. `Max`, `Min`,
+divisions and remainders are resolved with the declared ranges of the symbols or by exact division;
+what remains is not a polynomial and says so.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class Symbols:
     def bind(self, size: Any, name: str) -> DimLike:
         """Call the size of an input axis `name` and return its dim; a static size stays a number.
 
-        An axis that is an expression of one symbol, such as `4*k`, keeps `name` for the whole expression. Raises NotAPolynomial where
-        the symbol cannot be solved for.
+        An axis that is an expression of one symbol, such as `4*k`, keeps `name` for the whole
+        expression. Raises NotAPolynomial where the symbol cannot be solved for.
         """
         if isinstance(size, int):
             return size
@@ -70,7 +72,9 @@ class Symbols:
             return _clean({(): Fraction(int(expr.p), int(expr.q))})
         if expr.is_Symbol:
             if expr not in self._meaning:
-                raise NotAPolynomial(f"the size {expr} depends on data, or on an axis other than batch and sequence")
+                raise NotAPolynomial(
+                    f"the size {expr} depends on data, or on an axis other than batch and sequence"
+                )
             return self._meaning[expr]
         kind = expr.func.__name__
         args = expr.args
@@ -98,7 +102,9 @@ class Symbols:
             gaps = (_sum([candidate, _scaled(other, -1)]) for other in parts)
             if all(self._interval(_scaled(gap, sign))[0] >= 0 for gap in gaps):
                 return candidate
-        raise NotAPolynomial(f"which side of {expr} is taken depends on the sizes: narrow the range of the dims")
+        raise NotAPolynomial(
+            f"which side of {expr} is taken depends on the sizes: narrow the range of the dims"
+        )
 
     def _divide(self, top: Polynomial, bottom: Polynomial, expr: Any) -> Polynomial:
         quotient = _quotient(top, bottom)
@@ -121,7 +127,16 @@ class Symbols:
         return (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
 
-_ROUNDINGS = {"floor", "ceiling", "FloorToInt", "CeilToInt", "TruncToInt", "RoundToInt", "ToFloat", "Identity"}
+_ROUNDINGS = {
+    "floor",
+    "ceiling",
+    "FloorToInt",
+    "CeilToInt",
+    "TruncToInt",
+    "RoundToInt",
+    "ToFloat",
+    "Identity",
+}
 
 
 def _clean(poly: Polynomial) -> Polynomial:
@@ -139,7 +154,9 @@ def _sum(parts: Iterable[Polynomial]) -> Polynomial:
 def _product(parts: Iterable[Polynomial]) -> Polynomial:
     total: Polynomial = {(): Fraction(1)}
     for part in parts:
-        total = _sum({tuple(sorted((*a, *b))): x * y} for a, x in total.items() for b, y in part.items())
+        total = _sum(
+            {tuple(sorted((*a, *b))): x * y} for a, x in total.items() for b, y in part.items()
+        )
     return total
 
 
@@ -148,7 +165,8 @@ def _scaled(poly: Polynomial, factor: int) -> Polynomial:
 
 
 def _quotient(top: Polynomial, bottom: Polynomial) -> Polynomial | None:
-    """`top / bottom` with rational coefficients, for a divisor of one term; None where it is no polynomial."""
+    """`top / bottom` with rational coefficients, for a divisor of one term; None where it is no
+    polynomial."""
     if top == bottom:
         return {(): Fraction(1)}
     if len(bottom) != 1:

@@ -1,8 +1,10 @@
-"""Complex arithmetic as real arithmetic on pairs: what rotary embeddings written with complex numbers need."""
+"""Complex arithmetic as real arithmetic on pairs: what rotary embeddings written with complex
+numbers need."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hetc.frontends.torch_export.context import Context, Pairs
 from hetc.frontends.torch_export.registry import TABLE, Handler
@@ -11,10 +13,11 @@ from hetc.ir.ops.elementwise import Add, Cos, Mul, Neg, Sin, Sub
 from hetc.ir.ops.shape import Concat
 
 COMPLEX: dict[str, Handler] = {}
+_F = TypeVar("_F", bound=Handler)
 
 
-def _complex(name: str) -> Any:
-    def register(function: Handler) -> Handler:
+def _complex(name: str) -> Callable[[_F], _F]:
+    def register(function: _F) -> _F:
         COMPLEX[name] = function
         return function
 
@@ -90,10 +93,11 @@ def _by_part(handler: Handler) -> Handler:
     """The same op on the real and on the imaginary parts."""
 
     def apply(ctx: Context, *args: Any, **kwargs: Any) -> object:
-        parts = [handler(ctx, *_pick(args, name), **kwargs) for name in ("real", "imag")]
-        if isinstance(parts[0], tuple):
-            return tuple(Pairs(*pair) for pair in zip(*parts, strict=True))
-        return Pairs(*parts) if all(isinstance(part, Value) for part in parts) else NotImplemented
+        real: Any = handler(ctx, *_pick(args, "real"), **kwargs)
+        imag: Any = handler(ctx, *_pick(args, "imag"), **kwargs)
+        if isinstance(real, tuple):
+            return tuple(map(Pairs, real, imag))
+        return Pairs(real, imag) if isinstance(real, Value) else NotImplemented
 
     return apply
 
@@ -105,11 +109,46 @@ def _pick(item: Any, name: str) -> Any:
 
 
 for _name in (
-    *("alias.default", "clone.default", "contiguous.default", "detach.default", "_to_copy.default", "to.dtype"),
-    *("to.dtype_layout", "to.device", "to.other", "view.default", "_unsafe_view.default", "reshape.default"),
-    *("flatten.using_ints", "unsqueeze.default", "squeeze.dim", "squeeze.dims", "expand.default", "permute.default"),
-    *("transpose.int", "slice.Tensor", "select.int", "split.Tensor", "split_with_sizes.default", "chunk.default"),
-    *("unbind.int", "cat.default", "stack.default", "index.Tensor", "index_select.default", "embedding.default"),
+    *(
+        "alias.default",
+        "clone.default",
+        "contiguous.default",
+        "detach.default",
+        "_to_copy.default",
+        "to.dtype",
+    ),
+    *(
+        "to.dtype_layout",
+        "to.device",
+        "to.other",
+        "view.default",
+        "_unsafe_view.default",
+        "reshape.default",
+    ),
+    *(
+        "flatten.using_ints",
+        "unsqueeze.default",
+        "squeeze.dim",
+        "squeeze.dims",
+        "expand.default",
+        "permute.default",
+    ),
+    *(
+        "transpose.int",
+        "slice.Tensor",
+        "select.int",
+        "split.Tensor",
+        "split_with_sizes.default",
+        "chunk.default",
+    ),
+    *(
+        "unbind.int",
+        "cat.default",
+        "stack.default",
+        "index.Tensor",
+        "index_select.default",
+        "embedding.default",
+    ),
     *("repeat.default", "repeat_interleave.self_int", "neg.default"),
 ):
     COMPLEX[_name] = _by_part(TABLE[_name])

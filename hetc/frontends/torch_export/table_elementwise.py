@@ -42,7 +42,7 @@ def _comparison(kind: type[Op], name: str) -> None:
         return ctx.op(kind, *ctx.common(x, y))
 
 
-for _name, _kind in {
+_UNARY: dict[str, type[Op]] = {
     "abs": ew.Abs,
     "ceil": ew.Ceil,
     "cos": ew.Cos,
@@ -65,7 +65,17 @@ for _name, _kind in {
     "tan": ew.Tan,
     "tanh": ew.Tanh,
     "bitwise_not": ew.Not,
-}.items():
+}
+_LOGIC: dict[str, type[Op]] = {"and": ew.And, "or": ew.Or, "xor": ew.Xor}
+_COMPARISONS: dict[str, type[Op]] = {
+    "eq": ew.Eq,
+    "ne": ew.Ne,
+    "lt": ew.Lt,
+    "le": ew.Le,
+    "gt": ew.Gt,
+    "ge": ew.Ge,
+}
+for _name, _kind in _UNARY.items():
     _unary(_kind, f"{_name}.default")
 
 _binary(ew.Mul, "mul.Tensor", "mul.Scalar", "multiply.Tensor")
@@ -75,9 +85,15 @@ _binary(ew.Mod, "remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor
 _binary(ew.Pow, "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 _binary(ew.Maximum, "maximum.default", "max.other", "clamp_min.default", "clamp_min.Tensor")
 _binary(ew.Minimum, "minimum.default", "min.other", "clamp_max.default", "clamp_max.Tensor")
-for _name, _kind in {"and": ew.And, "or": ew.Or, "xor": ew.Xor}.items():
-    _binary(_kind, f"bitwise_{_name}.Tensor", f"bitwise_{_name}.Scalar", f"__{_name}__.Tensor", f"__{_name}__.Scalar")
-for _name, _kind in {"eq": ew.Eq, "ne": ew.Ne, "lt": ew.Lt, "le": ew.Le, "gt": ew.Gt, "ge": ew.Ge}.items():
+for _name, _kind in _LOGIC.items():
+    _binary(
+        _kind,
+        f"bitwise_{_name}.Tensor",
+        f"bitwise_{_name}.Scalar",
+        f"__{_name}__.Tensor",
+        f"__{_name}__.Scalar",
+    )
+for _name, _kind in _COMPARISONS.items():
     _comparison(_kind, _name)
 
 
@@ -180,5 +196,6 @@ def masked_fill(ctx: Context, x: Value, mask: Value, value: Any) -> Value:
 @aten("_to_copy.default", "to.dtype", "to.dtype_layout", "to.device", "to.other", "type_as.default")
 def to(ctx: Context, x: Value, *_target: object, **_dtype: object) -> Value:
     # Where to, the recorded result says; a device means nothing here.
-    return ctx.op(ew.Ne, x, 0) if ctx.dtype is BOOL and x.dtype is not BOOL else ctx.cast(x, ctx.dtype)
-
+    return (
+        ctx.op(ew.Ne, x, 0) if ctx.dtype is BOOL and x.dtype is not BOOL else ctx.cast(x, ctx.dtype)
+    )

@@ -22,7 +22,8 @@ def embedding(ctx: Context, table: Value, ids: Value, *_training: object, **_mor
 
 
 def _selection(ids: Ids) -> tuple[tuple[Value, ...], tuple[int, ...]] | None:
-    """Index tensors and their axes; None for boolean masks, which pick a number of elements that data decides."""
+    """Index tensors and their axes; None for boolean masks, which pick a number of elements that
+    data decides."""
     picked = tuple(item for item in ids if item is not None)
     axes = tuple(axis for axis, item in enumerate(ids) if item is not None)
     return (picked, axes) if all(item.dtype.is_int for item in picked) else None
@@ -74,7 +75,9 @@ def scatter_src(ctx: Context, x: Value, dim: int, ids: Value, source: Value) -> 
 
 
 @aten("topk.default")
-def topk(ctx: Context, x: Value, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True) -> tuple[Value, ...]:
+def topk(
+    ctx: Context, x: Value, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True
+) -> tuple[Value, ...]:
     return ctx.ops(TopK, x, k, dim, largest)
 
 
@@ -84,7 +87,9 @@ def sort(ctx: Context, x: Value, dim: int = -1, descending: bool = False) -> tup
 
 
 @aten("sort.stable")
-def sort_stable(ctx: Context, x: Value, stable: object = None, dim: int = -1, descending: bool = False) -> tuple[Value, ...]:
+def sort_stable(
+    ctx: Context, x: Value, stable: object = None, dim: int = -1, descending: bool = False
+) -> tuple[Value, ...]:
     return ctx.ops(Sort, x, dim, descending)
 
 

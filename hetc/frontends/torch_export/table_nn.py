@@ -53,13 +53,21 @@ def matmul(ctx: Context, x: Value, y: Value) -> object:
 
 @aten("addmm.default")
 def addmm(ctx: Context, bias: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
-    if beta == 1 and alpha == 1 and bias.rank == 1 and bias.shape == y.shape[1:] and _from_weight(y):
+    if (
+        beta == 1
+        and alpha == 1
+        and bias.rank == 1
+        and bias.shape == y.shape[1:]
+        and _from_weight(y)
+    ):
         return ctx.op(Linear, x, _rows_first(ctx, y), bias)
     return baddbmm(ctx, bias, x, y, beta, alpha)
 
 
 @aten("baddbmm.default")
-def baddbmm(ctx: Context, addend: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
+def baddbmm(
+    ctx: Context, addend: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1
+) -> Value:
     product = ctx.op(MatMul, x, y)
     if alpha != 1:
         product = ctx.op(Mul, product, alpha)
@@ -114,12 +122,21 @@ def layer_norm(
     eps: float = 1e-5,
     _cudnn: bool = True,
 ) -> object:
-    return ctx.op(LayerNorm, x, weight, bias, eps) if _over_last_axis(x, normalized) else NotImplemented
+    return (
+        ctx.op(LayerNorm, x, weight, bias, eps)
+        if _over_last_axis(x, normalized)
+        else NotImplemented
+    )
 
 
 @aten("native_layer_norm.default")
 def native_layer_norm(
-    ctx: Context, x: Value, normalized: Sequence[DimLike], weight: Value | None, bias: Value | None, eps: float
+    ctx: Context,
+    x: Value,
+    normalized: Sequence[DimLike],
+    weight: Value | None,
+    bias: Value | None,
+    eps: float,
 ) -> object:
     # The mean and the reciprocal deviation serve training only.
     made = layer_norm(ctx, x, normalized, weight, bias, eps)
@@ -128,7 +145,11 @@ def native_layer_norm(
 
 @aten("rms_norm.default")
 def rms_norm(
-    ctx: Context, x: Value, normalized: Sequence[DimLike], weight: Value | None = None, eps: float | None = None
+    ctx: Context,
+    x: Value,
+    normalized: Sequence[DimLike],
+    weight: Value | None = None,
+    eps: float | None = None,
 ) -> object:
     if not _over_last_axis(x, normalized):
         return NotImplemented
@@ -140,7 +161,9 @@ def _epsilon(dtype: DType) -> float:
     return float(np.finfo(np.float64 if dtype.bits == 64 else np.float32).eps)
 
 
-@aten("dropout.default", "native_dropout.default", "feature_dropout.default", "alpha_dropout.default")
+@aten(
+    "dropout.default", "native_dropout.default", "feature_dropout.default", "alpha_dropout.default"
+)
 def dropout(ctx: Context, x: Value, probability: float, training: bool) -> Value:
     if training and probability and _DROPOUT_NOTE not in ctx.notes:
         ctx.notes.append(_DROPOUT_NOTE)
@@ -161,7 +184,8 @@ def conv1d(
     dilation: Sequence[int] = (1,),
     groups: int = 1,
 ) -> object:
-    """A causal convolution: padded by k-1 in front, or on both sides and then cut to the input's length."""
+    """A causal convolution: padded by k-1 in front, or on both sides and then cut to the input's
+    length."""
     taps = weight.shape[-1]
     if x.rank != 3 or tuple(stride) != (1,) or tuple(dilation) != (1,) or not isinstance(taps, int):
         return NotImplemented
@@ -188,7 +212,11 @@ def convolution(
     _output_padding: object,
     groups: int,
 ) -> object:
-    return NotImplemented if transposed else conv1d(ctx, x, weight, bias, stride, padding, dilation, groups)
+    return (
+        NotImplemented
+        if transposed
+        else conv1d(ctx, x, weight, bias, stride, padding, dilation, groups)
+    )
 
 
 def _pads_front(pad: Pad, width: int) -> bool:
@@ -196,7 +224,8 @@ def _pads_front(pad: Pad, width: int) -> bool:
 
 
 def _users_keep_front(ctx: Context, length: DimLike) -> bool:
-    """Whether every reader of the current node takes its first `length` elements of the last axis and nothing else."""
+    """Whether every reader of the current node takes its first `length` elements of the last axis
+    and nothing else."""
     assert ctx.node is not None
     for user in ctx.node.users:
         arguments = dict(zip(("x", "dim", "start"), user.args, strict=False)) | user.kwargs

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import as_bool
+from hetc.ir.dims import exact_div
 from hetc.ir.op import Op, Value
 from hetc.ir.ops import reduce as red
+from hetc.ir.ops.elementwise import Div, Mul, Sqrt, Sub
 
 Axes = int | Sequence[int] | None
 
@@ -21,17 +23,86 @@ def _reduced(ctx: Context, kind: type[Op], x: Value, dims: Axes, keepdim: bool) 
 
 
 @aten("sum.dim_IntList", "sum.default")
-def sum_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+def sum_(
+    ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object
+) -> Value:
     return _reduced(ctx, red.Sum, ctx.cast(x, ctx.dtype), dims, keepdim)
 
 
 @aten("mean.dim", "mean.default")
-def mean(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+def mean(
+    ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False, **_dtype: object
+) -> Value:
     return _reduced(ctx, red.Mean, ctx.cast(x, ctx.dtype), dims, keepdim)
 
 
+def _variance(ctx: Context, x: Value, dims: Axes, correction: int) -> tuple[Value, Value]:
+    """Variance and mean with the reduced axes kept."""
+    centre = _reduced(ctx, red.Mean, x, dims, True)
+    offset = ctx.op(Sub, x, centre)
+    squares = _reduced(ctx, red.Sum, ctx.op(Mul, offset, offset), dims, True)
+    return ctx.op(Div, squares, exact_div(x.size, centre.size) - correction), centre
+
+
+@aten("var.correction")
+def var(
+    ctx: Context,
+    x: Value,
+    dims: Axes = None,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> object:
+    freedom = 1 if correction is None else int(correction)
+    if correction not in (None, freedom):
+        return NotImplemented
+    return ctx.reshape(_variance(ctx, x, dims, freedom)[0], ctx.shape)
+
+
+@aten("var.dim")
+def var_dim(
+    ctx: Context, x: Value, dims: Axes, unbiased: bool = True, keepdim: bool = False
+) -> object:
+    return var(ctx, x, dims, int(unbiased))
+
+
+@aten("std.correction")
+def std(
+    ctx: Context,
+    x: Value,
+    dims: Axes = None,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> object:
+    variance = var(ctx, x, dims, correction)
+    return ctx.op(Sqrt, variance) if isinstance(variance, Value) else NotImplemented
+
+
+@aten("std.dim")
+def std_dim(
+    ctx: Context, x: Value, dims: Axes, unbiased: bool = True, keepdim: bool = False
+) -> object:
+    return std(ctx, x, dims, int(unbiased))
+
+
+@aten("var_mean.correction")
+def var_mean(
+    ctx: Context,
+    x: Value,
+    dims: Axes = None,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> object:
+    freedom = 1 if correction is None else int(correction)
+    if correction not in (None, freedom):
+        return NotImplemented
+    shape = ctx.shape_of(ctx.val[0])
+    return tuple(ctx.reshape(part, shape) for part in _variance(ctx, x, dims, freedom))
+
+
 @aten("prod.dim_int", "prod.default")
-def prod(ctx: Context, x: Value, dim: Axes = None, keepdim: bool = False, **_dtype: object) -> Value:
+def prod(
+    ctx: Context, x: Value, dim: Axes = None, keepdim: bool = False, **_dtype: object
+) -> Value:
     return _reduced(ctx, red.Prod, ctx.cast(x, ctx.dtype), dim, keepdim)
 
 
@@ -84,7 +155,11 @@ def all_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Va
 @aten("logsumexp.default")
 def logsumexp(ctx: Context, x: Value, dims: Axes, keepdim: bool = False) -> object:
     axes = (dims,) if isinstance(dims, int) else tuple(dims or ())
-    return _reduced(ctx, red.LogSumExp, ctx.cast(x, ctx.dtype), axes, keepdim) if len(axes) == 1 else NotImplemented
+    return (
+        _reduced(ctx, red.LogSumExp, ctx.cast(x, ctx.dtype), axes, keepdim)
+        if len(axes) == 1
+        else NotImplemented
+    )
 
 
 @aten("cumsum.default")

@@ -18,13 +18,34 @@ from hetc.ir.types import Shape
 _END = (1 << 63) - 1
 
 
-@aten("alias.default", "clone.default", "contiguous.default", "detach.default", "lift_fresh_copy.default", "positive.default")
+@aten(
+    "alias.default",
+    "clone.default",
+    "contiguous.default",
+    "detach.default",
+    "lift_fresh_copy.default",
+    "positive.default",
+)
 def same(_ctx: Context, x: Value, **_layout: object) -> Value:
     return x
 
 
-@aten("view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "view_as.default")
-@aten("reshape_as.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", "ravel.default")
+@aten(
+    "view.default",
+    "_unsafe_view.default",
+    "reshape.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "view_as.default",
+)
+@aten(
+    "reshape_as.default",
+    "unsqueeze.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "ravel.default",
+)
 def view(ctx: Context, x: Value, *_how: object) -> Value:
     # The recorded shape already resolved every -1.
     return ctx.reshape(x, ctx.shape)
@@ -70,15 +91,18 @@ def _from_front(position: Any, size: DimLike) -> DimLike:
 
 
 @aten("slice.Tensor")
-def slice_(ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
+def slice_(
+    ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
     axis = dim % x.rank
     first = _from_front(start, x.shape[axis])
     if step == 1:
         # The recorded length already clamped the end.
         return ctx.part(x, axis, first, ctx.shape[axis])
-    stop = x.shape[axis] if end is None or end == _END else _from_front(end, x.shape[axis])
-    if isinstance(stop, int) and isinstance(x.shape[axis], int):
-        stop = min(stop, x.shape[axis])
+    size = x.shape[axis]
+    stop = size if end is None or end == _END else _from_front(end, size)
+    if isinstance(stop, int) and isinstance(size, int):
+        stop = min(stop, size)
     return ctx.op(Slice, x, axis, first, stop, step)
 
 
@@ -98,7 +122,13 @@ def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-@aten("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default", "tensor_split.sections")
+@aten(
+    "split.Tensor",
+    "split.sizes",
+    "split_with_sizes.default",
+    "chunk.default",
+    "tensor_split.sections",
+)
 def split(ctx: Context, x: Value, _how: object, dim: int = 0) -> tuple[Value, ...]:
     axis = dim % x.rank
     sizes = tuple(ctx.shape_of(part)[axis] for part in ctx.val)
@@ -136,7 +166,9 @@ def repeat(ctx: Context, x: Value, repeats: Sequence[DimLike]) -> Value:
 
 
 @aten("repeat_interleave.self_int")
-def repeat_interleave(ctx: Context, x: Value, repeats: DimLike, dim: int | None = None, output_size: object = None) -> Value:
+def repeat_interleave(
+    ctx: Context, x: Value, repeats: DimLike, dim: int | None = None, output_size: object = None
+) -> Value:
     flat = ctx.reshape(x, (x.size,)) if dim is None else x
     axis = (dim or 0) % flat.rank
     front, back = flat.shape[: axis + 1], flat.shape[axis + 1 :]
@@ -176,13 +208,21 @@ def constant_pad(ctx: Context, x: Value, widths: Sequence[DimLike], value: Any =
 
 
 @aten("pad.default")
-def pad(ctx: Context, x: Value, widths: Sequence[DimLike], mode: str = "constant", value: Any = None) -> object:
+def pad(
+    ctx: Context, x: Value, widths: Sequence[DimLike], mode: str = "constant", value: Any = None
+) -> object:
     return constant_pad(ctx, x, widths, value or 0) if mode == "constant" else NotImplemented
 
 
 @aten("slice_scatter.default")
 def slice_scatter(
-    ctx: Context, x: Value, source: Value, dim: int = 0, start: Any = None, _end: Any = None, step: int = 1
+    ctx: Context,
+    x: Value,
+    source: Value,
+    dim: int = 0,
+    start: Any = None,
+    _end: Any = None,
+    step: int = 1,
 ) -> object:
     if step != 1:
         return NotImplemented
@@ -219,7 +259,9 @@ def triu(ctx: Context, x: Value, offset: int = 0) -> Value:
 
 
 @aten("diff.default")
-def diff(ctx: Context, x: Value, n: int = 1, dim: int = -1, before: Any = None, after: Any = None) -> Value:
+def diff(
+    ctx: Context, x: Value, n: int = 1, dim: int = -1, before: Any = None, after: Any = None
+) -> Value:
     axis = dim % x.rank
     parts = tuple(part for part in (before, x, after) if part is not None)
     x = ctx.op(Concat, parts, axis) if len(parts) > 1 else x

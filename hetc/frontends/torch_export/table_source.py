@@ -23,7 +23,13 @@ def zeros(ctx: Context, *_like: object, **_dtype: object) -> Value:
 
 
 # What an empty tensor holds is undefined: zeros are as good as anything, and repeatable.
-@aten("empty.memory_format", "empty_like.default", "new_empty.default", "empty_strided.default", "new_empty_strided.default")
+@aten(
+    "empty.memory_format",
+    "empty_like.default",
+    "new_empty.default",
+    "empty_strided.default",
+    "new_empty_strided.default",
+)
 def empty(ctx: Context, *_like: object, **_dtype: object) -> Value:
     return filled(ctx, 0)
 
@@ -59,7 +65,9 @@ def arange_start(ctx: Context, start: Any, end: Any, **dtype: object) -> Value:
 
 
 @aten("arange.start_step")
-def arange_start_step(ctx: Context, start: Any, _end: Any, step: Any = 1, **_dtype: object) -> Value:
+def arange_start_step(
+    ctx: Context, start: Any, _end: Any, step: Any = 1, **_dtype: object
+) -> Value:
     (size,) = ctx.shape
     if isinstance(start, int | Dim) and isinstance(step, int):
         return ctx.op(Iota, size, start, step, ctx.dtype)
@@ -68,10 +76,12 @@ def arange_start_step(ctx: Context, start: Any, _end: Any, step: Any = 1, **_dty
 
 def diagonal(ctx: Context, rows: DimLike, columns: DimLike) -> tuple[Value, Value]:
     """Row numbers [rows, 1] and column numbers [1, columns]."""
-    return ctx.reshape(ctx.op(Iota, rows), (rows, 1)), ctx.reshape(ctx.op(Iota, columns), (1, columns))
+    return ctx.reshape(ctx.op(Iota, rows), (rows, 1)), ctx.reshape(
+        ctx.op(Iota, columns), (1, columns)
+    )
 
 
 @aten("eye.default", "eye.m")
 def eye(ctx: Context, *_sizes: object, **_dtype: object) -> Value:
     rows, columns = diagonal(ctx, *ctx.shape)
-    return ctx.cast(ctx.op(Eq, rows, columns), ctx.dtype)
+    return ctx.tensor(ctx.op(Eq, rows, columns), ctx.dtype)

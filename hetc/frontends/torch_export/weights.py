@@ -1,4 +1,5 @@
-"""The tensors of an exported program as weights and constants of the graph, loaded when they are asked for."""
+"""The tensors of an exported program as weights and constants of the graph, loaded when they are
+asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ LITERAL_ELEMENTS = 64
 
 @dataclass
 class WeightTable:
-    """Name -> data, one entry per storage: tied weights share the name that comes first in the state dict."""
+    """Name -> data, one entry per storage: tied weights share the name that comes first in the
+    state dict."""
 
     wrapper: str = ""
     found: dict[str, WeightData] = field(default_factory=dict)
@@ -36,10 +38,13 @@ class WeightTable:
             self._names.setdefault(_storage(tensor), name)
 
     def value(self, name: str, tensor: torch.Tensor, *, literal: bool) -> Value | Pairs:
-        """A weight, or for a small tensor that is no parameter (`literal`) a constant; a complex one in two parts."""
+        """A weight, or for a small tensor that is no parameter (`literal`) a constant; a complex
+        one in two parts."""
         plain = self._names.get(_storage(tensor), name).removeprefix(self.wrapper)
         if tensor.dtype.is_complex:
-            parts = (self._one(f"{plain}.{part}", tensor, part, literal) for part in ("real", "imag"))
+            parts = (
+                self._one(f"{plain}.{part}", tensor, part, literal) for part in ("real", "imag")
+            )
             return Pairs(*parts)
         return self._one(plain, tensor, "", literal)
 
@@ -49,7 +54,9 @@ class WeightTable:
         if literal and tensor.numel() <= LITERAL_ELEMENTS and has_data(tensor):
             data = _nested(_load(name, tensor, part, dtype).tolist())
             return Constant(data, dtype, loc=name.rpartition(".")[0]).result
-        self.found.setdefault(name, WeightData(shape, dtype, partial(_load, name, tensor, part, dtype)))
+        self.found.setdefault(
+            name, WeightData(shape, dtype, partial(_load, name, tensor, part, dtype))
+        )
         return Weight(name, TensorType(dtype, shape), loc=name.rpartition(".")[0]).result
 
 
@@ -67,7 +74,10 @@ def _storage(tensor: torch.Tensor) -> tuple[Any, ...]:
 def _load(name: str, tensor: torch.Tensor, part: str, dtype: DType) -> Array:
     if not has_data(tensor):
         raise InputError(
-            "HETC-I202", f"the weight {name} has no data", found="a tensor on the meta device", do="export with real weights"
+            "HETC-I202",
+            f"the weight {name} has no data",
+            found="a tensor on the meta device",
+            do="export with real weights",
         )
     data = to_numpy(getattr(tensor, part).contiguous() if part else tensor)
     return data if data.dtype == dtype.numpy else data.astype(dtype.numpy)

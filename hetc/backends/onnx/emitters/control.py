@@ -1,4 +1,4 @@
-"""Movement between devices, which is none in one process. Calls are inlined by `hetc.backends.onnx.emit`."""
+"""Movement between devices, which is none in one process. (Calls are inlined: see `emit`.)"""
 
 from __future__ import annotations
 

@@ -146,6 +146,5 @@ def _ordered(c: Context, op: TopK | Sort, count: str, *, largest: bool) -> tuple
     same = works is computed(op.x.dtype)
     x = c.w[op.x] if same else c.w.cast(c.w[op.x], works)
     axis = normalize_axis(op.axis, op.x.rank)
-    order = {"axis": axis, "largest": int(largest), "sorted": 1}
-    values, places = c.w.split("TopK", x, count, outputs=2, **order)
+    values, places = c.w.split("TopK", x, count, outputs=2, axis=axis, largest=int(largest))
     return (values if same else c.w.cast(values, op.x.dtype)), places

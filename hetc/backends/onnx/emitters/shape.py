@@ -99,5 +99,4 @@ def flip(c: Context, op: Flip) -> str:
 
 @emits(Tile)
 def tile(c: Context, op: Tile) -> str:
-    repeats: Sequence[DimLike] = op.repeats
-    return c.w.node("Tile", c.w[op.x], c.sizes.vector(repeats)) if repeats else c.w[op.x]
+    return c.w.node("Tile", c.w[op.x], c.sizes.vector(op.repeats)) if op.repeats else c.w[op.x]

@@ -22,7 +22,13 @@ def constant(c: Context, op: Constant) -> str:
 
 
 def _no_range(op: Iota) -> str | None:
-    return "a range of bools" if op.dtype is BOOL else "a range that stands still" if not op.step else None
+    return (
+        "a range of bools"
+        if op.dtype is BOOL
+        else "a range that stands still"
+        if not op.step
+        else None
+    )
 
 
 @emits(Iota, refuse=_no_range)

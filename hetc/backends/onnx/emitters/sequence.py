@@ -1,0 +1,76 @@
+"""Ops along the sequence, and the state that they carry."""
+
+from __future__ import annotations
+
+from hetc.backends.onnx.emitters.shape import cut
+from hetc.backends.onnx.table import Context, emits
+from hetc.backends.onnx.writer import Body, Node
+from hetc.ir.dims import Dim
+from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
+from hetc.ir.ops.shape import normalize_axis
+
+
+@emits(KVAppend)
+def kv_append(c: Context, op: KVAppend) -> str:
+    axis = normalize_axis(op.axis, op.past.rank)
+    return c.w.node("Concat", c.w[op.past], c.w[op.new], axis=axis)
+
+
+@emits(KeepLast)
+def keep_last(c: Context, op: KeepLast) -> str:
+    axis = normalize_axis(op.axis, op.x.rank)
+    if op.rows == 0:
+        return cut(c, c.w[op.x], axis, 0, 0)
+    # A start before the first row is the first row.
+    return cut(c, c.w[op.x], axis, -op.rows)
+
+
+def _open_taps(op: Conv1dCausal) -> str | None:
+    taps = op.weight.shape[2]
+    return f"a kernel of {taps} taps" if isinstance(taps, Dim) else None
+
+
+@emits(Conv1dCausal, kernels=("Conv",), refuse=_open_taps)
+def conv1d_causal(c: Context, op: Conv1dCausal) -> str:
+    taps = op.weight.shape[2]
+    assert isinstance(taps, int)
+    x = c.w[op.x]
+    if op.history is not None:
+        x = c.w.node("Concat", c.w[op.history], x, axis=2)
+    inputs = [x, c.w[op.weight]]
+    if op.bias is not None:
+        inputs.append(c.w[op.bias])
+    pads = (0 if op.history is not None else taps - 1, 0)
+    return c.w.node("Conv", *inputs, group=op.groups, pads=pads)
+
+
+@emits(Scan)
+def scan(c: Context, op: Scan) -> tuple[str, str]:
+    axis, dtype = normalize_axis(op.axis, op.x.rank), op.x.dtype
+    if op.initial is not None:
+        first = c.w[op.initial]
+    else:
+        first = c.sizes.expand(c.w.constant(0, dtype), (), op.results[1].shape)
+    state, x, decay = (c.w.fresh() for _ in range(3))
+    kept, after, row = (c.w.fresh() for _ in range(3))
+    body = Body(
+        (
+            Node("Mul", (decay, state), (kept,)),
+            Node("Add", (kept, x), (after,)),
+            Node("Identity", (after,), (row,)),
+        ),
+        ((state, dtype), (x, dtype), (decay, dtype)),
+        ((after, dtype), (row, dtype)),
+    )
+    last, every = c.w.split(
+        "Scan",
+        first,
+        c.w[op.x],
+        c.w[op.decay],
+        outputs=2,
+        body=body,
+        num_scan_inputs=2,
+        scan_input_axes=(axis, axis),
+        scan_output_axes=(axis,),
+    )
+    return every, last

@@ -1,0 +1,65 @@
+"""What is installed, and what each part of hetc can do here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from dataclasses import dataclass
+
+import hetc
+from hetc.targets import measured_device
+
+# Distribution, what it is for, the extra that brings it.
+PACKAGES = (
+    ("numpy", "the reference executor", "compile"),
+    ("onnxruntime", "the onnx executor", "compile"),
+    ("tokenizers", "text in and out", "compile"),
+    ("torch", "models from torch.export and Hugging Face", "compile"),
+    ("transformers", "models from Hugging Face and GGUF", "compile"),
+    ("gguf", "GGUF files", "compile"),
+    ("onnx", "ONNX files in and out", "compile"),
+    ("networkx", "state placement and the cut", "compile"),
+    ("scipy", "cuts of more than two devices", "compile"),
+    ("torch-mlir", "MLIR export checks", "compile"),
+    ("triton", "GPU kernels (planned)", "cuda"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `hetc doctor`: `status` is `ok`, `missing` or `limited`."""
+
+    name: str
+    status: str
+    detail: str
+
+
+def doctor(*, measure: bool = True) -> list[Finding]:
+    """Versions, the host as measured, and what is missing for what."""
+    found = [Finding("hetc", "ok", f"{hetc.__version__} on Python {platform.python_version()}")]
+    found += [_package(*entry) for entry in PACKAGES]
+    if measure:
+        host = measured_device()
+        memory = host.memory(host.main_memory)
+        rate = host.rate("f32")
+        speeds = f"reads {memory.bandwidth / 1e9:.0f} GB/s · f32 {rate / 1e9:.0f} GFLOP/s"
+        detail = f"{host.title} · {speeds} (measured)"
+        found.append(Finding("host", "ok", detail))
+    gpu = shutil.which("nvidia-smi")
+    found.append(
+        Finding(
+            "gpu",
+            "ok" if gpu else "missing",
+            gpu or "no NVIDIA driver here: GPU halves run on the CPU executors",
+        )
+    )
+    return found
+
+
+def _package(name: str, purpose: str, extra: str) -> Finding:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "missing", f"{purpose} · pip install 'hetc[{extra}]'")
+    return Finding(name, "ok", f"{version} · {purpose}")

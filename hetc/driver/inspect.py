@@ -1,0 +1,64 @@
+"""Look into a bundle, or into a model as it would be compiled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hetc.bundle import open_bundle
+from hetc.driver.compile import quiet
+from hetc.driver.options import CompileOptions
+from hetc.driver.plan import plan
+from hetc.driver.summary import summarize
+from hetc.passes.decisions import inspected
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that was decided about a model, as JSON values."""
+
+    model: dict[str, Any]
+    summary: tuple[str, ...]
+    decisions: dict[str, Any]
+    fallbacks: list[dict[str, str]]
+
+    @property
+    def ops(self) -> list[dict[str, Any]]:
+        """One row for every op: marks, costs, crossovers, reasons."""
+        return inspected(self.decisions)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` looks like a bundle rather than a model."""
+    return (path / "manifest.json").exists()
+
+
+def inspect(path: str | Path, options: CompileOptions) -> Inspection:
+    """What a bundle says of itself, or what compiling the model at `path` with `options` would
+    decide."""
+    path = Path(path)
+    if is_bundle(path):
+        return _bundle(path)
+    planned = plan(path, options, quiet)
+    model = {
+        "name": planned.model.name,
+        "family": planned.model.family,
+        "parameters": planned.parameters,
+        "layers": planned.layers,
+        "dtype": planned.dtype.name,
+        "max_context": planned.program.max_context,
+    }
+    fallbacks = [{"code": r.code, "op": r.at, "reason": r.text} for r in planned.fallbacks]
+    # Once through JSON, so that a model and its bundle show the same values.
+    decisions = json.loads(json.dumps(planned.decisions))
+    return Inspection(model, summarize(planned, None), decisions, fallbacks)
+
+
+def _bundle(path: Path) -> Inspection:
+    with open_bundle(path, check="sizes") as files:
+        manifest = files.manifest
+        decisions = json.loads(files.read_bytes("decisions.json"))
+        fallbacks = [vars(fallback) for fallback in manifest.fallbacks]
+        return Inspection(dict(vars(manifest.model)), manifest.summary, decisions, fallbacks)

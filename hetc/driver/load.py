@@ -1,0 +1,24 @@
+"""Load a bundle with every executor that this installation has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hetc import runtime
+from hetc.backends.reference import reference_executors
+from hetc.runtime import Bundle, ExecutorFactory, State
+
+
+def executors() -> Mapping[str, ExecutorFactory]:
+    """The executors that need the compiler's IR; the runtime has the others."""
+    return {"reference": reference_executors(State)}
+
+
+def load(path: str | Path, *, executor: str | None = None) -> Bundle:
+    """The bundle at `path`, checked and ready to run; `executor` is `onnx` or `reference`.
+
+    Raises BundleError where the bundle cannot be trusted, RuntimeFault where nothing here can run
+    it.
+    """
+    return runtime.load(path, executors=executors(), executor=executor)

@@ -1,0 +1,167 @@
+"""Plan a model: lower it, price every op on both devices, and cut it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hetc.backends.onnx import OnnxBackend
+from hetc.driver.lower import Lowered, lower
+from hetc.driver.options import CompileOptions
+from hetc.driver.policy import read_policy
+from hetc.errors import InputError, PartitionError, Reason
+from hetc.frontends.open_model import open_model
+from hetc.ir.graph import Graph, Program
+from hetc.ir.model import Model
+from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.source import Weight
+from hetc.ir.types import DType
+from hetc.passes.cost import Workload
+from hetc.passes.decisions import decide
+from hetc.passes.outline_layers import outline_layers
+from hetc.passes.partition import Cut, CutOptions, partition
+from hetc.passes.simplify import simplify
+from hetc.targets import Target, load, load_link
+
+DEFAULT_LINK = "pcie5"
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A model with everything decided about it, before a bundle is written."""
+
+    lowered: Lowered
+    options: CompileOptions
+    workload: Workload
+    cut: Cut
+    decisions: Mapping[str, Any]
+    prefill_target: Target
+    decode_target: Target
+
+    @property
+    def model(self) -> Model:
+        return self.lowered.model
+
+    @property
+    def program(self) -> Program:
+        return self.lowered.program
+
+    @property
+    def dtype(self) -> DType:
+        return self.lowered.dtype
+
+    @cached_property
+    def outlined(self) -> dict[str, Graph]:
+        """Both halves with repeated layers as calls of one graph."""
+        halves = {"prefill": self.program.prefill, "decode": self.program.decode}
+        return {phase: outline_layers(simplify(graph)) for phase, graph in halves.items()}
+
+    @cached_property
+    def stored_weights(self) -> dict[str, int]:
+        """Name and number of elements of every weight that a half reads."""
+        found: dict[str, int] = {}
+        for graph in (self.program.prefill, self.program.decode):
+            for op in graph.ops:
+                if isinstance(op, Weight) and isinstance(op.type.size, int):
+                    found[op.name] = op.type.size
+        return found
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all weights, tied ones once."""
+        return sum(self.stored_weights.values())
+
+    @cached_property
+    def layers(self) -> int:
+        """Decoder layers: what the source says, or the attentions of `forward`."""
+        return self.model.layers or sum(
+            isinstance(op, Attention) for op in self.program.forward.ops
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        size = self.program.forward.outputs[0].shape[-1]
+        assert isinstance(size, int)
+        return size
+
+    @cached_property
+    def onnx_reasons(self) -> tuple[Reason, ...]:
+        """Why the halves cannot be ONNX files; empty where they can."""
+        backend = OnnxBackend()
+        found = (backend.validate(graph) for graph in self.outlined.values())
+        return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
+
+    @property
+    def fallbacks(self) -> tuple[Reason, ...]:
+        """Every op that did not get its first choice, with the reason."""
+        return (*self.model.opaque, *self.onnx_reasons)
+
+
+def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
+    """Open, lower and cut the model behind `source`.
+
+    Raises UsageError and TargetError for options, InputError for the model, StateError where decode
+    cannot be derived, PartitionError where the targets are too small; under `strict`,
+    PartitionError (HETC-P020) for any fallback.
+    """
+    options.check()
+    prefill, decode = load(options.prefill), load(options.decode)
+    link = load_link(options.link or DEFAULT_LINK)
+    policy = read_policy(options.policy)
+    step("opening the model")
+    model = open_model(source)
+    step("deriving prefill and decode")
+    lowered = lower(model, options)
+    workload = _workload(options, lowered)
+    step("cutting")
+    cut = partition(
+        lowered.program,
+        workload,
+        {"prefill": prefill, "decode": decode},
+        link,
+        options=CutOptions(pins=policy.pins, granularity=policy.granularity),
+    )
+    planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
+    limit = 0 if options.strict else policy.max_fallback_ops
+    if limit is not None and len(planned.fallbacks) > limit:
+        raise _too_many_fallbacks(planned.fallbacks, limit)
+    return planned
+
+
+def _workload(options: CompileOptions, lowered: Lowered) -> Workload:
+    # The usual request may be longer than a small model can hold: then the cut is made for what
+    # fits.
+    longest = lowered.program.max_context
+    if longest < 2:
+        raise InputError(
+            "HETC-I008", "the model holds no prompt and answer", found=f"context {longest}"
+        )
+    new = min(options.new_tokens, longest // 2)
+    prompt = min(options.prompt_tokens, longest - new)
+    context = options.context or prompt + new
+    return Workload(options.batch, prompt, new, context)
+
+
+def _too_many_fallbacks(fallbacks: tuple[Reason, ...], limit: int) -> PartitionError:
+    first = "; ".join(map(str, fallbacks[:3]))
+    return PartitionError(
+        "HETC-P020",
+        f"{len(fallbacks)} ops fall back, more than allowed",
+        at=fallbacks[0].at,
+        expected=f"at most {limit}",
+        found=first,
+        do="compile without --strict, or raise max_fallback_ops in the policy",
+    )
+
+
+def check_path(output: Path) -> Path:
+    """`output` where its parent exists; raises InputError (HETC-I009)."""
+    if not output.parent.is_dir():
+        raise InputError(
+            "HETC-I009", "the folder to write into does not exist", at=str(output.parent)
+        )
+    return output

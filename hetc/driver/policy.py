@@ -1,0 +1,61 @@
+"""Placement policy: a TOML file that pins ops and sets limits, so that a compile fails where it
+would break them.
+
+    granularity = "phase"              # or "op": whether ops of one phase may be on different
+    devices max_fallback_ops = 0 [pins] "decode:layers.*.self_attn*" = "decode"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hetc.errors import InputError
+from hetc.passes.partition import Granularity
+
+_KEYS = {"granularity": str, "max_fallback_ops": int, "pins": dict}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a placement must keep to. Halves are the unit of deployment, so each phase stays whole
+    unless asked otherwise."""
+
+    granularity: Granularity = "phase"
+    max_fallback_ops: int | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_policy(path: Path | None) -> Policy:
+    """The policy in the file at `path`; the default one for None. Raises InputError (HETC-I007)."""
+    if path is None:
+        return Policy()
+    try:
+        fields = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "HETC-I007", "the policy cannot be read", at=str(path), found=str(error)
+        ) from error
+    for key, value in fields.items():
+        _check(path, key, value)
+    return Policy(**fields)
+
+
+def _check(path: Path, key: str, value: Any) -> None:
+    wanted = _KEYS.get(key)
+    right = wanted is not None and isinstance(value, wanted)
+    if key == "granularity":
+        right = value in ("phase", "op")
+    elif key == "pins":
+        right = right and all(isinstance(role, str) for role in value.values())
+    if not right:
+        raise InputError(
+            "HETC-I007",
+            "the policy has a field that hetc does not take",
+            at=f"{path}: {key}",
+            expected='granularity = "phase" or "op", max_fallback_ops = a number, [pins] of globs',
+            found=repr(value),
+        )

@@ -1,0 +1,141 @@
+"""Verify a bundle: its files, its golden vectors through the hand-off, and the original model,
+teacher-forced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hetc.bundle import open_bundle
+from hetc.driver.load import load
+from hetc.errors import BundleError, HetcError
+from hetc.ir.types import Array
+from hetc.runtime import Bundle
+
+# What two float implementations may differ by, relative to the logits' scale, by the type of the
+# stored weights.
+TOLERANCE = {"f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of a bundle, and its answer."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass
+class Verification:
+    """All checks in order. `max_abs_error` is over all compared logits, None where none were;
+    `first_divergence` says where a comparison failed first."""
+
+    checks: list[Check] = field(default_factory=list)
+    max_abs_error: float | None = None
+    first_divergence: dict[str, object] | None = None
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    def add(self, name: str, ok: bool, detail: str) -> None:
+        self.checks.append(Check(name, ok, detail))
+
+    def saw(self, error: float) -> None:
+        self.max_abs_error = max(error, self.max_abs_error or 0.0)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "ok": self.ok,
+            "checks": [vars(check) for check in self.checks],
+            "max_abs_error": self.max_abs_error,
+            "first_divergence": self.first_divergence,
+        }
+
+
+Oracle = Callable[[Array], Array]
+
+
+def verify(
+    path: str | Path, oracle: Oracle | None = None, *, executor: str | None = None
+) -> Verification:
+    """Check the bundle at `path`; with `oracle` (tokens i64[B,S] -> logits f32[B,S,V]) also against
+    the original model.
+
+    A bundle that cannot be trusted gives one failed check, not an exception; so does an executor
+    that cannot run.
+    """
+    found = Verification()
+    try:
+        with open_bundle(path, check="full") as files:
+            manifest = files.manifest
+            found.add("files", True, f"{len(manifest.files)} files match their digests")
+    except BundleError as error:
+        found.add("files", False, error.render())
+        return found
+    if manifest.kind == "plan":
+        found.add("numerics", True, "nothing to run: the bundle was made without weights")
+        return found
+    try:
+        with load(path, executor=executor) as bundle:
+            _golden(bundle, found)
+            if oracle is not None:
+                _against(bundle, oracle, found)
+    except HetcError as error:
+        found.add("run", False, error.render())
+    return found
+
+
+def _golden(bundle: Bundle, found: Verification) -> None:
+    golden = bundle.manifest.golden
+    if golden is None:
+        return
+    tensors = bundle.files.tensors("golden/golden.safetensors")
+    tokens = np.array(tensors["tokens"])
+    expected = np.concatenate([tensors["logits_prefill"], tensors["logits_decode"]])
+    _compare("golden vectors", bundle, tokens, golden.prefill_tokens, expected, found)
+
+
+def _against(bundle: Bundle, oracle: Oracle, found: Verification) -> None:
+    manifest = bundle.manifest
+    length = min(24, manifest.model.max_context)
+    tokens = np.random.default_rng(1).integers(0, manifest.model.vocab, (1, length))
+    split = max(1, length - STEPS * 2)
+    expected = oracle(tokens)[0, split - 1 : length]
+    _compare("original model, teacher-forced", bundle, tokens, split, expected, found)
+
+
+def _compare(
+    name: str, bundle: Bundle, tokens: Array, split: int, expected: Array, found: Verification
+) -> None:
+    """Prefill `split` tokens, decode the rest one by one, and compare each row of logits with
+    `expected`."""
+    tolerance = TOLERANCE[bundle.manifest.model.dtype] * max(1.0, float(np.max(np.abs(expected))))
+    logits, state = bundle.prefill(tokens[:, :split])
+    worst, agreed = 0.0, 0
+    for row, wanted in enumerate(expected):
+        position = split - 1 + row
+        if row:
+            logits, state = bundle.decode(tokens[:, position : position + 1], state)
+        given = np.asarray(logits)[0, -1]
+        error = float(np.max(np.abs(given - wanted)))
+        worst = max(worst, error)
+        agreed += int(np.argmax(given) == np.argmax(wanted))
+        if not error <= tolerance and found.first_divergence is None:
+            half = "decode" if row else "prefill"
+            found.first_divergence = {
+                "check": name,
+                "half": half,
+                "position": position,
+                "error": error,
+                "tolerance": tolerance,
+            }
+    found.saw(worst)
+    same = f"same top token at {agreed} of {len(expected)}"
+    detail = f"max error {worst:.1e} of {tolerance:.1e} allowed · {same}"
+    found.add(name, bool(worst <= tolerance), detail)

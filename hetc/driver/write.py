@@ -1,0 +1,149 @@
+"""Write a compiled model as a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import hetc
+from hetc.backends.onnx import emit_onnx
+from hetc.bundle import (
+    BundleWriter,
+    Fallback,
+    Golden,
+    HalfEntry,
+    Manifest,
+    ModelInfo,
+    TargetRef,
+    ToolInfo,
+    Workload,
+)
+from hetc.driver.contract import contract_of
+from hetc.driver.plan import Planned
+from hetc.ir.graph import Graph
+from hetc.ir.text import print_graph
+from hetc.ir.types import Array
+from hetc.passes.self_check import Checked
+from hetc.report import html_report, readme
+
+Step = Callable[[str], None]
+Tensor = tuple[str, str, tuple[int, ...], Callable[[], Array]]
+
+
+def write_bundle(
+    planned: Planned,
+    checked: Checked | None,
+    writer: BundleWriter,
+    summary: tuple[str, ...],
+    step: Step,
+) -> Manifest:
+    """Write all files of the bundle and commit it. `checked` holds the golden vectors; None for a
+    plan without weights."""
+    program = planned.program
+    contract = contract_of(program)
+    halves = {"prefill": planned.outlined["prefill"], "decode": planned.outlined["decode"]}
+    executors = _executors(planned)
+    step("writing the halves")
+    for phase, graph in halves.items():
+        writer.write_bytes(f"{phase}/graph.hetc", print_graph(graph).encode())
+        if "onnx" in executors:
+            writer.write_bytes(f"{phase}/model.onnx", emit_onnx(graph))
+    writer.write_bytes("handoff.json", contract.to_bytes())
+    writer.write_json("decisions.json", planned.decisions)
+    if planned.model.weights is not None:
+        step("writing the weights")
+        writer.write_tensors("weights/model.safetensors", _weights(planned))
+    if checked is not None:
+        writer.write_tensors("golden/golden.safetensors", _golden(checked))
+    tokenizer = planned.model.tokenizer
+    if tokenizer is not None:
+        writer.write_bytes("tokenizer/tokenizer.json", tokenizer.tokenizer_json)
+        writer.write_json("tokenizer/config.json", dict(tokenizer.config))
+    manifest = _manifest(planned, checked, executors, summary)
+    step("writing the report")
+    writer.write_bytes("README.md", readme(manifest, contract).encode())
+    writer.write_bytes("report.html", html_report(planned.report(summary)).encode())
+    return writer.commit(manifest)
+
+
+def _executors(planned: Planned) -> tuple[str, ...]:
+    if planned.model.weights is None:
+        return ()
+    return ("reference",) if planned.onnx_reasons else ("onnx", "reference")
+
+
+def _weights(planned: Planned) -> Iterator[Tensor]:
+    for name in sorted(planned.stored_weights):
+        type = planned.lowered.weights.types[name]
+        shape = tuple(dim for dim in type.shape if isinstance(dim, int))
+        yield name, type.dtype.name, shape, partial(planned.lowered.weights, name)
+
+
+def _golden(checked: Checked) -> list[Tensor]:
+    arrays = {
+        "tokens": checked.tokens.astype(np.int64),
+        "logits_prefill": checked.prefill_logits,
+        "logits_decode": checked.decode_logits,
+    }
+    return [
+        (
+            name,
+            "i64" if name == "tokens" else "f32",
+            array.shape,
+            partial(np.ascontiguousarray, array),
+        )
+        for name, array in arrays.items()
+    ]
+
+
+def _manifest(
+    planned: Planned, checked: Checked | None, executors: tuple[str, ...], summary: tuple[str, ...]
+) -> Manifest:
+    model, program, options = planned.model, planned.program, planned.options
+    names = tuple(spec.name for spec in program.states)
+    onnx = "onnx" in executors
+    states = {"prefill": tuple(f"{name}.out" for name in names), "decode": names}
+    golden = checked and Golden(checked.prefill_tokens, len(checked.decode_logits))
+    return Manifest(
+        tool=ToolInfo("hetc", hetc.__version__),
+        kind="runnable" if model.weights is not None else "plan",
+        model=ModelInfo(
+            name=model.name,
+            family=model.family,
+            parameters=planned.parameters,
+            layers=planned.layers,
+            vocab=planned.vocabulary,
+            max_context=program.max_context,
+            dtype=planned.dtype.name,
+        ),
+        workload=Workload(
+            options.batch, planned.workload.rows, options.prompt_tokens, options.new_tokens
+        ),
+        targets={
+            "prefill": TargetRef(planned.prefill_target.name, planned.prefill_target.sha256),
+            "decode": TargetRef(planned.decode_target.name, planned.decode_target.sha256),
+        },
+        halves={
+            phase: HalfEntry(
+                f"{phase}/graph.hetc", f"{phase}/model.onnx" if onnx else None, states[phase]
+            )
+            for phase in ("prefill", "decode")
+        },
+        executors=executors,
+        golden=golden,
+        summary=summary,
+        fallbacks=tuple(Fallback(r.code, r.at, r.text) for r in planned.fallbacks),
+    )
+
+
+def ops_of(graph: Graph) -> int:
+    """How many ops run: those of called graphs once for each call."""
+    return sum(ops_of(op.callee) if hasattr(op, "callee") else 1 for op in graph.ops)
+
+
+def bundle_bytes(path: Path) -> int:
+    """Size of all files of a bundle."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

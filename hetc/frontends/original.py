@@ -1,0 +1,82 @@
+"""Run the original framework on tokens: the oracle of `hetc verify --against`, written by other
+hands than the compiler's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hetc.errors import InputError
+from hetc.frontends.torch_export import load_pt2
+from hetc.ir.types import Array
+
+
+def original_logits(path: Path, tokens: Array) -> Array:
+    """Logits f32 [B,S,V] of the model at `path` for `tokens` i64[B,S], computed by the framework
+    that the file belongs to, in f32.
+
+    Hugging Face directories and GGUF files run in transformers, `.pt2` in torch, `.onnx` in ONNX
+    Runtime. Raises InputError (HETC-I006) for another kind of file, or a model that it cannot run.
+    """
+    if path.is_dir() or path.suffix == ".gguf":
+        return _transformers(path, tokens)
+    if path.suffix == ".pt2":
+        return _exported(path, tokens)
+    if path.suffix == ".onnx":
+        return _onnx(path, tokens)
+    raise InputError(
+        "HETC-I006",
+        "there is no framework to compare with",
+        at=str(path),
+        expected="a Hugging Face directory, or a .gguf, .pt2 or .onnx file",
+    )
+
+
+def _transformers(path: Path, tokens: Array) -> Array:
+    import torch
+    import transformers
+
+    where: dict[str, Any] = {"pretrained_model_name_or_path": path}
+    if path.suffix == ".gguf":
+        where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    ).eval()
+    with torch.inference_mode():
+        logits = model(input_ids=torch.from_numpy(tokens), use_cache=False).logits
+    return np.asarray(logits.float().numpy())
+
+
+def _exported(path: Path, tokens: Array) -> Array:
+    import torch
+
+    module = load_pt2(path).module()
+    with torch.inference_mode():
+        result = module(torch.from_numpy(tokens))
+    if not isinstance(result, torch.Tensor):
+        result = result[0] if isinstance(result, tuple) else result["logits"]
+    return np.asarray(result.float().numpy())
+
+
+def _onnx(path: Path, tokens: Array) -> Array:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feeds = {item.name: _feed(item, tokens) for item in session.get_inputs()}
+    return np.asarray(session.run(None, feeds)[0], dtype=np.float32)
+
+
+def _feed(item: Any, tokens: Array) -> Array:
+    """Tokens for the token input, ones for a mask, positions, and an empty past."""
+    batch, length = tokens.shape
+    if "mask" in item.name:
+        return np.ones((batch, length), np.int64)
+    if "position" in item.name:
+        return np.tile(np.arange(length, dtype=np.int64), (batch, 1))
+    if len(item.shape) == 4:
+        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        heads, width = item.shape[1], item.shape[3]
+        return np.zeros((batch, heads, 0, width), kinds[item.type])
+    return tokens

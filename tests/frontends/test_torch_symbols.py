@@ -1,0 +1,89 @@
+"""PyTorch's size expressions as polynomials in B and S."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch.utils._sympy import functions
+
+from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
+
+# Neither sympy nor PyTorch's functions on top of it are typed.
+sympy: Any = importlib.import_module("sympy")
+CleanDiv, FloorDiv, Max, Min, Mod, PythonMod = (
+    getattr(functions, name) for name in ("CleanDiv", "FloorDiv", "Max", "Min", "Mod", "PythonMod")
+)
+b, s, u = (sympy.Symbol(name, positive=True, integer=True) for name in ("s0", "s1", "u0"))
+
+
+def size(expr: Any) -> Any:
+    return SimpleNamespace(node=SimpleNamespace(expr=expr))
+
+
+def bound(low: float = 1, high: float = 100) -> Symbols:
+    symbols = Symbols({b: (1, 8), s: (low, high)})
+    symbols.bind(size(s), "S")
+    symbols.bind(size(b), "B")
+    return symbols
+
+
+@pytest.mark.parametrize(
+    ("expr", "text"),
+    [
+        (s + 1, "S+1"),
+        (2 * b * s - 3, "2*B*S-3"),
+        (s**2, "S*S"),
+        ((b + 1) * (s - 1), "B*S-B+S-1"),
+        (Max(1, s), "S"),
+        (1 - Max(0, 1 - s), "1"),
+        (Min(64, 64 * s), "64"),
+        (Min(s, 4096), "S"),
+        (FloorDiv(6 * s, 3), "2*S"),
+        (CleanDiv(b * s * 8, 4 * b), "2*S"),
+        (Mod(8 * s, 4), "0"),
+        (PythonMod(b * s, s), "0"),
+        (FloorDiv(s, 1000), "0"),
+        (sympy.floor(s), "S"),
+    ],
+)
+def test_polynomials(expr: Any, text: str) -> None:
+    assert str(bound().dim(size(expr))) == text
+
+
+@pytest.mark.parametrize(
+    ("expr", "reason"),
+    [
+        (u + s, "depends on data"),
+        (FloorDiv(s, 4), "not exact"),
+        (Mod(s, 4), "not a polynomial"),
+        (Max(50, s), "narrow the range"),
+        (sympy.sqrt(s), "not a polynomial"),
+    ],
+)
+def test_what_is_no_polynomial_says_why(expr: Any, reason: str) -> None:
+    with pytest.raises(NotAPolynomial, match=reason):
+        bound().dim(size(expr))
+
+
+def test_a_range_decides_a_maximum() -> None:
+    assert str(bound(low=50).dim(size(Max(50, s)))) == "S"
+    assert str(bound(high=50).dim(size(Max(50, s)))) == "50"
+
+
+def test_an_axis_that_is_an_expression_keeps_one_name() -> None:
+    symbols = Symbols({s: (1, 9)})
+    axis = symbols.bind(size(4 * s), "S")
+    assert str(axis) == "S"
+    assert list(symbols.ranges["S"]) == [4, 36]
+    assert str(symbols.dim(size(8 * s + 1))) == "2*S+1"
+    with pytest.raises(NotAPolynomial, match="whole multiple"):
+        symbols.dim(size(2 * s))
+
+
+@pytest.mark.parametrize("expr", [s * b, s**2])
+def test_an_axis_that_cannot_be_solved(expr: Any) -> None:
+    with pytest.raises(NotAPolynomial):
+        Symbols({}).bind(size(expr), "S")

@@ -1,0 +1,13 @@
+"""RMSNorm and LayerNorm in the forms that models write them in."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.golden import Golden
+from tests.passes.harness import cases, check
+
+
+@pytest.mark.parametrize("case", cases("lift-norms"))
+def test_golden(case: str, golden: Golden) -> None:
+    check("lift-norms", case, golden)
