@@ -19,7 +19,7 @@ from hetc.ir.model import Model
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DType
-from hetc.passes.cost import Workload
+from hetc.passes.workload import Workload
 from hetc.passes.decisions import decide
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition

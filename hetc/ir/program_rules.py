@@ -61,7 +61,8 @@ def _state(spec: StateSpec) -> Iterator[Reason]:
 
 def _after(type: TensorType, lengths: dict[str, DimLike]) -> TensorType:
     # A window of W<n> rows has K<n> rows once the new ones have come in.
-    capped = [name for dim in type.shape for name in symbols_of(dim) if capped_rows(name)]
+    symbols = [name for dim in type.shape for name in symbols_of(dim)]
+    capped = [name for name in symbols if capped_rows(name) is not None]
     return type.substitute({**lengths, **{name: symbol(f"K{name[1:]}") for name in capped}})
 
 

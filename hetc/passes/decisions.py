@@ -173,7 +173,7 @@ def _op_record(
         },
         "times": _times_record(here),
         "cannot": {name: str(why) for name, why in cut.rules.reasons(cost).items()},
-        "counterfactual": _counterfactual(cut, role, move) if leads else None,
+        "counterfactual": _counterfactual(cut, cost, role, move) if leads else None,
         "reason": reason,
     }
 
@@ -195,7 +195,7 @@ def _other(role: Phase) -> Phase:
     return ROLES[1 - ROLES.index(role)]
 
 
-def _counterfactual(cut: Cut, role: Phase, move: Move) -> Record:
+def _counterfactual(cut: Cut, cost: OpCost, role: Phase, move: Move) -> Record:
     """What moving the op and what is fused into it, alone, would change over the workload."""
     other = _other(role)
     return {
@@ -206,16 +206,18 @@ def _counterfactual(cut: Cut, role: Phase, move: Move) -> Record:
         "transfer_delta_seconds": move.wire + move.latency,
         "allowed": move.allowed,
         "fits": move.fits,
-        "flips": _what_flips(cut, move),
+        "flips": _what_flips(cut, cost, role, move),
     }
 
 
-def _what_flips(cut: Cut, move: Move) -> str:
-    """The link from which on moving it pays, if any link does."""
-    if not move.allowed:
-        return "a device that can run it there, or another pin"
+def _what_flips(cut: Cut, cost: OpCost, role: Phase, move: Move) -> str:
+    """The pin, capability, memory or link with which the op would be on the other device."""
+    if _other(role) in cut.rules.reasons(cost):
+        return "a device that can run it there"
     if move.delta < -_NOISE:
-        return "more memory there" if not move.fits else "its neighbours, which it depends on"
+        if cut.rules.pin(cost):
+            return "no pin"
+        return "its neighbours, which it depends on" if move.fits else "more memory there"
     saved = -(move.work + move.latency)
     if saved > 0 and move.wire > 0:
         gbps = cut.link.bandwidth.value / 1e9 * move.wire / saved

@@ -17,7 +17,7 @@ from hetc.ir.dims import DimLike, exact_div
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.elementwise import Add, And, Cast, Div, Maximum, Mul, Not, Sub, Tanh, Where
+from hetc.ir.ops.elementwise import Add, And, Cast, Div, IsNan, Maximum, Mul, Not, Sub, Tanh, Where
 from hetc.ir.ops.linear import MatMul
 from hetc.ir.ops.reduce import ReduceMax, Softmax
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, normalize_axis
@@ -84,6 +84,8 @@ def _to_softmax(value: Value) -> tuple[Softmax | None, bool]:
             return op, dropped
         if isinstance(op, (Cast, Reshape)):
             value = op.x
+        elif isinstance(op, Where) and _only_repairs_nan(op):
+            value = op.operands[-1]
         elif (
             isinstance(op, Slice)
             and normalize_axis(op.axis, op.x.rank) == op.x.rank - 1
@@ -94,6 +96,12 @@ def _to_softmax(value: Value) -> tuple[Softmax | None, bool]:
             value, dropped = op.x, True
         else:
             return None, False
+
+
+def _only_repairs_nan(op: Where) -> bool:
+    """where(is_nan(w), 0, w): rows that see nothing get no weight, as `attention` gives them."""
+    check = op.condition.op
+    return isinstance(check, IsNan) and check.x is op.y and op.x == 0
 
 
 def _collect(value: Value, region: Region, index_only: IndexOnly) -> tuple[MatMul, Region] | None:
@@ -223,9 +231,10 @@ _STEPS: dict[type[Op], Callable[[Any, Region, IndexOnly], Taken]] = {
 
 def _emit(product: MatMul, scores: MatMul, region: Region) -> Op | None:
     loc = product.loc
-    q, v = scores.a, product.b
-    swap = (*range(scores.b.rank - 2), scores.b.rank - 1, scores.b.rank - 2)
-    k = Transpose(scores.b, swap, loc=loc).result
+    (q, q_scale), (turned, k_scale), v = _unscaled(scores.a), _unscaled(scores.b), product.b
+    swap = (*range(turned.rank - 2), turned.rank - 1, turned.rank - 2)
+    k = Transpose(turned, swap, loc=loc).result
+    scale = region.factor * q_scale * k_scale
     four = _four_axes(product, q)
     if four is None or not q.dtype.is_float:
         return None
@@ -237,13 +246,23 @@ def _emit(product: MatMul, scores: MatMul, region: Region) -> Op | None:
     full = (batch, heads, q.shape[2], k.shape[2])
     mask = _combined(tuple(_four(mask, full) for mask in region.masks), loc)
     lifted = Attention(
-        q, k, v, mask, region.sinks, scale=region.factor, softcap=region.softcap, loc=loc
+        q, k, v, mask, region.sinks, scale=scale, softcap=region.softcap, loc=loc
     )
     return (
         lifted
         if product.result.rank == 4
         else Reshape(lifted.result, product.result.shape, loc=loc)
     )
+
+
+def _unscaled(x: Value) -> tuple[Value, float]:
+    """`x` before it was multiplied by a literal, and that literal."""
+    op = x.op
+    if isinstance(op, Mul):
+        for tensor, factor in ((op.x, op.y), (op.y, op.x)):
+            if isinstance(tensor, Value) and isinstance(factor, float):
+                return tensor, factor
+    return x, 1.0
 
 
 def _as_dtype(x: Value, like: Value) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.elementwise import Add, Div, Mul, Pow, Rsqrt, Sqrt, Sub
+from hetc.ir.ops.elementwise import Add, Div, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.reduce import Mean
 from hetc.passes.rewrite import (
@@ -36,6 +36,7 @@ def _normalised(value: Pattern, square: Node) -> tuple[Node, ...]:
         mul(value, rsqrt(variance)),
         div(value, sqrt(variance)),
         mul(value, div(literal("one", 1), sqrt(variance))),
+        mul(value, node(Reciprocal)(sqrt(variance))),
         mul(value, half),
     )
 

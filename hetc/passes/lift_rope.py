@@ -108,6 +108,8 @@ def _rotation(value: Value) -> tuple[Value, bool] | None:
     if not isinstance(high.op, Neg):
         return None
     high = high.op.x
+    if low.shape != high.shape:
+        return None
     source = _pairs_of(low, high) if interleaved else _halves_of(low, high)
     return None if source is None else (source, interleaved)
 

@@ -59,7 +59,9 @@ def run_passes(
         before = ", ".join(ran.name for ran in passes[:index]) or "no other pass"
         try:
             item = step.run(item, options or PassOptions())
-            verify(item, step.stage)
+            verify(
+                item, max(step.stage, Stage.STATEFUL) if isinstance(item, Program) else step.stage
+            )
         except HetcError as error:
             if not isinstance(error, IRError) or error.code.startswith(_INTERPRETER):
                 error.add_note(f"in the pass {step.name}, after {before}")

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from hetc.errors import PartitionError, Reason
+from hetc.errors import PartitionError
 from hetc.ir.dims import evaluate
 from hetc.ir.graph import Program
 from hetc.passes.cost import PhaseCosts, program_costs
@@ -178,9 +178,18 @@ class _Solver:
             )
         self.network: CutNetwork = cut_network(self.together)
 
+    def _grouped(self, problem: Problem) -> Problem:
+        """`problem.grouped`, with the structure that is known already."""
+        seconds = np.zeros_like(self.together.seconds)
+        np.add.at(seconds, self.group, problem.seconds)
+        allowed = np.ones_like(self.together.allowed)
+        np.logical_and.at(allowed, self.group, problem.allowed)
+        known = self.together
+        structure = {"nets": known.nets, "setups": known.setups, "stores": known.stores}
+        return replace(problem, seconds=seconds, allowed=allowed, **structure)
+
     def solve(self, problem: Problem) -> Solution:
-        grouped = problem.grouped(self.group)
-        found = solve_two(grouped, self.network)
+        found = solve_two(self._grouped(problem), self.network)
         if found.assignment is None:
             return found
         return Solution(
@@ -190,7 +199,7 @@ class _Solver:
     def winner(self, problem: Problem) -> str:
         """`split`, or the role of the only device that has work; pins and memories do not count."""
         free = replace(problem, allowed=self.able)
-        used = set(self.network.solve(free.grouped(self.group))[0].tolist())
+        used = set(self.network.solve(self._grouped(free))[0].tolist())
         return "split" if len(used) > 1 else ROLES[used.pop()]
 
     def alternatives(self, problem: Problem) -> dict[str, float | None]:
@@ -244,6 +253,3 @@ def _phase_seconds(
         part = "handoff" if transfer.kind == "handoff" else transfer.phase
         seconds[part] += transfer.seconds
     return seconds
-
-
-__all__ = ["Capabilities", "Cut", "CutOptions", "Flip", "Reason", "Transfer", "partition"]

@@ -34,10 +34,10 @@ def partition_many(problem: Problem, time_limit_s: float = 60.0) -> Solution:
     """The best assignment to any number of devices, memory included, with the solver's bound.
 
     Variables: x[n, d] node n is on device d; y[m, a, b] net m goes from a to b; z[s, d] store s is
-    on device d; w[s, d] setup s is. A net goes to b where a consumer is, the sum over a of y[m, a, b]
-    >= x[consumer, b] - x[producer, b], from where its producer is, y[m, a, b] <= x[producer, a].
-    Deterministic unless the time runs out; then the gap says how good the answer is. `assignment` is
-    None where none fits.
+    on device d; w[s, d] setup s is. A net goes to b where a consumer is, the sum over a of
+    y[m, a, b] >= x[consumer, b] - x[producer, b], from where its producer is, y[m, a, b] <=
+    x[producer, a]. Deterministic unless the time runs out; then the gap says how good the answer
+    is. `assignment` is None where none fits.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array

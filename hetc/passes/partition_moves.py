@@ -35,8 +35,9 @@ def moves(problem: Problem, nodes: Ints) -> list[Move]:
     work = problem.seconds[rows, 1 - nodes] - problem.seconds[rows, nodes]
     latency, wire = np.zeros(count), np.zeros(count)
     for number, net in enumerate(problem.nets):
-        members = [net.producer, *net.consumers]
-        there = [int(nodes[member]) for member in net.consumers]
+        readers = [reader for reader in net.consumers if reader != net.producer]
+        members = [net.producer, *readers]
+        there = [int(nodes[reader]) for reader in readers]
         on = [there.count(0), there.count(1)]
         home = int(nodes[net.producer])
         now = on[1 - home] > 0

@@ -91,6 +91,14 @@ def _reshape(op: Reshape) -> Answer:
         return _reshape(Reshape(op.x.op.x, op.shape, loc=op.loc)) or Reshape(
             op.x.op.x, op.shape, loc=op.loc
         )
+    inner = op.x.op
+    if isinstance(inner, Transpose) and inner.perm[0] == 0 and op.shape[2:] == op.x.shape[1:]:
+        # Only the first axis is split, and it did not move: split it first, so that views meet.
+        split = Reshape(inner.x, (*op.shape[:2], *inner.x.shape[1:]), loc=op.loc)
+        perm = (0, 1, *(axis + 1 for axis in inner.perm[1:]))
+        source = _reshape(split) or split
+        value = source[0] if isinstance(source, tuple) else source.results[0]
+        return Transpose(value, perm, loc=op.loc)
     return None
 
 

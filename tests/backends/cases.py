@@ -23,21 +23,22 @@ class Draw:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.sizes = {"B": self.int(1, 3), "S": self.int(1, 6)}
+        self.sizes = {"B": self.upto(1, 3), "S": self.upto(1, 6)}
         self.values: list[Value] = []
         self.arrays: list[Array] = []
 
-    def int(self, low: int, high: int) -> int:
+    def upto(self, low: int, high: int) -> int:
         """A number from `low` to `high`, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def pick(self, *items: Any) -> Any:
         """One of `items`."""
-        return items[self.int(0, len(items) - 1)]
+        return items[self.upto(0, len(items) - 1)]
 
     def shape(self) -> Shape:
         """One to four axes, some of them symbols."""
-        return self.pick((B, S, 4), (S, 6), (3,), (B, 2, S, 3), (5, 4))
+        shape: Shape = self.pick((B, S, 4), (S, 6), (3,), (B, 2, S, 3), (5, 4))
+        return shape
 
     def data(self, array: Array, shape: Shape, dtype: DType) -> Value:
         """An operand with this data."""
@@ -67,7 +68,7 @@ class Draw:
         return tuple(evaluate(dim, self.sizes) for dim in shape)
 
 
-Make = Callable[[Draw, Any], Op]
+Make = Callable[[Draw, Any], Any]
 CASES: dict[str, list[Make]] = {}
 
 

@@ -96,7 +96,10 @@ class Llama:
             if isinstance(op, Weight) and op.name not in found:
                 data = rng.standard_normal(op.type.shape).astype(np.float32)  # type: ignore[arg-type]
                 if op.name == "rates":
-                    data = 10000.0 ** -(np.arange(self.width // 2)[None] * 2 / self.width)
+                    data = (
+                        np.float32(10000)
+                        ** -np.linspace(0, 1, self.width // 2, dtype=np.float32)[None]
+                    )
                 elif data.ndim == 1:
                     data = 1 + 0.1 * data
                 else:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hetc.ir.op import Op
 from hetc.ir.types import BF16, BOOL, F32, I8, I16, I32, I64, U8
 from tests.backends.cases import B, Draw, S, case
 
@@ -14,7 +13,7 @@ ANY = (F32, BF16, I64, I32, I16, I8, U8, BOOL)
 
 
 @case("reshape")
-def reshape(draw: Draw, op: Any) -> Op:
+def reshape(draw: Draw, op: Any) -> Any:
     source, target = draw.pick(
         ((B, S, 12), (B, S, 3, 4)),
         ((B, S, 3, 4), (B, S, 12)),
@@ -32,13 +31,13 @@ def reshape(draw: Draw, op: Any) -> Op:
 
 
 @case("transpose")
-def transpose(draw: Draw, op: Any) -> Op:
+def transpose(draw: Draw, op: Any) -> Any:
     x = draw.x(draw.shape(), draw.pick(*ANY))
     return op(x, tuple(int(axis) for axis in draw.rng.permutation(x.rank)))
 
 
 @case("broadcast")
-def broadcast(draw: Draw, op: Any) -> Op:
+def broadcast(draw: Draw, op: Any) -> Any:
     source, target = draw.pick(
         ((S, 4), (B, S, 4)),
         ((B, 1, S), (B, 3, S)),
@@ -51,61 +50,61 @@ def broadcast(draw: Draw, op: Any) -> Op:
 
 
 @case("slice")
-def slice_(draw: Draw, op: Any) -> Op:
+def slice_(draw: Draw, op: Any) -> Any:
     x = draw.x((B, S, 7), draw.pick(*ANY))
     bounds = draw.pick((1, 0, S), (1, S - 1, S), (-2, S - 1, None), (2, 2, 5, 2), (-1, 0, None, 3))
     return op(x, *bounds)
 
 
 @case("concat")
-def concat(draw: Draw, op: Any) -> Op:
+def concat(draw: Draw, op: Any) -> Any:
     dtype = draw.pick(*ANY)
-    parts = tuple(draw.x((B, dim, 4), dtype) for dim in (S, 2, 1)[: draw.int(1, 3)])
+    parts = tuple(draw.x((B, dim, 4), dtype) for dim in (S, 2, 1)[: draw.upto(1, 3)])
     return op(parts, draw.pick(1, -2))
 
 
 @case("split")
-def split(draw: Draw, op: Any) -> Op:
+def split(draw: Draw, op: Any) -> Any:
     x = draw.x((B, S, 7), draw.pick(*ANY))
     axis, sizes = draw.pick((2, (3, 4)), (-1, (1, 1, 5)), (1, (1, S - 1)), (1, (S,)))
     return op(x, axis, sizes)
 
 
 @case("pad")
-def pad(draw: Draw, op: Any) -> Op:
+def pad(draw: Draw, op: Any) -> Any:
     x = draw.x((B, S, 4), draw.pick(*ANY))
     low, high = draw.pick(((0, 2, 0), (1, 0, 0)), ((0, 0, -1), (0, S, 2)), ((0, 0, 0), (0, 0, -2)))
     return op(x, low, high, True if x.dtype is BOOL else 1)
 
 
 @case("flip")
-def flip(draw: Draw, op: Any) -> Op:
+def flip(draw: Draw, op: Any) -> Any:
     return op(draw.x((B, S, 4), draw.pick(*ANY)), draw.pick((0,), (1, 2), (-1,), ()))
 
 
 @case("tile")
-def tile(draw: Draw, op: Any) -> Op:
+def tile(draw: Draw, op: Any) -> Any:
     return op(draw.x((B, S, 2), draw.pick(*ANY)), draw.pick((1, 2, 3), (1, 1, S), (2, 1, 1)))
 
 
 @case("embedding")
-def embedding(draw: Draw, op: Any) -> Op:
+def embedding(draw: Draw, op: Any) -> Any:
     return op(draw.x((7, 4), draw.pick(F32, BF16)), draw.ids(draw.pick((B, S), (S,)), 7))
 
 
 @case("gather")
-def gather(draw: Draw, op: Any) -> Op:
+def gather(draw: Draw, op: Any) -> Any:
     x = draw.x((5, S, 5), draw.pick(*ANY))
     ids = draw.ids(draw.pick((B, S), (3,), ()), 5, negative=True)
     return op(x, ids, draw.pick(0, 2, -1))
 
 
 @case("take_along", "put_along")
-def along(draw: Draw, op: Any) -> Op:
+def along(draw: Draw, op: Any) -> Any:
     dtype = draw.pick(*ANY)
     x = draw.x((B, S, 6), dtype)
     if op.kind == "take_along":
-        return op(x, draw.ids((B, S, draw.int(1, 6)), 6, negative=True), draw.pick(2, -1))
+        return op(x, draw.ids((B, S, draw.upto(1, 6)), 6, negative=True), draw.pick(2, -1))
     # Distinct places: of writes to one place the order is nobody's promise.
     order = np.argsort(draw.rng.random(draw.numbers((B, S, 6))), axis=-1)[..., :3]
     ids = draw.data(order, (B, S, 3), I64)
@@ -113,7 +112,7 @@ def along(draw: Draw, op: Any) -> Op:
 
 
 @case("index", "index_put")
-def index(draw: Draw, op: Any) -> Op:
+def index(draw: Draw, op: Any) -> Any:
     adding = draw.pick(True, False)
     dtype = draw.pick(F32, BF16, I64, I32) if adding else draw.pick(*ANY)
     x = draw.x((4, S, 3, B), dtype)
@@ -137,10 +136,10 @@ def index(draw: Draw, op: Any) -> Op:
 
 
 @case("topk", "sort")
-def order(draw: Draw, op: Any) -> Op:
+def order(draw: Draw, op: Any) -> Any:
     # Few distinct numbers: ties matter.
     x = draw.x((B, S, 6), draw.pick(F32, BF16, I64, I32, I8), -2, 2)
     draw.arrays[0] = np.round(draw.arrays[0].astype(np.float32)).astype(x.dtype.numpy)
     if op.kind == "sort":
         return op(x, draw.pick(2, 1), draw.pick(True, False))
-    return op(x, draw.int(1, 6), draw.pick(2, -1), draw.pick(True, False))
+    return op(x, draw.upto(1, 6), draw.pick(2, -1), draw.pick(True, False))

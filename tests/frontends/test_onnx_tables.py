@@ -10,7 +10,7 @@ import pytest
 from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from hetc.errors import Reason
+from hetc.errors import InputError, Reason
 from hetc.frontends.onnx.context import Context
 from hetc.frontends.onnx.importer import import_nodes
 from hetc.frontends.onnx.item import Item, WeightItem
@@ -293,6 +293,45 @@ def test_skip_norms_of_onnx_runtime() -> None:
     np.testing.assert_allclose(total, x + skip, rtol=1e-6)
     np.testing.assert_allclose(normal, (x + skip) / rms * gamma, rtol=1e-4, atol=1e-5)
     assert opaque == ()
+
+
+def test_causal_attention_over_a_past() -> None:
+    names = ["q", "k", "v", "", "past_key", "past_value"]
+    node = helper.make_node("Attention", names, ["y", "key", "value"], is_causal=1)
+    inputs = {"q": f32(2, 4, 3, 8), "k": f32(2, 2, 3, 8), "v": f32(2, 2, 3, 8)}
+    inputs |= {"past_key": f32(2, 2, 5, 8), "past_value": f32(2, 2, 5, 8)}
+    results, opaque = imported(node, inputs, {})
+    assert opaque == ()
+    for found, wanted in zip(results, reference(node, inputs, {}), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("node", "shape"),
+    [
+        (helper.make_node("LayerNormalization", ["x", "c"], ["y", "mean"]), (2, 4)),
+        (helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1]), (1, 2, 5)),
+        (helper.make_node("Softmax", ["x"], ["y"], axis=1), (2, 3, 4)),
+        (helper.make_node("Attention", ["q", "k", "k"], ["y"], is_causal=1), (1,)),
+        (helper.make_node("Dropout", ["x", "", "training"], ["y"]), (2, 3)),
+        (helper.make_node("NonMaxSuppression", ["x"], ["y"]), (2, 3)),
+    ],
+    ids=lambda item: item.op_type if isinstance(item, NodeProto) else "",
+)
+def test_what_a_table_cannot_say_is_kept_or_refused(
+    node: NodeProto, shape: tuple[int, ...]
+) -> None:
+    known = {"x": f32(*shape), "c": f32(4), "w": f32(2, 2, 3), "training": np.asarray(True)}
+    known |= {"q": f32(1, 2, 3, 8), "k": f32(1, 2, 5, 8)}
+    inputs = {name: known[name] for name in node.input if name in ("x", "q", "k")}
+    fixed = {name: known[name] for name in node.input if name and name not in inputs}
+    ctx_version = 11 if node.op_type == "Softmax" else OPSET
+    if node.op_type == "NonMaxSuppression":
+        with pytest.raises(InputError, match="HETC-I311"):
+            imported(node, inputs, fixed)
+        return
+    _, (reason,) = imported(node, inputs, fixed, ctx_version)
+    assert reason.code == "HETC-I310"
 
 
 def test_sequences_of_known_length_are_followed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,21 @@ def test_gradient_mode_wrappers_are_inlined() -> None:
     imported = import_exported(program)
     tokens = ids(3, 5)
     assert np.allclose(run(imported, tokens), module(tokens).detach().numpy(), atol=1e-5)
+
+
+def test_autocast_becomes_casts() -> None:
+    class Narrow(Around):
+        def forward(self, input_ids: Tensor) -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                x = self.table(input_ids) @ self.weight
+            with torch.autocast("cpu", enabled=False):
+                return x.float() @ self.weight
+
+    module = Narrow(lambda x: x).eval()
+    imported = import_exported(export(module))
+    products = [op.result.dtype.name for op in imported.graph.ops if op.kind == "linear"]
+    assert products == ["bf16", "f32"]
+    assert_same(imported, module, tolerance=1e-2)
 
 
 def test_complex_buffers_come_in_two_parts() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from hetc.ir.types import BF16, F32, TensorType
 from tests.passes.blocks import B, S, weight
 
 WIDTH = 8
-Pick = Callable[[], Value]
 
 
 class _Soup:
@@ -90,8 +88,8 @@ def _rotate(soup: _Soup) -> Op:
     cut = soup.draw(st.sampled_from([4, 4, 2]))
     low, high = Slice(y, 2, 0, cut).result, Slice(y, 2, cut).result
     parts = soup.draw(st.sampled_from([(Neg(high).result, low), (high, Neg(low).result)]))
-    angle = Mul(Cast(Iota(S).result, F32).result, 0.5).result
-    table = Reshape(angle, (S, 1)).result
+    positions = Reshape(Cast(Iota(S).result, F32).result, (S, 1)).result
+    table = Mul(positions, weight("rates", WIDTH)).result
     turned = Mul(Concat(parts, -1).result, Sin(table).result).result
     return Add(Mul(x, Cos(table).result).result, turned)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from hetc.backends.base import reasons, walk
 from hetc.backends.onnx import emitters
-from hetc.backends.onnx.model import serialize
+from hetc.backends.onnx.elements import computed
+from hetc.backends.onnx.model import Output, serialize
 from hetc.backends.onnx.sizes import Sizes
 from hetc.backends.onnx.table import RULES, Context, why_not
 from hetc.backends.onnx.writer import Writer
@@ -16,8 +17,12 @@ from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op
 from hetc.ir.ops.control import Call
 from hetc.ir.ops.source import Weight
+from hetc.ir.types import DType
 
 __all__ = ["emit_onnx", "emitters", "supports"]
+
+# What a half's outputs that are state end in.
+STATE_OUT = ".out"
 
 
 def supports(op: Op) -> Reason | None:
@@ -29,9 +34,11 @@ def supports(op: Op) -> Reason | None:
 def emit_onnx(graph: Graph, weights: WeightLookup | None = None) -> bytes:
     """`graph` as an ONNX model (opset 23, computing in f32) with its inputs and outputs by name.
 
-    Without `weights` the initializers are declared as external data by name, for the runtime to
-    supply; with them the data is inside. Raises BackendError (HETC-E014) listing the ops that
-    cannot be emitted, and HETC-E013 for a size that no input shows.
+    Inputs, and the outputs named `<state>.out`, keep the graph's element types; other outputs are
+    f32 where the graph has a float of 16 bits. Without `weights` the initializers are declared as
+    external data by name, for the runtime to supply; with them the data is inside. Raises
+    BackendError: HETC-E014 listing the ops that cannot be emitted, E013 for a size that no input
+    shows; MissingDependency without the `onnx` package.
     """
     refused = reasons(graph, supports)
     if refused:
@@ -48,8 +55,20 @@ def emit_onnx(graph: Graph, weights: WeightLookup | None = None) -> bytes:
     taken |= {op.name for op in walk(graph) if isinstance(op, Weight)}
     writer = Writer(taken)
     context = Context(writer, Sizes(writer, graph))
-    results = _inline(context, graph, [value.name for value in graph.inputs])
-    return serialize(writer, graph, list(zip(outputs, results, strict=True)), weights)
+    results = _inline(context, graph, [writer.load(v.name, v.dtype) for v in graph.inputs])
+    made = [
+        _output(writer, name, result, value.dtype)
+        for name, result, value in zip(outputs, results, graph.outputs, strict=True)
+    ]
+    shapes = [value.shape for value in graph.outputs]
+    return serialize(writer, graph.name, graph.inputs, made, shapes, weights)
+
+
+def _output(writer: Writer, name: str, result: str, dtype: DType) -> Output:
+    """State leaves as the graph says, for the other half expects it so; logits leave in f32."""
+    if name.endswith(STATE_OUT):
+        return Output(name, writer.store(result, dtype), dtype)
+    return Output(name, result, computed(dtype))
 
 
 def _inline(c: Context, graph: Graph, inputs: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from hetc.backends.onnx.elements import computed, onnx_type
 from hetc.backends.onnx.writer import CONTRIB, Body, Node, Writer
 from hetc.errors import MissingDependency
-from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup
-from hetc.ir.types import DType, TensorType
+from hetc.ir.op import Value
+from hetc.ir.types import DType, Shape, TensorType
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
@@ -22,28 +23,36 @@ OPSET = 23
 IR_VERSION = 11
 
 
+@dataclass(frozen=True)
+class Output:
+    """An output of the file: its name there, the name that it was made under, and its type."""
+
+    name: str
+    made: str
+    dtype: DType
+
+
 def serialize(
     writer: Writer,
-    graph: Graph,
-    outputs: Sequence[tuple[str, str]],
+    name: str,
+    inputs: Sequence[Value],
+    outputs: Sequence[Output],
+    shapes: Sequence[Shape],
     weights: WeightLookup | None,
 ) -> bytes:
-    """The model's bytes; `outputs` pairs the name that the file gives with the one that was made.
+    """The model's bytes; `shapes` are those of the outputs.
 
     Raises MissingDependency without the `onnx` package.
     """
     onnx = _onnx()
-    nodes = _named(
-        writer.nodes,
-        outputs,
-        {value.name for value in graph.inputs} | set(writer.weights) | set(writer.constants),
-    )
-    literals = [_tensor(name, array) for name, array in writer.constants.items()]
+    nodes = _named(_needed(writer.nodes, outputs), outputs)
+    read = {name for node in nodes for name in node.inputs}
+    literals = [_tensor(n, array) for n, array in writer.constants.items() if n in read]
     proto = onnx.helper.make_graph(
         [_node(node, place) for place, node in enumerate(nodes)],
-        graph.name,
-        [_info(value.name, value.type) for value in graph.inputs],
-        [_info(name, value.type) for (name, _), value in zip(outputs, graph.outputs, strict=True)],
+        name,
+        [_info(value.name, value.dtype, value.shape) for value in inputs],
+        [_info(o.name, o.dtype, shape) for o, shape in zip(outputs, shapes, strict=True)],
         [*_weights(writer, weights), *literals],
     )
     versions = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(CONTRIB, 1)]
@@ -51,6 +60,17 @@ def serialize(
         proto, opset_imports=versions, ir_version=IR_VERSION, producer_name="hetc"
     )
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[Output]) -> list[Node]:
+    """The nodes that some output depends on."""
+    needed = {output.made for output in outputs}
+    kept = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _onnx() -> Any:
@@ -61,25 +81,23 @@ def _onnx() -> Any:
     return onnx
 
 
-def _named(
-    nodes: Iterable[Node], outputs: Sequence[tuple[str, str]], given: set[str]
-) -> list[Node]:
-    """The nodes with the outputs' names; what is no node's own result is copied."""
+def _named(nodes: Sequence[Node], outputs: Sequence[Output]) -> list[Node]:
+    """The nodes with the outputs' names; what no node makes, or two outputs ask for, is copied."""
+    free = {name for node in nodes for name in node.outputs}
     renamed: dict[str, str] = {}
     copies = []
-    for name, made in outputs:
-        if made in given or made in renamed:
-            copies.append(Node("Identity", (renamed.get(made, made),), (name,)))
+    for output in outputs:
+        if output.made in free:
+            free.remove(output.made)
+            renamed[output.made] = output.name
         else:
-            renamed[made] = name
+            source = renamed.get(output.made, output.made)
+            copies.append(Node("Identity", (source,), (output.name,)))
     return [
-        Node(
-            node.kind,
-            tuple(renamed.get(name, name) for name in node.inputs),
-            tuple(renamed.get(name, name) for name in node.outputs),
-            node.attributes,
-            node.domain,
-            node.loc,
+        replace(
+            node,
+            inputs=tuple(renamed.get(name, name) for name in node.inputs),
+            outputs=tuple(renamed.get(name, name) for name in node.outputs),
         )
         for node in nodes
     ] + copies
@@ -120,9 +138,9 @@ def _untold(name: str, dtype: DType) -> ValueInfoProto:
     return info
 
 
-def _info(name: str, type: TensorType) -> ValueInfoProto:
-    dims = [dim if isinstance(dim, int) else str(dim) for dim in type.shape]
-    info: ValueInfoProto = _onnx().helper.make_tensor_value_info(name, onnx_type(type.dtype), dims)
+def _info(name: str, dtype: DType, shape: Shape) -> ValueInfoProto:
+    dims = [dim if isinstance(dim, int) else str(dim) for dim in shape]
+    info: ValueInfoProto = _onnx().helper.make_tensor_value_info(name, onnx_type(dtype), dims)
     return info
 
 
@@ -144,7 +162,7 @@ def _outside(name: str, type: TensorType) -> TensorProto:
     # Its place is its name: the runtime supplies every weight under that, and opens no file.
     onnx = _onnx()
     tensor: TensorProto = onnx.TensorProto(
-        name=name, data_type=onnx_type(type.dtype), dims=type.shape
+        name=name, data_type=onnx_type(computed(type.dtype)), dims=type.shape
     )
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=name)

@@ -42,13 +42,18 @@ class Body:
 
 @dataclass
 class Writer:
-    """The ONNX graph in the making. `names` maps the values in sight to ONNX names."""
+    """The ONNX graph in the making.
+
+    `names` maps the values in sight to ONNX names. `stored` maps the name of a value to that of the
+    same in 16 bits, where there is one: state as it crosses the border of a half.
+    """
 
     taken: set[str]
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     weights: dict[str, TensorType] = field(default_factory=dict)
     names: dict[Value, str] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)
     loc: str = ""
     _made: dict[Hashable, tuple[str, ...]] = field(default_factory=dict)
     _counter: int = 0
@@ -94,8 +99,22 @@ class Writer:
         return self.node(kind, *inputs)
 
     def cast(self, name: str, dtype: DType) -> str:
-        """`name` in another type."""
+        """`name` in another type, which is f32 for floats of 16 bits."""
         return self.node("Cast", name, to=computed(dtype))
+
+    def store(self, name: str, dtype: DType) -> str:
+        """`name` in `dtype` itself."""
+        if computed(dtype) is dtype:
+            return name
+        return self.stored.get(name) or self.node("Cast", name, to=dtype)
+
+    def load(self, name: str, dtype: DType) -> str:
+        """What is stored as `name` in `dtype`, in the type that is computed with."""
+        if computed(dtype) is dtype:
+            return name
+        wide = self.cast(name, dtype)
+        self.stored[wide] = name
+        return wide
 
     def constant(self, data: object, dtype: DType) -> str:
         """A literal tensor; equal ones are one."""

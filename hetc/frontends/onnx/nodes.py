@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 # `onnx::Gemm_12`, `val_130`, `12`: names that an exporter made up.
 ANONYMOUS = re.compile(r"(onnx::\w+_\d+|val_\d+|\d+)")
+_QUOTED = re.compile("'([^']*)'")
 _STANDARD_DOMAINS = ("", "ai.onnx")
 
 
@@ -66,10 +66,8 @@ def module_path(proto: NodeProto) -> str:
     node itself last; the older one names a node `/model/layers.3/mlp/up_proj/MatMul`.
     """
     for item in proto.metadata_props:
-        if item.key == "pkg.torch.onnx.name_scopes":
-            path = _innermost_scope(item.value)
-            if path:
-                return path
+        if item.key == "pkg.torch.onnx.name_scopes" and (path := _innermost_scope(item.value)):
+            return path
     if proto.name.startswith("/"):
         return ".".join(proto.name.strip("/").split("/")[:-1])
     return proto.name
@@ -81,13 +79,9 @@ def module_path_of_weight(name: str) -> str:
 
 
 def _innermost_scope(text: str) -> str:
-    try:
-        scopes = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return ""
-    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
-        return ""
-    return "" if scopes[-2].startswith("_") else scopes[-2]
+    # A Python list of strings; read by its quotes, since evaluating it costs a fifth of the import.
+    scopes = _QUOTED.findall(text)
+    return "" if len(scopes) < 2 or scopes[-2].startswith("_") else scopes[-2]
 
 
 # Numbers of AttributeProto.AttributeType in onnx.proto.

@@ -49,13 +49,14 @@ def attention(
     query = split_heads(ctx, q, node.get("q_num_heads"))
     key = split_heads(ctx, k, node.get("kv_num_heads"))
     value = split_heads(ctx, v, node.get("kv_num_heads"))
+    causal = bool(node.get("is_causal", 0))
+    if causal and query.shape[2] != key.shape[2]:
+        # ONNX counts queries and new keys from one position; the IR's attention puts the last query
+        # at the last key.
+        raise Unsupported("causal attention of queries that do not end with the keys")
     if past_key is not None and past_value is not None:
         key = ctx.emit(Concat, (past_key, key), 2)
         value = ctx.emit(Concat, (past_value, value), 2)
-    causal = bool(node.get("is_causal", 0))
-    if causal and past_key is None and query.shape[2] != key.shape[2]:
-        # ONNX then counts both from 0; the IR's attention puts the last query at the last key.
-        raise Unsupported("causal attention of queries that do not end with the keys")
     left, right = node.get("left_window_size", -1), node.get("right_window_size", -1)
     if right > 0 or (left >= 0 and not causal) or (right == 0 and not causal):
         raise Unsupported("a window without causality")

@@ -190,8 +190,15 @@ def hard_swish(ctx: Context, node: Node, x: Item) -> Item:
     return ctx.emit(ops.Mul, x, gate)
 
 
-@onnx_op("Identity", "Dropout")
-def identity(ctx: Context, node: Node, x: Item, *ignored: Item | None) -> Item:
-    if sum(map(bool, node.outputs)) > 1:
-        raise Unsupported("the mask of a Dropout")
+@onnx_op("Identity")
+def identity(ctx: Context, node: Node, x: Item) -> Item:
+    return x
+
+
+@onnx_op("Dropout")
+def dropout(
+    ctx: Context, node: Node, x: Item, ratio: Item | None = None, training: Item | None = None
+) -> Item:
+    if any(node.outputs[1:]) or (training is not None and training.literal() is not False):
+        raise Unsupported("a Dropout that drops, or that shows its mask")
     return x

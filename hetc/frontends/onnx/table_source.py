@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.shape import Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
+
+# The IR's range counts in integers; another is data.
+_MAX_FRACTIONS = 2**20
 
 
 def stored(ctx: Context, name: str, data: WeightData) -> Item:
@@ -72,16 +76,20 @@ def range_(ctx: Context, node: Node, start: Item, limit: Item, delta: Item) -> I
         _whole(*ctx.dims(item, "bounds of a range")) for item in (start, limit, delta)
     )
     dtype = start.dtype
+    if step == 0:
+        raise ValueError("a range by 0")
+    if isinstance(first, int) and isinstance(last, int) and isinstance(step, int):
+        count = max(0, -((first - last) // step))
+        if count <= MAX_KNOWN:
+            return item_of(first + np.arange(count) * step, dtype)
+        return ctx.emit(Iota, count, start=first, step=step, dtype=dtype)
     if not isinstance(first, Dim) and not isinstance(last, Dim) and not isinstance(step, Dim):
-        numbers = np.arange(first, last, step, dtype=dtype.numpy)
-        if numbers.size <= MAX_KNOWN or dtype.is_float:
-            return literal(ctx, node.outputs[0], numbers, dtype)
-    if (
-        not isinstance(step, int)
-        or step == 0
-        or isinstance(first, float)
-        or isinstance(last, float)
-    ):
+        fractions = max(0, math.ceil((last - first) / step))
+        if fractions > _MAX_FRACTIONS:
+            raise Unsupported(f"a range of {fractions} fractions")
+        numbers = (first + np.arange(fractions) * step).astype(dtype.numpy)
+        return literal(ctx, node.outputs[0], numbers, dtype)
+    if isinstance(first, float) or isinstance(last, float) or not isinstance(step, int):
         raise Unsupported(f"a range by {step}")
     size: DimLike = last - first if step == 1 else exact_div(last - first, step)
     return ctx.emit(Iota, size, start=first, step=step, dtype=dtype)
@@ -121,7 +129,9 @@ def one_hot(ctx: Context, node: Node, ids: Item, depth: Item, values: Item) -> I
     off, on = (ctx.emit(Slice, values, 0, i, i + 1) for i in range(2))
     if not ids.dtype.is_int:
         ids = ctx.emit(ew.Cast, ids, I64)
-    wrapped = reshaped(ctx, ctx.emit(ew.Mod, ids, count), (*ids.shape, 1))
+    negative = ctx.emit(ew.Lt, ids, 0)
+    counted = ctx.emit(ew.Where, negative, ctx.emit(ew.Add, ids, count), ids)
+    wrapped = reshaped(ctx, counted, (*ids.shape, 1))
     return ctx.emit(
         ew.Where, ctx.emit(ew.Eq, wrapped, ctx.emit(Iota, count, dtype=ids.dtype)), on, off
     )

@@ -25,7 +25,7 @@ WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 def wrapped_module(root: GraphModule, node: Node) -> tuple[GraphModule, tuple[Any, ...]] | None:
     """Subgraph and arguments of a higher-order op that only calls it; None for other nodes."""
-    position = WRAPPERS.get(str(node.target))
+    position = None if hasattr(node.target, "_schema") else WRAPPERS.get(str(node.target))
     if position is None or (position == 4 and node.args[2] is not False):
         # Autocast that is on changes the types inside.
         return None
@@ -96,9 +96,10 @@ def _is_simple(module: GraphModule) -> bool:
     fresh: dict[Node, bool] = {}
     results: dict[tuple[Node, Any], Node] = {}
     for node in order:
-        if str(node.target) in WRAPPERS and wrapped_module(module, node) is None:
-            return False
         schema = getattr(node.target, "_schema", None)
+        wrapper = schema is None and str(node.target) in WRAPPERS
+        if wrapper and wrapped_module(module, node) is None:
+            return False
         source = _viewed(node, schema)
         if node.target is operator.getitem and source is not None and fresh[source]:
             # The results of one op are tensors of their own; two reads of one result are not.

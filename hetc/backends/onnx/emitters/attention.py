@@ -164,7 +164,12 @@ def _repeated(c: Context, op: Attention, rows: str) -> str:
 def _mask(c: Context, op: Attention, mask: Value) -> str:
     """The mask operand as an addend [b, G or 1, R*T, L or 1]."""
     groups, repeat = _heads(op)
-    addend = _as_addend(c, op, c.w[mask]) if mask.dtype is BOOL else c.w[mask]
+    if mask.dtype is BOOL:
+        addend = _as_addend(c, op, c.w[mask])
+    elif computed(mask.dtype) is computed(op.q.dtype):
+        addend = c.w[mask]
+    else:
+        addend = c.w.cast(c.w[mask], op.q.dtype)
     shape: Shape = (1,) * (4 - mask.rank) + tuple(mask.shape)
     addend = c.sizes.reshape(addend, mask.shape, shape)
     batch, heads, rows, length = shape

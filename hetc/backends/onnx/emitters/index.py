@@ -51,14 +51,6 @@ def put_along(c: Context, op: PutAlong) -> str:
     return c.w.node("ScatterElements", c.w[op.x], ids(c, op.ids), updates, axis=axis)
 
 
-def _no_ids(op: Index | IndexPut) -> str | None:
-    if not all(value.dtype.is_int for value in op.ids):
-        return "a mask as an index"
-    if list(op.axes) != sorted(op.axes) or min(op.axes, default=0) < 0:
-        return "axes that are not in order"
-    return None
-
-
 def _picked(op: Any) -> Shape:
     shape = broadcast_shapes(*(value.shape for value in op.ids))
     assert shape is not None
@@ -82,7 +74,7 @@ def _coordinates(c: Context, op: Any) -> str:
     return columns[0] if len(columns) == 1 else c.w.node("Concat", *columns, axis=-1)
 
 
-@emits(Index, refuse=_no_ids)
+@emits(Index)
 def index(c: Context, op: Index) -> str:
     if len(op.axes) == 1:
         return c.w.node("Gather", c.w[op.x], ids(c, op.ids[0]), axis=op.axes[0])
@@ -102,7 +94,7 @@ def _picked_last(width: int, front: int, kept: int) -> list[int]:
 def _no_put(op: IndexPut) -> str | None:
     if op.accumulate and op.x.dtype not in (I64, I32) and not op.x.dtype.is_float:
         return f"adding {op.x.dtype} by index"
-    return _no_ids(op)
+    return None
 
 
 @emits(IndexPut, refuse=_no_put)

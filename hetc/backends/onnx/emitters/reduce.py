@@ -50,10 +50,6 @@ def _no_bools(op: AnyOp) -> str | None:
     return "arithmetic on bools" if op.x.dtype is BOOL else None
 
 
-def _one_axis(op: LogSumExp) -> str | None:
-    return None if len(op.axes) == 1 else "more than one axis"
-
-
 _REDUCTIONS: dict[type[Op], str] = {
     Sum: "ReduceSum",
     Mean: "ReduceMean",
@@ -63,7 +59,7 @@ _REDUCTIONS: dict[type[Op], str] = {
 }
 for _op, _name in _REDUCTIONS.items():
     emits(_op, kernels=(_name,), refuse=_no_bools)(_reduced(_name))
-emits(LogSumExp, kernels=("ReduceLogSumExp",), refuse=_one_axis)(_reduced("ReduceLogSumExp"))
+emits(LogSumExp, kernels=("ReduceLogSumExp",))(_reduced("ReduceLogSumExp"))
 
 
 @emits(Any)

@@ -9,12 +9,7 @@ from hetc.backends.onnx.table import Context, emits
 from hetc.ir.ops.attention import Rope
 
 
-def _odd(op: Rope) -> str | None:
-    width = op.cos.shape[-1]
-    return None if isinstance(width, int) and width % 2 == 0 else f"an odd rotary width, {width}"
-
-
-@emits(Rope, kernels=("Mul",), refuse=_odd)
+@emits(Rope, kernels=("Mul",))
 def rope(c: Context, op: Rope) -> str:
     width, last = op.cos.shape[-1], op.x.rank - 1
     assert isinstance(width, int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hetc.backends.onnx.elements import computed
 from hetc.backends.onnx.emitters.shape import cut
 from hetc.backends.onnx.table import Context, emits
 from hetc.backends.onnx.writer import Body, Node
@@ -12,17 +13,20 @@ from hetc.ir.ops.shape import normalize_axis
 
 @emits(KVAppend)
 def kv_append(c: Context, op: KVAppend) -> str:
-    axis = normalize_axis(op.axis, op.past.rank)
-    return c.w.node("Concat", c.w[op.past], c.w[op.new], axis=axis)
+    # In the state's own type: what is kept is as narrow as the other half expects it, and what
+    # attention reads has been rounded to it.
+    axis, dtype = normalize_axis(op.axis, op.past.rank), op.past.dtype
+    past, new = (c.w.store(c.w[value], dtype) for value in (op.past, op.new))
+    return c.w.load(c.w.node("Concat", past, new, axis=axis), dtype)
 
 
 @emits(KeepLast)
 def keep_last(c: Context, op: KeepLast) -> str:
-    axis = normalize_axis(op.axis, op.x.rank)
-    if op.rows == 0:
-        return cut(c, c.w[op.x], axis, 0, 0)
+    axis, dtype = normalize_axis(op.axis, op.x.rank), op.x.dtype
+    x = c.w.store(c.w[op.x], dtype)
     # A start before the first row is the first row.
-    return cut(c, c.w[op.x], axis, -op.rows)
+    kept = cut(c, x, axis, -op.rows) if op.rows else cut(c, x, axis, 0, 0)
+    return c.w.load(kept, dtype)
 
 
 def _open_taps(op: Conv1dCausal) -> str | None:
@@ -46,7 +50,7 @@ def conv1d_causal(c: Context, op: Conv1dCausal) -> str:
 
 @emits(Scan)
 def scan(c: Context, op: Scan) -> tuple[str, str]:
-    axis, dtype = normalize_axis(op.axis, op.x.rank), op.x.dtype
+    axis, dtype = normalize_axis(op.axis, op.x.rank), computed(op.x.dtype)
     if op.initial is not None:
         first = c.w[op.initial]
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from hetc.backends.onnx.elements import computed, kernel_type
@@ -71,11 +69,7 @@ def split(c: Context, op: Split) -> tuple[str, ...]:
     return c.w.split("Split", c.w[op.x], sizes, outputs=count, axis=axis)
 
 
-def _no_filler(op: Pad) -> str | None:
-    return None if isinstance(op.value, (int, float)) else "padding with a computed value"
-
-
-@emits(Pad, kernels=("Pad",), refuse=_no_filler)
+@emits(Pad, kernels=("Pad",))
 def pad(c: Context, op: Pad) -> str:
     dtype = op.x.dtype
     works = kernel_type("Pad", dtype)

@@ -1,0 +1,218 @@
+"""Rooflines as coordinates: the roofs of both devices and a dot for every op (Williams et al. 2009).
+
+x is the operational intensity in FLOP/B, y the FLOP/s that the estimate comes to; both logarithmic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hetc.report.fold import FoldedOp
+from hetc.report.units import amount, duration, percent, significant
+from hetc.targets import Target
+
+WIDTH, HEIGHT = 560, 380
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 18, 22, 46
+_SMALLEST_SHARE = 1e-3  # of the phase's time: what takes less gets no dot
+_NEAR = 7.0  # dots nearer than this, in pixels, are one
+_LABELS = 6
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A grid line and its label."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Roof:
+    """The roof of one device as SVG points, with its ridge and the place of its label."""
+
+    role: str
+    name: str
+    points: str
+    ridge_x: float
+    ridge_y: float
+    label_x: float
+    label_y: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One or more ops at one place. `label` is empty where there is no room or no need for it."""
+
+    role: str
+    x: float
+    y: float
+    radius: float
+    title: str
+    label: str = ""
+    label_x: float = 0.0
+    label_y: float = 0.0
+    anchor: str = "start"
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A panel of `WIDTH` x `HEIGHT` pixels."""
+
+    title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    roofs: tuple[Roof, ...]
+    dots: tuple[Dot, ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
+    right: int = WIDTH - _RIGHT
+    top: int = _TOP
+    bottom: int = HEIGHT - _BOTTOM
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps decades to pixels."""
+
+    low: int
+    high: int
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        part = (math.log10(value) - self.low) / (self.high - self.low)
+        return round(self.start + part * (self.end - self.start), 1)
+
+    def decades(self) -> range:
+        return range(self.low, self.high + 1)
+
+
+def roofline(
+    title: str, ops: Sequence[FoldedOp], targets: Mapping[str, Target], dtype: str
+) -> Roofline:
+    """The panel of one phase: `ops` folded, `targets` by role; `dtype` is that of the weights."""
+    total = sum(op.seconds for op in ops) or 1.0
+    shown = [op for op in ops if op.total_flops and op.seconds / total >= _SMALLEST_SHARE]
+    points = {op.name: (op.record["intensity"], op.total_flops / op.seconds) for op in shown}
+    ridges = [target.ridge(dtype) for target in targets.values()]
+    rates = [target.rate(dtype) for target in targets.values()]
+    xs = [*(x for x, _ in points.values()), *ridges]
+    ys = [*(y for _, y in points.values()), *rates]
+    x_low = math.floor(math.log10(min(xs) / 1.5))
+    x = _Scale(x_low, math.ceil(math.log10(max(xs) * 3)), _LEFT, WIDTH - _RIGHT)
+    y_low = math.floor(math.log10(min(ys) / 1.5))
+    y = _Scale(y_low, math.ceil(math.log10(max(ys) * 1.5)), HEIGHT - _BOTTOM, _TOP)
+    return Roofline(
+        title=title,
+        x_ticks=tuple(Tick(x(10.0**n), significant(10.0**n)) for n in x.decades()),
+        y_ticks=tuple(Tick(y(10.0**n), amount(10.0**n, "FLOP/s")) for n in y.decades()),
+        roofs=_roofs(targets, dtype, x, y),
+        dots=_labelled(_merged([_dot(op, *points[op.name], total, x, y) for op in shown])),
+    )
+
+
+def _roofs(targets: Mapping[str, Target], dtype: str, x: _Scale, y: _Scale) -> tuple[Roof, ...]:
+    roofs: list[Roof] = []
+    highest_first = sorted(targets.items(), key=lambda item: -item[1].rate(dtype))
+    for place, (role, target) in enumerate(highest_first):
+        rate, ridge = target.rate(dtype), target.ridge(dtype)
+        start = 10.0**x.low
+        # A slope that begins below the panel enters it at its lower edge.
+        start = max(start, 10.0**y.low / target.bandwidth())
+        corners = [(start, start * target.bandwidth()), (ridge, rate), (10.0**x.high, rate)]
+        level = y(rate)
+        roofs.append(
+            Roof(
+                role=role,
+                name=target.name,
+                points=" ".join(f"{x(a)},{y(b)}" for a, b in corners),
+                ridge_x=x(ridge),
+                ridge_y=level,
+                label_x=WIDTH - _RIGHT - 4,
+                # The upper roof's label stands above it, the lower one's below.
+                label_y=level - 6 if place == 0 else level + 14,
+                note=f"{amount(rate, 'FLOP/s')}, {amount(target.bandwidth(), 'B/s')}, "
+                f"ridge at {significant(ridge)} FLOP/B",
+            )
+        )
+    return tuple(roofs)
+
+
+def _dot(op: FoldedOp, at_x: float, at_y: float, total: float, x: _Scale, y: _Scale) -> Dot:
+    share = op.seconds / total
+    record = op.record
+    title = (
+        f"{op.name}: {record['mark']}, {significant(at_x)} FLOP/B, {amount(at_y, 'FLOP/s')}, "
+        f"{duration(op.seconds)} ({percent(share)})"
+    )
+    radius = round(3.5 + 14 * math.sqrt(share), 1)
+    return Dot(record["role"], x(at_x), y(at_y), radius, title, _short(op.name))
+
+
+def _short(name: str) -> str:
+    """The end of a name: what the op is, without where."""
+    return name.rpartition("/")[2] if "/" in name else name.rpartition(".")[2]
+
+
+def _merged(dots: Sequence[Dot]) -> list[Dot]:
+    """Dots that nearly hide each other as one, with all their names."""
+    groups: list[list[Dot]] = []
+    for dot in dots:
+        for group in groups:
+            first = group[0]
+            if first.role == dot.role and math.dist((first.x, first.y), (dot.x, dot.y)) < _NEAR:
+                group.append(dot)
+                break
+        else:
+            groups.append([dot])
+    return [_joined(group) for group in groups]
+
+
+def _joined(group: Sequence[Dot]) -> Dot:
+    names = list(dict.fromkeys(dot.label for dot in group))
+    label = ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
+    area = math.sqrt(sum((dot.radius - 3.5) ** 2 for dot in group))
+    first = group[0]
+    title = "\n".join(dot.title for dot in group)
+    return Dot(first.role, first.x, first.y, round(3.5 + area, 1), title, label)
+
+
+def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
+    """The largest dots keep their labels, each where it hides no other."""
+    taken: list[tuple[float, float, float, float]] = []
+    done: list[Dot] = []
+    for rank, dot in enumerate(sorted(dots, key=lambda dot: -dot.radius)):
+        placed = _place(dot, taken) if rank < _LABELS else None
+        if placed is None:
+            done.append(Dot(dot.role, dot.x, dot.y, dot.radius, dot.title))
+            continue
+        done.append(placed)
+    return tuple(done)
+
+
+def _place(dot: Dot, taken: list[tuple[float, float, float, float]]) -> Dot | None:
+    length = 6.1 * len(dot.label)
+    for shift in (4.0, 18.0, -10.0, 32.0, -24.0):
+        for anchor in ("start", "end"):
+            gap = dot.radius + 5
+            left = dot.x + gap if anchor == "start" else dot.x - gap - length
+            box = (left, dot.y + shift - 10, left + length, dot.y + shift + 3)
+            inside = box[0] >= _LEFT and box[2] <= WIDTH - _RIGHT
+            inside = inside and box[1] >= _TOP and box[3] <= HEIGHT - _BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                label_x = round(dot.x + gap if anchor == "start" else dot.x - gap, 1)
+                label_y = round(dot.y + shift, 1)
+                facts = (dot.role, dot.x, dot.y, dot.radius, dot.title, dot.label)
+                return Dot(*facts, label_x, label_y, anchor)
+    return None
+
+
+def _overlap(
+    a: tuple[float, float, float, float], b: tuple[float, float, float, float]
+) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
