@@ -42,8 +42,8 @@ def doctor(*, measure: bool = True) -> list[Finding]:
     if measure:
         host = measured_device()
         memory = host.memory(host.main_memory)
-        rate = host.rate("f32")
-        speeds = f"reads {memory.bandwidth / 1e9:.0f} GB/s · f32 {rate / 1e9:.0f} GFLOP/s"
+        rate = host.rate("f32").value
+        speeds = f"reads {memory.bandwidth.value / 1e9:.0f} GB/s · f32 {rate / 1e9:.0f} GFLOP/s"
         detail = f"{host.title} · {speeds} (measured)"
         found.append(Finding("host", "ok", detail))
     gpu = shutil.which("nvidia-smi")

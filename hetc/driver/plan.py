@@ -19,11 +19,11 @@ from hetc.ir.model import Model
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DType
-from hetc.passes.workload import Workload
 from hetc.passes.decisions import decide
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition
 from hetc.passes.simplify import simplify
+from hetc.passes.workload import Workload
 from hetc.targets import Target, load, load_link
 
 DEFAULT_LINK = "pcie5"

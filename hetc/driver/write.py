@@ -12,6 +12,7 @@ import hetc
 from hetc.backends.onnx import emit_onnx
 from hetc.bundle import (
     BundleWriter,
+    Contract,
     Fallback,
     Golden,
     HalfEntry,
@@ -27,7 +28,8 @@ from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
 from hetc.ir.types import Array
 from hetc.passes.self_check import Checked
-from hetc.report import html_report, readme
+from hetc.report.html import Report, html_report
+from hetc.report.readme import readme
 
 Step = Callable[[str], None]
 Tensor = tuple[str, str, tuple[int, ...], Callable[[], Array]]
@@ -65,8 +67,14 @@ def write_bundle(
     manifest = _manifest(planned, checked, executors, summary)
     step("writing the report")
     writer.write_bytes("README.md", readme(manifest, contract).encode())
-    writer.write_bytes("report.html", html_report(planned.report(summary)).encode())
+    writer.write_bytes("report.html", html_report(_report(planned, manifest, contract)).encode())
     return writer.commit(manifest)
+
+
+def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
+    targets = {"prefill": planned.prefill_target, "decode": planned.decode_target}
+    facts = (*planned.program.facts, *planned.model.notes)
+    return Report(manifest, contract, planned.decisions, targets, planned.cut.link, facts)
 
 
 def _executors(planned: Planned) -> tuple[str, ...]:
@@ -106,7 +114,7 @@ def _manifest(
     names = tuple(spec.name for spec in program.states)
     onnx = "onnx" in executors
     states = {"prefill": tuple(f"{name}.out" for name in names), "decode": names}
-    golden = checked and Golden(checked.prefill_tokens, len(checked.decode_logits))
+    golden = Golden(checked.prefill_tokens, len(checked.decode_logits)) if checked else None
     return Manifest(
         tool=ToolInfo("hetc", hetc.__version__),
         kind="runnable" if model.weights is not None else "plan",

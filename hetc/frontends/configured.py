@@ -54,15 +54,15 @@ def _model(source: sources.ModelSource) -> Model:
 
 
 def _graph(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]:
+    """The graph of all layers, and what the user should know of how it was made."""
     depth = sources.plan_depth(source.config)
+    how: tuple[str, ...] = ()
     if depth is not None and depth.export_layers < depth.total:
         program = sources.export_program(source.config, layers=depth.export_layers)
         imported = import_exported(program, source=source.name)
         plan = Depth(depth.layers, depth.export_layers, depth.period, depth.total)
         repeated = repeat_layers(imported.graph, plan)
         if repeated is not None:
-            return replace(imported, graph=repeated), ()
+            return replace(imported, graph=repeated), how
         how = (f"all {depth.total} layers were exported: two exported periods differ",)
-    else:
-        how = ()
     return import_exported(sources.export_program(source.config), source=source.name), how

@@ -38,15 +38,34 @@ def _transformers(path: Path, tokens: Array) -> Array:
     import torch
     import transformers
 
-    where: dict[str, Any] = {"pretrained_model_name_or_path": path}
-    if path.suffix == ".gguf":
-        where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    ).eval()
+    options = {"local_files_only": True, "trust_remote_code": False}
+    if path.is_dir():
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, **options
+        )
+    else:
+        model = _from_gguf(path)
     with torch.inference_mode():
-        logits = model(input_ids=torch.from_numpy(tokens), use_cache=False).logits
+        logits = model.eval()(input_ids=torch.from_numpy(tokens), use_cache=False).logits
     return np.asarray(logits.float().numpy())
+
+
+def _from_gguf(path: Path) -> Any:
+    """transformers' own reading of a GGUF file. (Its from_pretrained would need accelerate.)"""
+    import torch
+    import transformers
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    transformers.utils.logging.disable_progress_bar()
+    config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)
+    missing, _ = model.load_state_dict(loaded["tensors"], strict=False)
+    model.tie_weights()
+    left = [name for name in missing if name not in (model._tied_weights_keys or {})]
+    if left:
+        raise InputError("HETC-I006", "transformers finds no weights for a part", at=", ".join(left))
+    return model
 
 
 def _exported(path: Path, tokens: Array) -> Array:

@@ -185,8 +185,14 @@ class _Solver:
         allowed = np.ones_like(self.together.allowed)
         np.logical_and.at(allowed, self.group, problem.allowed)
         known = self.together
-        structure = {"nets": known.nets, "setups": known.setups, "stores": known.stores}
-        return replace(problem, seconds=seconds, allowed=allowed, **structure)
+        return replace(
+            problem,
+            seconds=seconds,
+            allowed=allowed,
+            nets=known.nets,
+            setups=known.setups,
+            stores=known.stores,
+        )
 
     def solve(self, problem: Problem) -> Solution:
         found = solve_two(self._grouped(problem), self.network)

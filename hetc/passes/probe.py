@@ -116,6 +116,8 @@ def _full(graph: Graph, length: int, weights: WeightLookup) -> Probe:
 
 
 def _is_pointwise(op: Op) -> bool:
+    if not _mentions_length(op):
+        return True
     if isinstance(op, Iota):
         return op.size == LENGTH
     if isinstance(op, (Slice, Pad)):
@@ -123,6 +125,11 @@ def _is_pointwise(op: Op) -> bool:
         touched = op.x.shape[op.axis] if isinstance(op, Slice) else 1
         return not any("S" in symbols_of(dim) for dim in (*dims, touched) if dim is not None)
     return isinstance(op, _POINTWISE) and not (isinstance(op, Reshape) and _splits_length(op))
+
+
+def _mentions_length(op: Op) -> bool:
+    values = (*op.operands, *op.results)
+    return bool(op.map_dims({"S": 0})) or any("S" in symbols_of(d) for v in values for d in v.shape)
 
 
 def _splits_length(op: Reshape) -> bool:
@@ -152,7 +159,7 @@ def _step(
     weights: WeightLookup,
     sizes: dict[str, int],
 ) -> tuple[Array, ...]:
-    if isinstance(op, Iota):
+    if isinstance(op, Iota) and op.size == LENGTH:
         start = evaluate(op.start, {"B": 1, "S": length})
         return ((positions * op.step + start).astype(op.dtype.numpy),)
     if isinstance(op, Weight):

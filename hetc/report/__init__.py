@@ -1,1 +1,27 @@
-"""Reports."""
+"""Reports: the summary after a compile, tables, explanations, the HTML report, a bundle's README."""
+
+from hetc.report.explain import explain_lines, find_records
+from hetc.report.html import Report, html_report
+from hetc.report.inspect_tables import by_layer, by_op, by_phase, layer_groups, phase_groups
+from hetc.report.readme import readme
+from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
+from hetc.report.tables import Column, table
+
+__all__ = [
+    "Column",
+    "Report",
+    "StateFacts",
+    "Summary",
+    "by_layer",
+    "by_op",
+    "by_phase",
+    "explain_lines",
+    "find_records",
+    "html_report",
+    "layer_groups",
+    "phase_groups",
+    "readme",
+    "summary_lines",
+    "table",
+    "with_bundle",
+]

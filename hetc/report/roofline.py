@@ -13,8 +13,8 @@ from hetc.report.fold import FoldedOp
 from hetc.report.units import amount, duration, percent, significant
 from hetc.targets import Target
 
-WIDTH, HEIGHT = 560, 380
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 18, 22, 46
+WIDTH, HEIGHT = 560, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 46
 _SMALLEST_SHARE = 1e-3  # of the phase's time: what takes less gets no dot
 _NEAR = 7.0  # dots nearer than this, in pixels, are one
 _LABELS = 6
@@ -78,17 +78,18 @@ class Roofline:
 class _Scale:
     """Maps decades to pixels."""
 
-    low: int
-    high: int
+    low: float
+    high: float
     start: float
     end: float
 
     def __call__(self, value: float) -> float:
-        part = (math.log10(value) - self.low) / (self.high - self.low)
+        part = math.log(value / self.low) / math.log(self.high / self.low)
         return round(self.start + part * (self.end - self.start), 1)
 
-    def decades(self) -> range:
-        return range(self.low, self.high + 1)
+    def decades(self) -> list[float]:
+        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        return [10.0**exponent for exponent in range(first, last + 1)]
 
 
 def roofline(
@@ -96,20 +97,20 @@ def roofline(
 ) -> Roofline:
     """The panel of one phase: `ops` folded, `targets` by role; `dtype` is that of the weights."""
     total = sum(op.seconds for op in ops) or 1.0
-    shown = [op for op in ops if op.total_flops and op.seconds / total >= _SMALLEST_SHARE]
+    # What runs inside a neighbour's kernel moves no bytes of its own and has no place here.
+    own = [op for op in ops if op.total_flops and not op.record["fused_into"]]
+    shown = [op for op in own if op.seconds / total >= _SMALLEST_SHARE]
     points = {op.name: (op.record["intensity"], op.total_flops / op.seconds) for op in shown}
     ridges = [target.ridge(dtype) for target in targets.values()]
     rates = [target.rate(dtype) for target in targets.values()]
     xs = [*(x for x, _ in points.values()), *ridges]
     ys = [*(y for _, y in points.values()), *rates]
-    x_low = math.floor(math.log10(min(xs) / 1.5))
-    x = _Scale(x_low, math.ceil(math.log10(max(xs) * 3)), _LEFT, WIDTH - _RIGHT)
-    y_low = math.floor(math.log10(min(ys) / 1.5))
-    y = _Scale(y_low, math.ceil(math.log10(max(ys) * 1.5)), HEIGHT - _BOTTOM, _TOP)
+    x = _Scale(min(xs) / 3, max(xs) * 8, _LEFT, WIDTH - _RIGHT)
+    y = _Scale(min(ys) / 3, max(ys) * 2, HEIGHT - _BOTTOM, _TOP)
     return Roofline(
         title=title,
-        x_ticks=tuple(Tick(x(10.0**n), significant(10.0**n)) for n in x.decades()),
-        y_ticks=tuple(Tick(y(10.0**n), amount(10.0**n, "FLOP/s")) for n in y.decades()),
+        x_ticks=tuple(Tick(x(at), significant(at)) for at in x.decades()),
+        y_ticks=tuple(Tick(y(at), amount(at, "").strip()) for at in y.decades()),
         roofs=_roofs(targets, dtype, x, y),
         dots=_labelled(_merged([_dot(op, *points[op.name], total, x, y) for op in shown])),
     )
@@ -120,10 +121,10 @@ def _roofs(targets: Mapping[str, Target], dtype: str, x: _Scale, y: _Scale) -> t
     highest_first = sorted(targets.items(), key=lambda item: -item[1].rate(dtype))
     for place, (role, target) in enumerate(highest_first):
         rate, ridge = target.rate(dtype), target.ridge(dtype)
-        start = 10.0**x.low
+        start = x.low
         # A slope that begins below the panel enters it at its lower edge.
-        start = max(start, 10.0**y.low / target.bandwidth())
-        corners = [(start, start * target.bandwidth()), (ridge, rate), (10.0**x.high, rate)]
+        start = max(start, y.low / target.bandwidth())
+        corners = [(start, start * target.bandwidth()), (ridge, rate), (x.high, rate)]
         level = y(rate)
         roofs.append(
             Roof(
@@ -183,7 +184,7 @@ def _joined(group: Sequence[Dot]) -> Dot:
 
 def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
     """The largest dots keep their labels, each where it hides no other."""
-    taken: list[tuple[float, float, float, float]] = []
+    taken = [(d.x - d.radius, d.y - d.radius, d.x + d.radius, d.y + d.radius) for d in dots]
     done: list[Dot] = []
     for rank, dot in enumerate(sorted(dots, key=lambda dot: -dot.radius)):
         placed = _place(dot, taken) if rank < _LABELS else None

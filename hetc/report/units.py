@@ -30,9 +30,9 @@ def _scaled(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """A number of things: 134.5 M, 1.2 k, 12."""
-    for prefix in _PREFIXES:
-        if abs(value) < 1000 or prefix == _PREFIXES[-1]:
+    """A number of things, in thousands, millions, billions: 12, 1.2 k, 134.5 M, 8.0 B."""
+    for prefix in ("", "k", "M", "B", "T"):
+        if abs(value) < 1000 or prefix == "T":
             break
         value /= 1000
     return f"{value:.1f} {prefix}" if prefix else f"{value:g}"

@@ -94,7 +94,7 @@ class Exported:
 
 
 def export_stateless(family: str, folder: Path, opset: int | None = None) -> Exported:
-    """`family` by the torch.export-based exporter, with dynamic batch and sequence."""
+    """`family` by the torch.export-based exporter; the weights of qwen2 go to a second file."""
     model = decoder(family)
     program = _quietly(
         Stateless(model).eval(),
@@ -106,7 +106,7 @@ def export_stateless(family: str, folder: Path, opset: int | None = None) -> Exp
         opset_version=opset,
     )
     path = folder / f"{family}.onnx"
-    program.save(str(path))
+    program.save(str(path), external_data=family == "qwen2")
     return Exported(path, model)
 
 

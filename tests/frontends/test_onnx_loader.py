@@ -15,6 +15,7 @@ from onnx.external_data_helper import set_external_data
 
 from hetc.errors import InputError
 from hetc.frontends.onnx import import_onnx, load_onnx
+from hetc.ir.dims import symbol
 from hetc.ir.interpret import interpret
 from hetc.ir.types import Array
 from tests.frontends.onnx_exports import write_text
@@ -156,6 +157,29 @@ def test_missing_short_and_wrong_external_data(external: Path) -> None:
     _edit(external, lambda m: _point(m.graph.initializer[0], "bigram.data", 0, 8))
     with pytest.raises(InputError, match="another length"):
         load_onnx(external)
+
+
+def test_fixed_batch_is_kept_and_noted(inline: Path) -> None:
+    def fix(model: ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+
+    _edit(inline, fix)
+    model = import_onnx(load_onnx(inline), inline)
+    assert model.graph.inputs[0].shape == (3, symbol("S"))
+    assert model.notes == ("the batch is fixed at 3 by the ONNX file",)
+
+
+def test_past_and_present_that_do_not_match(inline: Path) -> None:
+    def add_past(model: ModelProto) -> None:
+        past = model.graph.input.add(name="past_key_values.0.key")
+        past.type.tensor_type.elem_type = TensorProto.FLOAT
+        for dim in ("batch", 2, "past", 8):
+            size = past.type.tensor_type.shape.dim.add()
+            setattr(size, "dim_value" if isinstance(dim, int) else "dim_param", dim)
+
+    _edit(inline, add_past)
+    with pytest.raises(InputError, match="HETC-I309"):
+        import_onnx(load_onnx(inline), inline)
 
 
 def test_shape_that_the_data_does_not_fill(inline: Path) -> None:

@@ -67,6 +67,7 @@ def test_stateless_decoder(stateless: Exported) -> None:
     (entry,) = model.graph.inputs
     assert (entry.name, entry.dtype, entry.shape) == ("tokens", I64, (symbol("B"), symbol("S")))
     assert model.graph.outputs[0].shape == (symbol("B"), symbol("S"), VOCABULARY)
+    assert stateless.path.with_suffix(".onnx.data").exists() == ("qwen2" in stateless.path.name)
     for batch, rows, _ in SIZES:
         ids = tokens(batch, rows)
         (logits,) = run(model, [ids])

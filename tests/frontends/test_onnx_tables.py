@@ -313,7 +313,7 @@ def test_causal_attention_over_a_past() -> None:
         (helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1]), (1, 2, 5)),
         (helper.make_node("Softmax", ["x"], ["y"], axis=1), (2, 3, 4)),
         (helper.make_node("Attention", ["q", "k", "k"], ["y"], is_causal=1), (1,)),
-        (helper.make_node("Dropout", ["x", "", "training"], ["y"]), (2, 3)),
+        (helper.make_node("Dropout", ["x", "ratio", "training"], ["y"]), (2, 3)),
         (helper.make_node("NonMaxSuppression", ["x"], ["y"]), (2, 3)),
     ],
     ids=lambda item: item.op_type if isinstance(item, NodeProto) else "",
@@ -322,6 +322,7 @@ def test_what_a_table_cannot_say_is_kept_or_refused(
     node: NodeProto, shape: tuple[int, ...]
 ) -> None:
     known = {"x": f32(*shape), "c": f32(4), "w": f32(2, 2, 3), "training": np.asarray(True)}
+    known["ratio"] = np.asarray(0.25, np.float32)
     known |= {"q": f32(1, 2, 3, 8), "k": f32(1, 2, 5, 8)}
     inputs = {name: known[name] for name in node.input if name in ("x", "q", "k")}
     fixed = {name: known[name] for name in node.input if name and name not in inputs}

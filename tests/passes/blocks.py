@@ -151,7 +151,8 @@ def attend(x: Value, block: Block, name: str) -> Value:
 
     def heads(part: str, count: int) -> Value:
         flat = product(x, f"{loc}.{part}", count * WIDTH, loc)
-        return Transpose(Reshape(flat, (B, S, count, WIDTH)).result, (0, 2, 1, 3), loc=loc).result
+        split = Reshape(flat, (B, S, count, WIDTH), loc=loc).result
+        return Transpose(split, (0, 2, 1, 3), loc=loc).result
 
     q = rotate(heads("q", block.heads), block.rope, loc)
     k = rotate(heads("k", block.groups), block.rope, loc)

@@ -184,7 +184,7 @@ def _finish(ctx: Context, graph: GraphProto, signature: Signature) -> ImportedOn
     built = _placed(ctx, built).prune()
     used = [op.name for op in built.ops if isinstance(op, Weight)]
     weights = {name: ctx.weights[name].data for name in dict.fromkeys(used)}
-    kept = {op.loc for op in built.ops}
+    kept = {op.loc for op in built.ops if op.kind == "opaque"}
     opaque = tuple(reason for reason in ctx.opaque if reason.at in kept)
     kind = "with_past" if signature.past else "stateless"
     return ImportedOnnx(built, weights, kind, pasts, ctx.max_sequence, opaque, tuple(ctx.notes))

@@ -1,0 +1,43 @@
+"""What a compile tells of itself."""
+
+from __future__ import annotations
+
+from hetc.driver.plan import Planned
+from hetc.ir.dims import Dim, evaluate, exact_div, symbol, symbols_of
+from hetc.ir.graph import Program
+from hetc.passes.self_check import Checked
+from hetc.report.summary import StateFacts, Summary, summary_lines
+
+
+def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
+    """The summary of at most twelve lines."""
+    model = planned.model
+    return summary_lines(
+        Summary(
+            name=model.name,
+            family=model.family,
+            layers=planned.layers,
+            parameters=planned.parameters,
+            dtype=planned.dtype.name,
+            has_weights=model.weights is not None,
+            state=state_facts(planned.program),
+            decisions=planned.decisions,
+            fallbacks=planned.fallbacks,
+            max_error=checked.max_abs_error if checked else None,
+            notes=model.notes,
+        )
+    )
+
+
+def state_facts(program: Program) -> StateFacts:
+    """Bytes of state of one sequence: those that grow with every token, and those that do not."""
+    growing, fixed = 0, 0
+    for spec in program.states:
+        nbytes = spec.type.nbytes
+        if "P" in symbols_of(nbytes):
+            growing += evaluate(exact_div(nbytes, symbol("P")), {"B": 1})
+        else:
+            # A window is full once the sequence is long enough.
+            full = {"B": 1, "P": program.max_context}
+            fixed += evaluate(nbytes, full) if isinstance(nbytes, Dim) else nbytes
+    return StateFacts(len(program.states), growing, fixed, program.facts)
