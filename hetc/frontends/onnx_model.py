@@ -18,7 +18,7 @@ def open_onnx(path: Path) -> Model:
         graph=imported.graph,
         weights=imported.weights,
         dtype=float_dtype(imported.graph),
-        max_context=2**31,
+        max_context=imported.max_sequence or 2**31,
         carried=tuple(CarriedState(past, present) for past, present in imported.pasts),
         opaque=imported.opaque,
         notes=imported.notes,

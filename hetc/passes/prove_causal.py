@@ -214,10 +214,13 @@ def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
     distance = query - key
     gaps = distance[past & ~visible.all(axis=(0, 1))]
     window = int(gaps.min())
-    if (visible == (past & (distance < window))).all():
+    # Between the farthest key seen and the nearest hidden one there must be no room for another.
+    exact = bool((distance == window - 1).any())
+    if exact and (visible == (past & (distance < window))).all():
         return MaskClass(window=window)
     first_cut = int(np.broadcast_to(query, future.shape)[past & ~visible.all(axis=(0, 1))].min())
-    if first_cut and (visible == (past & (query // first_cut == key // first_cut))).all():
+    exact = bool((probe.positions == first_cut - 1).any())
+    if exact and (visible == (past & (query // first_cut == key // first_cut))).all():
         return MaskClass(chunk=first_cut)
     return MaskClass(keep=True)
 

@@ -1,4 +1,4 @@
-"""Reports: the summary after a compile, tables, explanations, the HTML report, a bundle's README."""
+"""Reports: the summary after a compile, tables, explanations, report.html, a bundle's README."""
 
 from hetc.report.explain import explain_lines, find_records
 from hetc.report.html import Report, html_report

@@ -77,7 +77,9 @@ def _nearest(records: Sequence[Record], name: str) -> list[str]:
     first: dict[str, str] = {}
     for record in records:
         full = str(record["name"])
-        first.setdefault(full.replace(layer_path(full), layer_path(full).rstrip("0123456789")), full)
+        first.setdefault(
+            full.replace(layer_path(full), layer_path(full).rstrip("0123456789")), full
+        )
     near = difflib.get_close_matches(name, first.values(), n=3, cutoff=0.3)
     inside = [full for full in first.values() if name in full]
     return inside[:3] or near or list(first.values())[:3]

@@ -9,8 +9,8 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-# The first number that is a whole part of a name: `3` of model.layers.3.mlp/add.2.
-_LAYER = re.compile(r"(?:^|(?<=[./_]))\d+(?=[./]|$)")
+# The first number that is a part of a name: `3` of model.layers.3.mlp/add.2 and of layer3.key.
+_LAYER = re.compile(r"(?:^|(?<=[./_])|(?<=layer))\d+(?=[./]|$)")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -135,12 +135,10 @@ def transfers(decisions: Decisions) -> list[Row]:
         groups.setdefault(key, []).append(item)
     rows = []
     for items in groups.values():
-        first, names = items[0], [item["name"] for item in items]
-        layers = [layer for layer in map(layer_of, names) if layer is not None]
-        name = with_layers(first["name"], layers) if len(layers) == len(names) else names[0]
+        first = items[0]
         rows.append(
             {
-                "name": name,
+                "name": _joint_name([item["name"] for item in items]),
                 "count": len(items),
                 "kind": first["kind"],
                 "phase": first["phase"],
@@ -178,21 +176,23 @@ def reasons(decisions: Decisions) -> list[Row]:
 
 
 def _common(texts: Sequence[str]) -> str:
-    if len(texts) == 1:
-        return texts[0]
-    start = os.path.commonprefix(texts)
-    return start[: start.rfind(" ") + 1] + "…"
+    if len(texts) < 3:
+        return " · ".join(texts)
+    words = zip(*(text.split() for text in texts), strict=False)
+    same = itertools.takewhile(lambda column: len(set(column)) == 1, words)
+    return " ".join([*(column[0] for column in same), "…"])
 
 
 def states(contract: Contract) -> list[Row]:
     """The state tensors, equal ones of different layers as one row."""
     groups: dict[tuple[Any, ...], list[StateSpec]] = {}
     for spec in contract.states:
-        key = (spec.kind, spec.shape, spec.dtype, spec.keep, spec.conversion, _suffix(spec.name))
+        name = _layerless(spec.name)
+        key = (name, spec.kind, spec.shape, spec.dtype, spec.keep, spec.conversion)
         groups.setdefault(key, []).append(spec)
     return [
         {
-            "name": _state_name(specs),
+            "name": _joint_name([spec.name for spec in specs]),
             "count": len(specs),
             "kind": specs[0].kind,
             "shape": "[" + ", ".join(map(str, specs[0].shape)) + "]",
@@ -219,13 +219,10 @@ def _bytes_per_token(spec: StateSpec) -> float:
     return float(size * dtypes.BY_NAME[spec.dtype].itemsize)
 
 
-def _suffix(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
-def _state_name(specs: Sequence[StateSpec]) -> str:
-    first, last = specs[0].name, specs[-1].name
-    return first if len(specs) == 1 else f"{first} … {last}"
+def _joint_name(names: Sequence[str]) -> str:
+    """One name for equal things of different layers: `layer0-31.key`."""
+    layers = [layer for layer in map(layer_of, names) if layer is not None]
+    return with_layers(names[0], layers) if len(layers) == len(names) else names[0]
 
 
 def role_of(targets: Mapping[str, Target], name: str) -> str:

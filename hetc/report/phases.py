@@ -15,12 +15,11 @@ MARKS = ("compute", "memory", "link", "latency")
 
 @dataclass(frozen=True)
 class PhaseFacts:
-    """One phase in numbers. All times are estimated, for one execution: prefill of the whole prompt,
-    or one decode step.
+    """One phase in numbers, for one execution: the whole prompt, or one decode step.
 
     `devices` maps the targets that run it to their number of ops, the busiest first; `shares` maps
-    marks to their part of the time of all ops. `stored_bytes` are the weights and the state that are
-    read; `seconds` holds transfers too.
+    marks to their part of the time of all ops. `stored_bytes` are the weights and the state that
+    are read; `seconds` is estimated and holds transfers too.
     """
 
     phase: str

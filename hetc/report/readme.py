@@ -55,9 +55,9 @@ def _run(manifest: Manifest) -> list[str]:
         else f"    print(bundle.generate({call}, max_new_tokens=64).token_ids)",
         "```",
         "",
-        f"It runs on {executors}; the first that works is the default. Without the planned chips it "
-        "runs on",
-        "the CPU at hand. Times in the summary are estimates for the planned chips, not for this CPU.",
+        f"It runs on {executors}; the first that works is the default. Without the planned chips",
+        "it runs on the CPU at hand. Times in the summary are estimates for the planned chips, not",
+        "for this CPU.",
         "",
     ]
 

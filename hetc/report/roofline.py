@@ -1,4 +1,4 @@
-"""Rooflines as coordinates: the roofs of both devices and a dot for every op (Williams et al. 2009).
+"""Rooflines as coordinates (Williams et al. 2009): the roofs of both devices, a dot for every op.
 
 x is the operational intensity in FLOP/B, y the FLOP/s that the estimate comes to; both logarithmic.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from hetc.report.fold import FoldedOp
 from hetc.report.units import amount, duration, percent, significant
@@ -18,6 +19,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 46
 _SMALLEST_SHARE = 1e-3  # of the phase's time: what takes less gets no dot
 _NEAR = 7.0  # dots nearer than this, in pixels, are one
 _LABELS = 6
+_LETTER = 6.1  # width of a letter of a label, in pixels
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Dot:
     label: str = ""
     label_x: float = 0.0
     label_y: float = 0.0
-    anchor: str = "start"
+    anchor: Literal["start", "end"] = "start"
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,14 @@ def roofline(
     ys = [*(y for _, y in points.values()), *rates]
     x = _Scale(min(xs) / 3, max(xs) * 8, _LEFT, WIDTH - _RIGHT)
     y = _Scale(min(ys) / 3, max(ys) * 2, HEIGHT - _BOTTOM, _TOP)
+    roofs = _roofs(targets, dtype, x, y)
+    dots = _merged([_dot(op, *points[op.name], total, x, y) for op in shown])
     return Roofline(
         title=title,
         x_ticks=tuple(Tick(x(at), significant(at)) for at in x.decades()),
         y_ticks=tuple(Tick(y(at), amount(at, "").strip()) for at in y.decades()),
-        roofs=_roofs(targets, dtype, x, y),
-        dots=_labelled(_merged([_dot(op, *points[op.name], total, x, y) for op in shown])),
+        roofs=roofs,
+        dots=_labelled(dots, roofs),
     )
 
 
@@ -182,23 +186,24 @@ def _joined(group: Sequence[Dot]) -> Dot:
     return Dot(first.role, first.x, first.y, round(3.5 + area, 1), title, label)
 
 
-def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
-    """The largest dots keep their labels, each where it hides no other."""
+def _labelled(dots: Sequence[Dot], roofs: Sequence[Roof]) -> tuple[Dot, ...]:
+    """The largest dots keep their labels, each where it hides nothing."""
     taken = [(d.x - d.radius, d.y - d.radius, d.x + d.radius, d.y + d.radius) for d in dots]
+    for roof in roofs:
+        width = _LETTER * len(roof.name)
+        taken.append((roof.label_x - width, roof.label_y - 12, roof.label_x, roof.label_y + 4))
     done: list[Dot] = []
     for rank, dot in enumerate(sorted(dots, key=lambda dot: -dot.radius)):
         placed = _place(dot, taken) if rank < _LABELS else None
-        if placed is None:
-            done.append(Dot(dot.role, dot.x, dot.y, dot.radius, dot.title))
-            continue
-        done.append(placed)
+        done.append(placed or replace(dot, label=""))
     return tuple(done)
 
 
 def _place(dot: Dot, taken: list[tuple[float, float, float, float]]) -> Dot | None:
-    length = 6.1 * len(dot.label)
+    length = _LETTER * len(dot.label)
+    sides: tuple[Literal["start", "end"], ...] = ("start", "end")
     for shift in (4.0, 18.0, -10.0, 32.0, -24.0):
-        for anchor in ("start", "end"):
+        for anchor in sides:
             gap = dot.radius + 5
             left = dot.x + gap if anchor == "start" else dot.x - gap - length
             box = (left, dot.y + shift - 10, left + length, dot.y + shift + 3)
@@ -208,12 +213,9 @@ def _place(dot: Dot, taken: list[tuple[float, float, float, float]]) -> Dot | No
                 taken.append(box)
                 label_x = round(dot.x + gap if anchor == "start" else dot.x - gap, 1)
                 label_y = round(dot.y + shift, 1)
-                facts = (dot.role, dot.x, dot.y, dot.radius, dot.title, dot.label)
-                return Dot(*facts, label_x, label_y, anchor)
+                return replace(dot, label_x=label_x, label_y=label_y, anchor=anchor)
     return None
 
 
-def _overlap(
-    a: tuple[float, float, float, float], b: tuple[float, float, float, float]
-) -> bool:
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

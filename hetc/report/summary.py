@@ -104,7 +104,9 @@ def flip_text(flip: Mapping[str, Any], devices: Mapping[str, str]) -> str:
 def error_text(error: float) -> str:
     """An absolute error: 2e-7, 0."""
     mantissa, _, exponent = f"{error:.0e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if error and exponent else "0" if error == 0 else str(error)
+    return (
+        f"{mantissa}e{int(exponent)}" if error and exponent else "0" if error == 0 else str(error)
+    )
 
 
 def _line(label: str, text: str) -> str:
@@ -112,7 +114,9 @@ def _line(label: str, text: str) -> str:
 
 
 def _model(summary: Summary) -> str:
-    facts = [summary.family, plural(summary.layers, "layer")] if summary.layers else [summary.family]
+    facts = (
+        [summary.family, plural(summary.layers, "layer")] if summary.layers else [summary.family]
+    )
     facts.append(f"{count(summary.parameters)} parameters")
     facts.append(_DTYPES.get(summary.dtype, summary.dtype))
     if not summary.has_weights:
@@ -163,7 +167,7 @@ def _common(facts: PhaseFacts) -> list[str]:
 def _fallbacks(reasons: Sequence[Reason]) -> list[str]:
     if not reasons:
         return [_line("fallbacks", "none")]
-    lines = []
+    lines: list[str] = []
     for (code, text), number in Counter((r.code, r.text) for r in reasons).most_common():
         label = "" if lines else "fallbacks"
         lines.append(_line(label, f"{plural(number, 'op')} · {code}: {text}"))

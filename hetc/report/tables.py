@@ -18,7 +18,9 @@ class Column:
     rank: int = 0
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None
+) -> str:
     """The rows under their titles.
 
     In `width` characters (None: as many as it takes) columns of high rank are left out first, and

@@ -53,11 +53,8 @@ def duration(seconds: float) -> str:
         return "0 s"
     if abs(seconds) < 1e-10:
         return "<0.1 ns"
-    for scale, unit in _TIMES:
-        if abs(float(f"{seconds / scale:.3g}")) >= 1:
-            break
-    else:
-        scale, unit = _TIMES[-1]
+    fitting = (pair for pair in _TIMES if abs(float(f"{seconds / pair[0]:.3g}")) >= 1)
+    scale, unit = next(fitting, _TIMES[-1])
     return f"{significant(seconds / scale)} {unit}"
 
 

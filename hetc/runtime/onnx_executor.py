@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ _DECLARED: Mapping[int, np.dtype[Any]] = {
     11: np.dtype(np.float64),
     16: np.dtype(ml_dtypes.bfloat16),
 }
+_BF16 = 16  # onnx.TensorProto.BFLOAT16
+
 # The exact widenings: the file may declare f32 where the bundle stores one of these.
 _WIDENS = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 _NAME_OF = {
@@ -78,7 +82,12 @@ class OrtTensor:
 
     def numpy(self) -> NDArray[Any]:
         """A copy as an array."""
-        return np.asarray(self.value.numpy())
+        if self.dtype != "bf16":
+            return np.asarray(self.value.numpy())
+        # ONNX Runtime's Python has no bf16 arrays: read its memory as 16-bit words.
+        count = math.prod(self.shape)
+        words = (ctypes.c_uint16 * count).from_address(self.value.data_ptr())
+        return np.array(words, dtype=np.uint16).view(ml_dtypes.bfloat16).reshape(self.shape)
 
 
 class SharedWeights:
@@ -269,7 +278,10 @@ def _ort_value(ort: Any, tensor: Any) -> OrtValue:
     if isinstance(tensor, OrtTensor):
         return tensor.value
     array = tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
-    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    whole = np.ascontiguousarray(array)
+    if whole.dtype == ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(whole.view(np.uint16), _BF16)
+    return ort.OrtValue.ortvalue_from_numpy(whole)
 
 
 def _some(names: set[str]) -> str:

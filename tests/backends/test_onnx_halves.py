@@ -17,6 +17,7 @@ from hetc.ir.types import BF16, F32, Array
 from hetc.passes.synthesize_state import synthesize_state
 from tests.backends.llama import Llama
 from tests.backends.runs import OnnxRun
+from tests.golden import Golden
 
 onnx = pytest.importorskip("onnx")
 MODELS = {
@@ -130,3 +131,16 @@ def test_what_layers_share_is_computed_once() -> None:
     assert kinds.count("Softmax") == layers
     # The rotary table, its turned sine and the mask.
     assert [kinds.count(kind) for kind in ("Cos", "Sin", "GreaterOrEqual", "Tile")] == [1] * 4
+
+
+def test_one_layer_reads_as_expected(golden: Golden) -> None:
+    model = Llama(layers=1)
+    graph = model.graph()
+    made = synthesize_state(graph, model.weights(graph).__getitem__, 64)
+    for half in (made.prefill, made.decode):
+        proto = onnx.load_from_string(emit_onnx(half)).graph
+        lines = [
+            f"{', '.join(node.output)} = {node.op_type}({', '.join(node.input)})"
+            for node in proto.node
+        ]
+        golden(f"onnx_{half.name}.txt", "\n".join(lines))

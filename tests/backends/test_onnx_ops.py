@@ -10,6 +10,7 @@ import tests.backends.elementwise_cases
 import tests.backends.model_cases
 import tests.backends.shape_cases  # noqa: F401
 from hetc.backends.onnx import OnnxBackend
+from hetc.backends.onnx.table import RULES
 from hetc.ir.interpret import interpret
 from hetc.ir.op import OPS
 from hetc.ir.types import BF16, F16
@@ -23,6 +24,12 @@ ELSEWHERE = {"call", "weight", "opaque"}
 
 def test_every_op_has_a_case() -> None:
     assert set(CASES) == set(OPS) - ELSEWHERE
+
+
+def test_every_op_is_written_or_refused() -> None:
+    written = {op.kind for op in RULES}
+    # Calls are inlined; opaque ops are refused (see test_onnx_refusals).
+    assert written == set(OPS) - {"call", "opaque"}
 
 
 @pytest.mark.parametrize("kind", sorted(CASES))

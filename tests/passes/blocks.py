@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetc.ir.dims import DimLike, symbol
+from hetc.ir.dims import DimLike, evaluate, symbol
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
@@ -112,8 +112,8 @@ def rotate(x: Value, form: str, loc: str) -> Value:
     if form == "interleaved":
         even, odd = (Slice(x, 3, start, None, 2, loc=loc).result for start in (0, 1))
         shape = (*even.shape, 1)
-        parts = (Reshape(Neg(odd, loc=loc).result, shape, loc=loc).result,)
-        parts = (*parts, Reshape(even, shape, loc=loc).result)
+        signed = Neg(odd, loc=loc).result
+        parts = tuple(Reshape(part, shape, loc=loc).result for part in (signed, even))
         turned = Reshape(Concat(parts, -1, loc=loc).result, x.shape, loc=loc).result
     else:
         low, high = Slice(x, 3, 0, half, loc=loc).result, Slice(x, 3, half, loc=loc).result
@@ -234,7 +234,7 @@ def random_weights(graph: Graph) -> Callable[[str], Array]:
 
     def lookup(name: str) -> Array:
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        array: Array = rng.normal(0, 0.6, types[name].shape).astype(types[name].dtype.numpy)
-        return array
+        shape = tuple(evaluate(dim, {}) for dim in types[name].shape)
+        return rng.normal(0, 0.6, shape).astype(types[name].dtype.numpy)
 
     return lookup
