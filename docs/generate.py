@@ -1,4 +1,5 @@
-"""Write the pages of docs/ that are made from the code: `make docs`. A test fails when one is out of date."""
+"""Write the pages of docs/ that are made from the code: `make docs`. A test fails when one is out
+of date."""
 
 from __future__ import annotations
 

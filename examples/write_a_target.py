@@ -49,11 +49,11 @@ with tempfile.TemporaryDirectory() as folder:
 
     chip.write_text(CHIP)
     assert targets.check(chip) == []
-    machine = targets.load(f"{chip}:2")
+    machine = targets.load(f"{chip}:8")
     print(f"\n{machine.name}: {machine.bandwidth() / 1e12:.2f} TB/s reached by a long read\n")
 
     model.mkdir()
     (model / "config.json").write_text(json.dumps(LLAMA_8B))
     # No weight files: a plan, which can be inspected but not run.
-    with hetc.compile(model, prefill="h100", decode=chip, context=8192) as plan:
+    with hetc.compile(model, prefill="h100", decode=f"{chip}:8", context=8192) as plan:
         print(*plan.manifest.summary, sep="\n")

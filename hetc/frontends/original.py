@@ -64,7 +64,9 @@ def _from_gguf(path: Path) -> Any:
     model.tie_weights()
     left = [name for name in missing if name not in (model._tied_weights_keys or {})]
     if left:
-        raise InputError("HETC-I006", "transformers finds no weights for a part", at=", ".join(left))
+        raise InputError(
+            "HETC-I006", "transformers finds no weights for a part", at=", ".join(left)
+        )
     return model
 
 

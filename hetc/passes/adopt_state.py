@@ -111,7 +111,7 @@ def _on_empty_past(graph: Graph, logits: Value, presents: list[Value], pasts: li
         placed = _sized(op, made, sizes)
         builder.add(placed)
         made.update(zip(op.results, placed.results, strict=True))
-    return builder.finish((made[value] for value in (logits, *presents))).prune()
+    return builder.finish(made[value] for value in (logits, *presents)).prune()
 
 
 def _sized(op: Op, made: dict[Value, Value], sizes: dict[str, DimLike]) -> Op:

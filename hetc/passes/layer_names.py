@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.ir.op import Op, Value
+from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Weight
+from hetc.ir.ops.unary import Cast
 
 _AHEAD = re.compile(r"\+([0-9]+)(?:\.(.*))?")
 
@@ -100,6 +102,8 @@ def _param_name(values: Sequence[Value]) -> str:
     named = [_name(value) for value in values]
     if not all(named):
         op = values[-1].op
+        while isinstance(op, (View, Cast)):
+            op = op.x.op
         return "x" if op is None or len(set(values)) > 1 else op.kind
     split = [name.split(".") for name in named]
     if len({len(parts) for parts in split}) != 1:

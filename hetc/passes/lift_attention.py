@@ -245,9 +245,7 @@ def _emit(product: MatMul, scores: MatMul, region: Region) -> Op | None:
     )
     full = (batch, heads, q.shape[2], k.shape[2])
     mask = _combined(tuple(_four(mask, full) for mask in region.masks), loc)
-    lifted = Attention(
-        q, k, v, mask, region.sinks, scale=scale, softcap=region.softcap, loc=loc
-    )
+    lifted = Attention(q, k, v, mask, region.sinks, scale=scale, softcap=region.softcap, loc=loc)
     return (
         lifted
         if product.result.rank == 4

@@ -6,15 +6,18 @@ from hetc.report.inspect_tables import by_layer, by_op, by_phase, layer_groups, 
 from hetc.report.readme import readme
 from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
 from hetc.report.tables import Column, table
+from hetc.report.units import amount, duration
 
 __all__ = [
     "Column",
     "Report",
     "StateFacts",
     "Summary",
+    "amount",
     "by_layer",
     "by_op",
     "by_phase",
+    "duration",
     "explain_lines",
     "find_records",
     "html_report",

@@ -87,7 +87,8 @@ class OrtTensor:
         # ONNX Runtime's Python has no bf16 arrays: read its memory as 16-bit words.
         count = math.prod(self.shape)
         words = (ctypes.c_uint16 * count).from_address(self.value.data_ptr())
-        return np.array(words, dtype=np.uint16).view(ml_dtypes.bfloat16).reshape(self.shape)
+        array: NDArray[Any] = np.array(words, dtype=np.uint16).view(ml_dtypes.bfloat16)
+        return array.reshape(self.shape)
 
 
 class SharedWeights:

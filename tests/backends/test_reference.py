@@ -71,9 +71,6 @@ def test_a_bundle_runs_as_forward(made: Any, executor: str) -> None:
 
 def test_prefill_by_one_and_decode_by_the_other(made: Any, request: pytest.FixtureRequest) -> None:
     path, expected, tolerance = made
-    if tolerance > 1e-5:
-        reason = "the runtime passes no bf16 arrays to or from ONNX Runtime"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     factories: list[ExecutorFactory] = [reference_executors(State), onnx_executors()]
     files = open_bundle(path)
     for first, second in (factories, factories[::-1]):

@@ -1,0 +1,69 @@
+"""Options of compiling: shared by the commands that plan a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hetc.cli.lazy import driver
+
+if TYPE_CHECKING:
+    from hetc.driver import CompileOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COUNT = click.IntRange(min=1)
+MODEL = click.Path(path_type=Path)
+BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
+DTYPES = ("fp32", "bf16", "fp16")
+
+# Defaults are those of CompileOptions; None here means that the user gave nothing.
+_OPTIONS = (
+    click.option(
+        "--prefill", metavar="TARGET", help="Device for prefill: h200, h200:4, x.toml.  [h200]"
+    ),
+    click.option(
+        "--decode", metavar="TARGET", help="Device for decode: sn40l, sn40l:16, host.  [sn40l]"
+    ),
+    click.option("--batch", type=COUNT, metavar="N", help="Sequences at once.  [1]"),
+    click.option(
+        "--context", type=COUNT, metavar="N", help="Longest sequence, in tokens.  [the model's own]"
+    ),
+    click.option(
+        "--prompt-tokens", type=COUNT, metavar="N", help="Length of a usual prompt.  [2048]"
+    ),
+    click.option("--new-tokens", type=COUNT, metavar="N", help="Length of a usual answer.  [128]"),
+    click.option(
+        "--dtype", type=click.Choice(DTYPES), help="Type of the weights.  [the model's own]"
+    ),
+    click.option(
+        "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
+    ),
+    click.option(
+        "--policy",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TOML file that pins ops to devices.",
+    ),
+    click.option("--strict", is_flag=True, default=None, help="Refuse every fallback."),
+)
+
+
+def plan_options(command: F) -> F:
+    """Give `command` the options of compiling; they arrive as keywords, None where not given."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """What the user said of `options`."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def compile_options(options: dict[str, Any]) -> CompileOptions:
+    """`options` over the defaults."""
+    return driver.CompileOptions(**given(options))

@@ -1,0 +1,170 @@
+"""Analyse a causal graph: prove that tokens are mixed only where state can carry them, and name the
+state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hetc.errors import StateError
+from hetc.ir.dims import DimLike, symbol
+from hetc.ir.graph import Graph, StateSpec
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.sequence import Conv1dCausal, Scan
+from hetc.ir.types import I64, TensorType
+from hetc.passes.index_only import IndexOnly
+from hetc.passes.place_state import place_state
+from hetc.passes.positions import check_prefix_closed
+from hetc.passes.token_axis import LENGTH, Mixes, TokenAxis, refuse, token_axes
+
+B, P = symbol("B"), symbol("P")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One value of `forward` that becomes state."""
+
+    value: Value
+    spec: StateSpec
+
+
+@dataclass
+class Analysis:
+    """Token axes of every value, the positional values that must be sliced, and the state."""
+
+    graph: Graph
+    axes: dict[Value, TokenAxis | None]
+    sliced: dict[Value, TokenAxis]
+    kept: dict[Value, Kept] = field(default_factory=dict)
+    carried: dict[Op, StateSpec] = field(default_factory=dict)
+
+
+def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
+    """Prove that everything but attention, causal convolution and scans works token by token, and
+    place the state."""
+    tokens = graph.inputs[0]
+    if len(graph.inputs) != 1 or tokens.type != TensorType(I64, (B, LENGTH)):
+        raise StateError(
+            "HETC-S017",
+            "decode cannot be derived: the model does not take tokens[B,S] alone",
+            found=", ".join(f"{value.name}: {value.type}" for value in graph.inputs),
+        )
+    index_only = IndexOnly()
+    axes: dict[Value, TokenAxis | None] = {tokens: TokenAxis(1)}
+    irregular: set[Value] = set()
+    sliced: dict[Value, TokenAxis] = {}
+    for op in graph.ops:
+        positional = index_only(op.results[0])
+        if positional and any(value in irregular for value in op.operands):
+            irregular.update(op.results)
+            axes.update(dict.fromkeys(op.results))
+            continue
+        if not positional:
+            for value in _frontier(op, irregular):
+                sliced[value] = axes[value] = check_prefix_closed(value, weights, max_context, op)
+        try:
+            axes.update(zip(op.results, token_axes(op, axes), strict=True))
+        except Mixes as reason:
+            if not positional:
+                raise refuse(op, str(reason)) from None
+            irregular.update(op.results)
+            axes.update(dict.fromkeys(op.results))
+    found = Analysis(graph, axes, sliced)
+    if axes[graph.outputs[0]] != TokenAxis(1):
+        raise StateError(
+            "HETC-S018",
+            "decode cannot be derived: the output has no logits for every token",
+            found=str(graph.outputs[0].type),
+            do="export forward(tokens) -> logits[B,S,V]",
+        )
+    _name_states(found)
+    return found
+
+
+def _frontier(op: Op, irregular: set[Value]) -> Iterator[Value]:
+    mask = op.mask if isinstance(op, Attention) else None
+    for value in op.operands:
+        if value in irregular and value is not mask:
+            yield value
+
+
+def _name_states(found: Analysis) -> None:
+    index_only = IndexOnly()
+    data = {value: axis for value, axis in found.axes.items() if not index_only(value)}
+    kept = place_state(found.graph, data)
+    readers: dict[Value, list[tuple[int, str, Attention]]] = {}
+    attentions = [op for op in found.graph.ops if isinstance(op, Attention)]
+    for layer, op in enumerate(attentions):
+        for role, root in (("key", op.k), ("value", op.v)):
+            for value in _sources(root, set(kept)):
+                readers.setdefault(value, []).append((layer, role, op))
+    # By layer, keys first: the order in which people list a cache.
+    for value in sorted(kept, key=lambda value: readers[value][0][:2]):
+        uses = readers[value]
+        layer, role, _ = uses[0]
+        roles = {role for _, role, _ in uses}
+        windows = [op.window for _, _, op in uses]
+        axis = found.axes[value]
+        assert axis is not None
+        direct = all(value.size == (op.k if name == "key" else op.v).size for _, name, op in uses)
+        kind, keep = "kv" if direct else "latent", None
+        whole = all(value is (op.k if name == "key" else op.v) for _, name, op in uses)
+        if whole and all(windows):
+            kind, keep = "window", max(window for window in windows if window) - 1
+        part = "latent" if len(roles) > 1 else role
+        name = _unique(f"layer{layer}.{part}", found)
+        rows: DimLike = P if keep is None else symbol(f"W{keep}")
+        shape = tuple(rows if i == axis.axis else dim for i, dim in enumerate(value.shape))
+        spec = StateSpec(
+            name,
+            kind,
+            TensorType(value.dtype, shape),
+            axis.axis,
+            keep,
+            layer,
+            value.op.loc if value.op else "",
+        )
+        found.kept[value] = Kept(value, spec)
+    for step in found.graph.ops:
+        count = len(found.carried)
+        if isinstance(step, Conv1dCausal) and found.axes[step.result] is not None:
+            taps = step.weight.shape[2]
+            assert isinstance(taps, int)
+            history = TensorType(step.x.dtype, (*step.x.shape[:2], taps - 1))
+            found.carried[step] = StateSpec(
+                f"conv{count}", "conv", history, 2, taps - 1, None, step.loc
+            )
+        elif isinstance(step, Scan) and found.axes[step.result] is not None:
+            last = step.results[1].type
+            found.carried[step] = StateSpec(
+                f"scan{count}", "recurrent", last, None, None, None, step.loc
+            )
+
+
+def _unique(name: str, found: Analysis) -> str:
+    taken = {kept.spec.name for kept in found.kept.values()}
+    count = sum(other == name or other.startswith(f"{name}.") for other in taken)
+    return name if not count else f"{name}.{count}"
+
+
+def _sources(root: Value, kept: set[Value]) -> Iterator[Value]:
+    """The state values that `root` is computed from."""
+    stack, seen = [root], {root}
+    while stack:
+        value = stack.pop()
+        if value in kept:
+            yield value
+        elif value.op is not None:
+            fresh = [operand for operand in value.op.operands if operand not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+
+
+def state_specs(found: Analysis) -> Iterator[StateSpec]:
+    """Every state, in hand-off order."""
+    for kept in found.kept.values():
+        yield kept.spec
+    yield from found.carried.values()
