@@ -32,7 +32,8 @@ def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except click.exceptions.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click turns a broken pipe into SystemExit; nothing else here raises it.
         _close_stdout()
         return BROKEN_PIPE
     except click.ClickException as error:

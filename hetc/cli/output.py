@@ -42,7 +42,8 @@ def table_width() -> int | None:
 def read_stdin() -> str:
     """All of stdin as text; raises UsageError (HETC-U007) where it is none."""
     try:
-        return click.get_binary_stream("stdin").read().decode("utf-8")
+        raw: bytes = click.get_binary_stream("stdin").read()
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise not_text("stdin", error) from error
 

@@ -59,8 +59,9 @@ def show_command(name: str, as_json: bool) -> None:
     rows = [
         [label, f"{value} {unit}".strip(), source]
         for label, value, unit, source in targets.describe(target)
+        if label != "sha256"
     ]
-    click.echo(report.table(columns, rows))
+    click.echo(f"{report.table(columns, rows)}\nsha256 of all of the above: {target.sha256}")
 
 
 @targets_group.command("check")

@@ -15,7 +15,12 @@ mul, add, div, erf, tanh, power = map(node, (Mul, Add, Div, Erf, Tanh, Pow))
 x, gate, up = var("x"), var("gate"), var("up")
 half, one = literal("half", 0.5), literal("one", 1)
 _CUBES = (power(x, literal("three", 3)), mul(mul(x, x), x), mul(x, mul(x, x)))
-_INNER = tuple(add(x, mul(cube, literal("c"))) for cube in _CUBES)
+_CURVED = tuple(add(x, mul(cube, literal("c"))) for cube in _CUBES)
+_INNER = (
+    *(mul(curved, literal("k")) for curved in _CURVED),
+    # Bloom takes x out of the bracket: k * x * (1 + c * x * x).
+    mul(mul(x, literal("k")), add(mul(mul(x, literal("c")), x), one)),
+)
 
 
 class LiftSilu(Rewrite):
@@ -60,8 +65,8 @@ class LiftGeluTanh(Rewrite):
         form
         for inner in _INNER
         for form in (
-            mul(mul(x, half), add(tanh(mul(inner, literal("k"))), one)),
-            mul(mul(x, add(tanh(mul(inner, literal("k"))), one)), half),
+            mul(mul(x, half), add(tanh(inner), one)),
+            mul(mul(x, add(tanh(inner), one)), half),
         )
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Rope
@@ -37,11 +40,10 @@ def _from_sum(op: Add) -> Rope | None:
         for x, cos in _factors(left):
             for turned, sin in _factors(right):
                 form = _rotation(turned)
-                if form is None or form[0] is not skip_casts(x):
+                if form is None or form[0] != _extent(x):
                     continue
-                source, interleaved = form
-                if cos.shape == sin.shape and _turns(source, cos):
-                    return Rope(source, cos, sin, interleaved, loc=op.loc)
+                if cos.shape == sin.shape and _turns(x, cos):
+                    return Rope(skip_casts(x), cos, sin, form[1], loc=op.loc)
     return None
 
 
@@ -53,9 +55,10 @@ def _from_halves(op: Concat) -> Rope | None:
         return None
     for a, c in _factors(first.x):
         for b, s in _factors(first.y):
-            halves = _halves_of(a, b)
-            if halves is None or c.shape != s.shape:
+            joined = _joined(a, b)
+            if joined is None or c.shape != s.shape:
                 continue
+            halves = joined.value(op.loc)
             straight, crossed = {(skip_casts(b), c), (skip_casts(a), s)}, set()
             for term in (second.x, second.y):
                 crossed |= {(skip_casts(v), w) for v, w in _factors(term)} & straight
@@ -70,8 +73,9 @@ def _with_rest(op: Concat) -> Rope | None:
     """[rope(x[..., :R]), x[..., R:]]"""
     rope, rest = skip_casts(op.xs[0]).op, skip_casts(op.xs[1])
     if isinstance(rope, Rope):
-        whole = _halves_of(rope.x, rest)
-        if whole is not None and whole.shape == op.result.shape:
+        joined = _joined(rope.x, rest)
+        if joined is not None:
+            whole = joined.value(rope.loc)
             return Rope(whole, rope.cos, rope.sin, rope.interleaved, loc=rope.loc)
     return None
 
@@ -90,7 +94,7 @@ def _factors(value: object) -> list[tuple[Value, Value]]:
     return []
 
 
-def _rotation(value: Value) -> tuple[Value, bool] | None:
+def _rotation(value: Value) -> tuple[Extent, bool] | None:
     """The x of rotate(x), and whether pairs are interleaved."""
     op = skip_casts(value).op
     interleaved = False
@@ -110,27 +114,57 @@ def _rotation(value: Value) -> tuple[Value, bool] | None:
     high = high.op.x
     if low.shape != high.shape:
         return None
-    source = _pairs_of(low, high) if interleaved else _halves_of(low, high)
+    source = _pairs_of(low, high) if interleaved else _joined(low, high)
     return None if source is None else (source, interleaved)
 
 
-def _halves_of(low: Value, high: Value) -> Value | None:
-    """The value whose last axis is `low` and then `high`."""
-    low, high = skip_casts(low), skip_casts(high)
-    a, b = low.op, high.op
-    if isinstance(a, Split) and a is b and (low.index, high.index, len(a.sizes)) == (0, 1, 2):
-        return skip_casts(a.x) if normalize_axis(a.axis, a.x.rank) == a.x.rank - 1 else None
-    if isinstance(a, Slice) and isinstance(b, Slice) and skip_casts(a.x) is skip_casts(b.x):
-        last = a.x.rank - 1
-        joined = (
-            a.start == 0 and low.shape[-1] == b.start and high.shape[-1] + b.start == a.x.shape[-1]
-        )
-        if joined and normalize_axis(a.axis, last + 1) == normalize_axis(b.axis, last + 1) == last:
-            return skip_casts(a.x)
-    return None
+@dataclass(frozen=True)
+class Extent:
+    """Elements `start` to `stop` of the last axis of `base`: what slices and splits read."""
+
+    base: Value
+    start: int
+    stop: int
+
+    def value(self, loc: str) -> Value:
+        """A value that holds just these elements."""
+        if (self.start, self.stop) == (0, self.base.shape[-1]):
+            return self.base
+        return Slice(self.base, self.base.rank - 1, self.start, self.stop, loc=loc).result
 
 
-def _pairs_of(even: Value, odd: Value) -> Value | None:
+def _extent(value: Value) -> Extent | None:
+    """Which elements of which value `value` is; None for a last axis of unknown length."""
+    value = skip_casts(value)
+    op, width = value.op, value.shape[-1] if value.rank else None
+    if not isinstance(width, int):
+        return None
+    start: DimLike | None = None
+    if (
+        isinstance(op, Slice)
+        and op.step == 1
+        and normalize_axis(op.axis, value.rank) == value.rank - 1
+    ):
+        start = op.start
+    elif isinstance(op, Split) and normalize_axis(op.axis, value.rank) == value.rank - 1:
+        start = 0
+        for size in op.sizes[: value.index]:
+            start = start + size
+    inner = _extent(op.x) if isinstance(op, Slice | Split) and isinstance(start, int) else None
+    if inner is None or not isinstance(start, int):
+        return Extent(value, 0, width)
+    return Extent(inner.base, inner.start + start, inner.start + start + width)
+
+
+def _joined(low: Value, high: Value) -> Extent | None:
+    """The extent that is `low` and right behind it `high`."""
+    a, b = _extent(low), _extent(high)
+    if a is None or b is None or a.base is not b.base or a.stop != b.start:
+        return None
+    return Extent(a.base, a.start, b.stop)
+
+
+def _pairs_of(even: Value, odd: Value) -> Extent | None:
     a, b = skip_casts(even).op, skip_casts(odd).op
     if not (isinstance(a, Slice) and isinstance(b, Slice)) or skip_casts(a.x) is not skip_casts(
         b.x
@@ -139,4 +173,4 @@ def _pairs_of(even: Value, odd: Value) -> Value | None:
     last = a.x.rank - 1
     along = all(normalize_axis(part.axis, last + 1) == last for part in (a, b))
     alternate = along and (a.start, a.step, b.start, b.step) == (0, 2, 1, 2)
-    return skip_casts(a.x) if alternate else None
+    return _extent(a.x) if alternate else None

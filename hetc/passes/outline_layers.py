@@ -67,7 +67,7 @@ def outline(graph: Graph) -> Outline:
     Weight ops stay outside the layers and become arguments. A period may span several layers where
     they alternate. Takes time linear in the number of ops. `inline_calls` is the inverse.
     """
-    ops = _shared_first(graph)
+    ops = _ordered(graph)
     found = _search(graph, ops)
     # A run begins one layer late where its first layer computes what all share. What is shared is
     # known now, so that a second search can find the first layer too.
@@ -84,20 +84,25 @@ def _covered(found: Sequence[_Instances]) -> int:
     return sum(len(row) for run in found for row in run.ops)
 
 
-def _shared_first(graph: Graph) -> list[Op]:
-    """The ops but for weights, those before all others that compute index-only values for several.
+def _ordered(graph: Graph) -> list[Op]:
+    """The ops but for weights, index-only ones where they do not hide that layers are alike.
 
-    Rotary tables and masks stand where the first layer needed them, and would make it differ.
+    What they compute for several ops stands before all others: rotary tables and masks would make
+    the layer differ that needs them first. What they compute for one op stands right before it.
     """
     index_only = IndexOnly()
     users = graph.users()
-    shared = [
-        value
-        for op in graph.ops
-        for value in op.results
-        if len(users.get(value, ())) > 1 and not isinstance(op, Weight) and index_only(value)
-    ]
-    return _moved_first([op for op in graph.ops if not isinstance(op, Weight)], shared)
+    builder = GraphBuilder(graph.name)
+    for op in graph.ops:
+        several = any(len(users.get(value, ())) > 1 for value in op.results)
+        if several and not isinstance(op, Weight) and index_only(op.results[0]):
+            builder.add(op)
+    for op in graph.ops:
+        if not index_only(op.results[0]):
+            builder.add(op)
+    for op in graph.ops:
+        builder.add(op)
+    return [op for op in builder.ops if not isinstance(op, Weight)]
 
 
 def _moved_first(ops: Sequence[Op], values: Iterable[Value]) -> list[Op]:

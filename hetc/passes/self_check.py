@@ -42,7 +42,8 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     """Run `prefill` on 8 tokens and `decode` on 4 more, one by one, and compare with `forward`.
 
     Then change the last 4 tokens and require that `forward` gives the same logits before them.
-    `weights` may have any float type. Raises CheckFailed (HETC-V001, HETC-V002).
+    `weights` may have any float type. Raises CheckFailed: HETC-V001 (the halves are wrong),
+    HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch).
     """
     program = in_f32(program)
 
@@ -61,16 +62,10 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     tolerance = TOLERANCE * max(1.0, float(np.max(np.abs(forward))))
     prefill, decode = _derived(program, tokens, split, lookup)
     derived = np.concatenate([prefill, decode])
-    error = float(np.max(np.abs(derived - forward[0, split - 1 : split - 1 + len(derived)])))
+    error = _difference(derived, forward, split)
     if not error <= tolerance:
-        raise CheckFailed(
-            "HETC-V001",
-            "the derived halves do not compute what the model computes",
-            at=program.name,
-            expected=f"at most {tolerance:.1e} between prefill + decode and forward",
-            found=f"{error:.1e}",
-            do="report this model: it is a bug in hetc",
-        )
+        (alone,) = interpret(program.forward, (tokens,), lookup)
+        raise _wrong(program.name, error, tolerance, _difference(derived, alone, split))
     moved = float(np.max(np.abs(both[1:, :split] - forward[:, :split])))
     if not moved <= tolerance:
         raise CheckFailed(
@@ -81,6 +76,30 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
             do="export a causal form of the model, or report it if it is one",
         )
     return Checked(tokens, prefill, decode, error)
+
+
+def _difference(derived: Array, forward: Array, split: int) -> float:
+    """Between the derived rows and those of `forward` that they stand for."""
+    return float(np.max(np.abs(derived - forward[0, split - 1 : split - 1 + len(derived)])))
+
+
+def _wrong(name: str, error: float, tolerance: float, error_alone: float) -> CheckFailed:
+    if error_alone <= tolerance:
+        return CheckFailed(
+            "HETC-V003",
+            "the model mixes the sequences of a batch: another row changes this one's logits",
+            at=name,
+            found=f"a difference of {error:.1e} beside another sequence",
+            do="remove the operation that runs over the batch, or export it for a batch of one",
+        )
+    return CheckFailed(
+        "HETC-V001",
+        "the derived halves do not compute what the model computes",
+        at=name,
+        expected=f"at most {tolerance:.1e} between prefill + decode and forward",
+        found=f"{error:.1e}",
+        do="report this model: it is a bug in hetc",
+    )
 
 
 def _derived(

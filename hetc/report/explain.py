@@ -10,6 +10,7 @@ from typing import Any
 from hetc.errors import UsageError
 from hetc.passes.explain import explain as explain_record
 from hetc.report.fold import fold, layer_path
+from hetc.report.phases import MARKS, PHASES
 from hetc.report.summary import flip_text, handoff_text
 from hetc.report.units import amount, duration, percent, plural
 
@@ -30,10 +31,10 @@ def explain_lines(decisions: Record, name: str) -> list[str]:
     records = find_records(decisions, name)
     lines: list[str] = []
     for record in records[:_MAX_RECORDS]:
-        lines += ["", *explain_record(record)] if lines else explain_record(record)
+        lines += ["", *explain_record(_ordered(record))]
     if len(records) > _MAX_RECORDS:
         lines += ["", f"and {plural(len(records) - _MAX_RECORDS, 'record')} more of this name"]
-    return lines
+    return lines[1:]
 
 
 def find_records(decisions: Record, name: str) -> list[Record]:
@@ -51,6 +52,14 @@ def find_records(decisions: Record, name: str) -> list[Record]:
         expected=f"a name such as {', '.join(_nearest(everything, name))}, or cut",
         do="hetc inspect lists the names; a glob such as 'layers.*.mlp.*' takes many",
     )
+
+
+def _ordered(record: Record) -> Record:
+    """The record with its parts in the order of the phases: files keep the alphabet's."""
+    if "role" not in record:
+        return record
+    times = {f"{mark}_s": record["times"][f"{mark}_s"] for mark in MARKS}
+    return {**record, "times": times, "seconds": {r: record["seconds"][r] for r in PHASES}}
 
 
 def _is(full: str, name: str) -> bool:
@@ -89,7 +98,8 @@ def _cut(decisions: Record) -> Iterator[str]:
     cut, devices = decisions["cut"], decisions["devices"]
     yield f"cut   {devices['prefill']} and {devices['decode']} over {decisions['link']}"
     yield f"  method    {cut['method']}, {_gap(cut['gap'])}"
-    phases = ", ".join(f"{name} {duration(taken)}" for name, taken in cut["phase_seconds"].items())
+    parts = ("prefill", "handoff", "decode")
+    phases = ", ".join(f"{name} {duration(cut['phase_seconds'][name])}" for name in parts)
     yield f"  takes     {duration(cut['seconds'])} over the workload: {phases}   estimated"
     yield f"  bound     {duration(cut['lower_bound_seconds'])}: no cut can take less"
     for name, seconds in sorted(
@@ -97,8 +107,9 @@ def _cut(decisions: Record) -> Iterator[str]:
     ):
         taken = "does not fit the memory" if seconds is None else _compared(seconds, cut["seconds"])
         yield f"  instead   {name}: {taken}"
-    for role, nbytes in cut["held_bytes"].items():
-        yield f"  holds     {devices[role]}: {amount(nbytes, 'B')} of weights and state"
+    for role in PHASES:
+        held = amount(cut["held_bytes"][role], "B")
+        yield f"  holds     {devices[role]}: {held} of weights and state"
     yield f"  hand-off  {handoff_text(decisions)}"
     for transfer in decisions["transfers"][:_MAX_RECORDS]:
         yield (

@@ -10,6 +10,7 @@ from typing import Any
 from hetc.bundle import Contract, StateSpec, dtypes
 from hetc.report.fold import FoldedOp, layer_of, layer_path, with_layers
 from hetc.report.inspect_tables import flips
+from hetc.report.phases import PHASES
 from hetc.report.units import amount, binary_bytes, duration, percent, significant
 from hetc.targets import Link, Quantity, Target
 
@@ -110,7 +111,8 @@ def _alternative(name: str, seconds: float | None, slowest: float, *, chosen: bo
 def memory(decisions: Decisions, targets: Mapping[str, Target]) -> list[Row]:
     """What each device holds, of what it has."""
     rows = []
-    for role, nbytes in decisions["cut"]["held_bytes"].items():
+    for role in PHASES:
+        nbytes = decisions["cut"]["held_bytes"][role]
         capacity = targets[role].capacity_bytes()
         rows.append(
             {
