@@ -24,6 +24,7 @@ ROOMS = {
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",
+    "Z": "Internal errors: faults of hetc itself (exit code 3)",
 }
 CODE = re.compile(r"HETC-([A-Z])\d{3}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from hetc.bundle import open_bundle
 from hetc.driver.load import load
 from hetc.errors import BundleError, HetcError
+from hetc.frontends.original import original_logits
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 
@@ -62,13 +64,13 @@ Oracle = Callable[[Array], Array]
 
 
 def verify(
-    path: str | Path, oracle: Oracle | None = None, *, executor: str | None = None
+    path: str | Path, against: str | Path | Oracle | None = None, *, executor: str | None = None
 ) -> Verification:
-    """Check the bundle at `path`; with `oracle` (tokens i64[B,S] -> logits f32[B,S,V]) also against
-    the original model.
+    """Check the bundle at `path`; with `against` also against the original model.
 
-    A bundle that cannot be trusted gives one failed check, not an exception; so does an executor
-    that cannot run.
+    `against` is a model that its own framework can run (see `original_logits`), or any function
+    from tokens i64[B,S] to logits f32[B,S,V]. A bundle that cannot be trusted gives one failed
+    check, not an exception; so does an executor that cannot run.
     """
     found = Verification()
     try:
@@ -84,7 +86,8 @@ def verify(
     try:
         with load(path, executor=executor) as bundle:
             _golden(bundle, found)
-            if oracle is not None:
+            if against is not None:
+                oracle = against if callable(against) else partial(original_logits, Path(against))
                 _against(bundle, oracle, found)
     except HetcError as error:
         found.add("run", False, error.render())

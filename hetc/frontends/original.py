@@ -3,6 +3,8 @@ hands than the compiler's."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,10 @@ def _from_gguf(path: Path) -> Any:
     import transformers
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    transformers.utils.logging.disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)
+    with contextlib.redirect_stderr(io.StringIO()):  # it draws a progress bar
+        loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)
     missing, _ = model.load_state_dict(loaded["tensors"], strict=False)
     model.tie_weights()
     left = [name for name in missing if name not in (model._tied_weights_keys or {})]

@@ -58,7 +58,7 @@ def _from_halves(op: Concat) -> Rope | None:
             joined = _joined(a, b)
             if joined is None or c.shape != s.shape:
                 continue
-            halves = joined.value(op.loc)
+            halves = joined.value(a, op.loc)
             straight, crossed = {(skip_casts(b), c), (skip_casts(a), s)}, set()
             for term in (second.x, second.y):
                 crossed |= {(skip_casts(v), w) for v, w in _factors(term)} & straight
@@ -75,7 +75,7 @@ def _with_rest(op: Concat) -> Rope | None:
     if isinstance(rope, Rope):
         joined = _joined(rope.x, rest)
         if joined is not None:
-            whole = joined.value(rope.loc)
+            whole = joined.value(rest, rope.loc)
             return Rope(whole, rope.cos, rope.sin, rope.interleaved, loc=rope.loc)
     return None
 
@@ -126,10 +126,13 @@ class Extent:
     start: int
     stop: int
 
-    def value(self, loc: str) -> Value:
-        """A value that holds just these elements."""
-        if (self.start, self.stop) == (0, self.base.shape[-1]):
-            return self.base
+    def value(self, near: Value, loc: str) -> Value:
+        """A value that holds just these elements; one that `near` was cut from where there is."""
+        value = skip_casts(near)
+        while isinstance(value.op, Slice | Split):
+            value = skip_casts(value.op.x)
+            if _extent(value) == self:
+                return value
         return Slice(self.base, self.base.rank - 1, self.start, self.stop, loc=loc).result
 
 

@@ -90,7 +90,7 @@ def _wrong(name: str, error: float, tolerance: float, error_alone: float) -> Che
             "the model mixes the sequences of a batch: another row changes this one's logits",
             at=name,
             found=f"a difference of {error:.1e} beside another sequence",
-            do="remove the operation that runs over the batch, or export it for a batch of one",
+            do="remove the operation that runs over the batch",
         )
     return CheckFailed(
         "HETC-V001",

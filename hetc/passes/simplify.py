@@ -127,8 +127,8 @@ def _slice(op: Slice) -> Answer:
         return None
     stop = op.x.shape[axis] if op.stop is None else op.stop
     if isinstance(inner, Slice):
-        # Slices of fixed length stay apart: rotary embeddings show in them.
-        if inner.step != 1 or isinstance(op.result.shape[axis], int):
+        # Slices at fixed places stay apart: rotary embeddings show in them.
+        if inner.step != 1 or (isinstance(op.start, int) and isinstance(stop, int)):
             return None
         return Slice(inner.x, axis, inner.start + op.start, inner.start + stop, loc=op.loc)
     # A slice that is one part of a concat reads that part alone.

@@ -16,6 +16,7 @@ from hetc.ir.dims import Dim, DimLike, exact_div, product, symbol, symbols_of
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.attention import Attention, Rope
+from hetc.ir.ops.control import Opaque, describe
 from hetc.ir.ops.elementwise import Elementwise
 from hetc.ir.ops.index import Embedding, Gather, Index, PutAlong, Sort, TakeAlong, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
@@ -69,7 +70,7 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
         return _uniform(op)
     rule = next((rule for cls, rule in _RULES if isinstance(op, cls)), None)
     if rule is None:
-        raise Mixes(f"hetc knows no token rule for {op.kind}")
+        raise Mixes(f"hetc knows no token rule for {describe(op)}")
     answer = rule(op, axes)
     return answer if isinstance(answer, tuple) else (answer,) * len(op.results)
 
@@ -79,8 +80,8 @@ def refuse(op: Op, reason: str) -> StateError:
     return StateError(
         "HETC-S014",
         f"decode cannot be derived: {reason}",
-        at=op.loc or op.kind,
-        found=f"{op.kind} over {', '.join(str(value.type) for value in op.operands)}",
+        at=op.loc or describe(op),
+        found=f"{describe(op)} over {', '.join(str(value.type) for value in op.operands)}",
         do="export a causal form of the model",
     )
 
@@ -146,6 +147,12 @@ def _check_literals(op: Op) -> None:
 
 def _dim(item: Any) -> DimLike:
     return 0 if isinstance(item, (float, bool)) else item
+
+
+def _opaque(op: Opaque, axes: Axes) -> Answer:
+    if not op.pointwise:
+        raise Mixes(f"hetc cannot tell how {op.target} treats tokens")
+    return _aligned(op, list(op.operands), axes)
 
 
 def _aligned(op: Op, values: list[Value], axes: Axes) -> TokenAxis | None:
@@ -366,6 +373,7 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...
     (Iota, _iota),
     (Rope, lambda op, axes: _aligned(op, list(op.operands), axes)),
     ((Elementwise, Gated), _elementwise),
+    (Opaque, _opaque),
     (Reshape, _reshape),
     (Transpose, _transpose),
     (Broadcast, _broadcast),

@@ -86,6 +86,9 @@ def cut_text(decisions: Mapping[str, Any]) -> str:
     parts = [crossing if len(used) > 1 else f"everything on {next(iter(used), 'no device')}"]
     gap = cut["gap"]
     parts.append("optimal (gap 0)" if gap <= 1e-9 else f"within {percent(gap)} of the optimum")
+    free = cut["alternatives_seconds"].get("best by op, no pins")
+    if free is not None and free < cut["seconds"] * 0.999:
+        parts.append(f"pins cost {duration(cut['seconds'] - free)}")
     parts += [f"{flip_text(flip, decisions['devices'])}" for flip in cut["flips"][:1]]
     return " · ".join(parts)
 
@@ -160,7 +163,7 @@ def _halves(decisions: Mapping[str, Any]) -> list[str]:
 
 def _common(facts: PhaseFacts) -> list[str]:
     shares = sorted(facts.shares.items(), key=lambda item: -item[1])[:2]
-    marks = "  ".join(f"{mark} {percent(share)}" for mark, share in shares)
+    marks = "  ".join(f"{mark} {percent(share)}" for mark, share in shares if share >= 0.005)
     return ["+".join(facts.devices), f"{plural(facts.ops, 'op')}", marks]
 
 

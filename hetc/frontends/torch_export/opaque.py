@@ -65,11 +65,20 @@ def opaque(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         for fake in fakes
         if fake is not None
     )
-    results = iter(
-        ctx.ops(Opaque, tuple(inputs), FRAMEWORK, str(node.target), json.dumps(arguments), types)
-    )
+    kept = (tuple(inputs), FRAMEWORK, str(node.target), json.dumps(arguments), types)
+    results = iter(ctx.ops(Opaque, *kept, pointwise=_is_pointwise(node.target)))
     aligned = tuple(None if fake is None else next(results) for fake in fakes)
     return aligned if several else aligned[0]
+
+
+def _is_pointwise(target: Any) -> bool:
+    import torch
+
+    if target.namespace == "prims":
+        # Prims carry no tags; the ATen op that one stands for does.
+        name = getattr(getattr(target, "impl_aten", None), "__name__", "")
+        target = getattr(getattr(torch.ops.aten, name, None), "default", target)
+    return torch.Tag.pointwise in target.tags
 
 
 def run_aten(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:

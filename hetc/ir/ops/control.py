@@ -46,7 +46,8 @@ class Opaque(Op):
     """An op that no table knows, kept with its name and arguments.
 
     Only the reference executor can run it. `framework` is `aten` or `onnx`; `arguments` is JSON
-    that the frontend of that framework understands.
+    that the frontend of that framework understands. `pointwise`: the framework says that every
+    element of the results hangs on the elements at its own place alone.
     """
 
     inputs: tuple[Value, ...]
@@ -54,6 +55,7 @@ class Opaque(Op):
     target: str
     arguments: str
     types: tuple[TensorType, ...]
+    pointwise: bool = False
 
     def infer(self) -> tuple[TensorType, ...]:
         return self.types
