@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hetc.ir.document import document as ir_reference
+from hetc.targets.document import refreshed
 
 DOCS = Path(__file__).parent
 SOURCE = DOCS.parent / "hetc"
@@ -75,7 +76,8 @@ def _text(node: ast.expr) -> str:
 
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
-    return {"errors.md": error_page(), "ir-reference.md": ir_reference()}
+    targets = refreshed((DOCS / "targets.md").read_text("utf-8"))
+    return {"errors.md": error_page(), "ir-reference.md": ir_reference(), "targets.md": targets}
 
 
 if __name__ == "__main__":

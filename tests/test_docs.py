@@ -65,6 +65,15 @@ def test_named_files_exist(page: Path) -> None:
     assert not missing
 
 
+def test_the_map_has_every_room_and_page() -> None:
+    text = (ROOT / "docs" / "map.md").read_text("utf-8")
+    rooms = {path.parent.name for path in (ROOT / "hetc").glob("*/__init__.py")}
+    assert not {room for room in rooms if f"`hetc/{room}/`" not in text}
+    folder = ROOT / "docs"
+    others = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")} - {"map.md"}
+    assert not {page for page in others if f"]({page})" not in text}
+
+
 def commands() -> Iterator[tuple[str, str]]:
     """Page and line of every `hetc ...` in a block, but for those that show a grammar."""
     for page in PAGES:
@@ -93,6 +102,33 @@ def test_commands_parse(page: str, line: str) -> None:
     assert asks_for_help or wanted <= {name for name, value in given.items() if value}, line
 
 
+@pytest.mark.slow
+def test_the_readme_shows_what_the_commands_print(smollm2_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / smollm2_gguf.name).symlink_to(smollm2_gguf)
+    shown = [block for block in blocks(ROOT / "README.md", "") if block.startswith("$ hetc ")]
+    assert len(shown) >= 4
+    for block in shown:
+        command, *expected = block.splitlines()
+        words = [sys.executable, "-m", "hetc.cli", *shlex.split(command)[2:]]
+        run = start(words, tmp_path)
+        assert run.returncode == 0, run.stderr
+        # Times are on stderr, in brackets.
+        expected = [line for line in expected if not line.startswith("[")]
+        assert list(map(rounded, run.stdout.splitlines())) == list(map(rounded, expected))
+
+
+def rounded(line: str) -> str:
+    """`line` without what rounding on another machine may change."""
+    return re.sub(r"\d(\.\d+)?e[+-]\d+", "#", line).rstrip()
+
+
+def start(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        words, cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+
+
 @pytest.mark.parametrize("page", TASKS, ids=name_of)
 def test_the_program_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """The Python blocks are one program; it prints what the `text` blocks show."""
@@ -100,15 +136,7 @@ def test_the_program_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         (tmp_path / "my-chip.toml").write_text(text, "utf-8")
     program = "\n\n".join(blocks(page, "python"))
     assert program
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    run = start([sys.executable, "-c", program], tmp_path)
     assert run.returncode == 0, run.stderr
     shown = "\n".join(blocks(page, "text")).split()
     assert not shown or run.stdout.split() == shown

@@ -42,8 +42,7 @@ def table_width() -> int | None:
 def read_stdin() -> str:
     """All of stdin as text; raises UsageError (HETC-U007) where it is none."""
     try:
-        raw: bytes = click.get_binary_stream("stdin").read()
-        return raw.decode("utf-8")
+        return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise not_text("stdin", error) from error
 

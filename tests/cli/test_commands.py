@@ -13,7 +13,7 @@ from hetc import driver
 from hetc.errors import Reason
 from tests.cli.conftest import Hetc
 
-IR = "graph @f(%x: f32[B,4]) -> f32[B,4] {\n  %0 = add %x, 0.0\n  return %0\n}\n"
+IR = "graph @f(%x: f32[B,4]) -> (y: f32[B,4]) {\n  %0 = add %x, 0.0\n  return %0\n}\n"
 
 
 def test_compile_prints_the_summary(model: Path, hetc: Hetc, tmp_path: Path) -> None:

@@ -98,9 +98,12 @@ def test_an_internal_error_of_a_pass_leaves_a_report(
 
 
 def test_no_place_for_the_report_is_no_second_error(
-    hetc: Hetc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hetc: Hetc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    def full(**_: object) -> NoReturn:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     monkeypatch.setattr(driver, "doctor", fail)
     ran = hetc("doctor", "--json")
     assert (ran.code, "report" in ran.json["error"]) == (3, False)
