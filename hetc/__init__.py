@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from hetc.errors import HetcError
 
 if TYPE_CHECKING:
-    from hetc.driver import compile, load
+    from hetc.driver.compile import compile
+    from hetc.driver.load import load
     from hetc.runtime import Bundle
     from hetc.targets import Target
 

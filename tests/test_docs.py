@@ -103,15 +103,22 @@ def test_commands_parse(page: str, line: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_the_commands_print(smollm2_gguf: Path, tmp_path: Path) -> None:
+def test_the_readme_shows_what_the_commands_print(
+    smollm2_gguf: Path, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """`--update-golden` rewrites what the README shows."""
     (tmp_path / smollm2_gguf.name).symlink_to(smollm2_gguf)
-    shown = [block for block in blocks(ROOT / "README.md", "") if block.startswith("$ hetc ")]
+    readme = ROOT / "README.md"
+    shown = [block for block in blocks(readme, "") if block.startswith("$ hetc ")]
     assert len(shown) >= 4
     for block in shown:
         command, *expected = block.splitlines()
-        words = [sys.executable, "-m", "hetc.cli", *shlex.split(command)[2:]]
-        run = start(words, tmp_path)
+        run = start([sys.executable, "-m", "hetc.cli", *shlex.split(command)[2:]], tmp_path)
         assert run.returncode == 0, run.stderr
+        if pytestconfig.getoption("update_golden"):
+            new = f"{command}\n{run.stdout}{run.stderr}"
+            readme.write_text(readme.read_text("utf-8").replace(block, new), "utf-8")
+            continue
         # Times are on stderr, in brackets.
         expected = [line for line in expected if not line.startswith("[")]
         assert list(map(rounded, run.stdout.splitlines())) == list(map(rounded, expected))

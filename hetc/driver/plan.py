@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hetc.backends.onnx import OnnxBackend
+from hetc.driver.collector import paused_collector
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
 from hetc.driver.policy import read_policy
@@ -115,17 +116,18 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     step("opening the model")
     model = open_model(source)
     step("deriving prefill and decode")
-    lowered = lower(model, options)
-    workload = _workload(options, lowered)
-    step("cutting")
-    cut = partition(
-        lowered.program,
-        workload,
-        {"prefill": prefill, "decode": decode},
-        link,
-        options=CutOptions(pins=policy.pins, granularity=policy.granularity),
-    )
-    planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
+    with paused_collector():
+        lowered = lower(model, options)
+        workload = _workload(options, lowered)
+        step("cutting")
+        cut = partition(
+            lowered.program,
+            workload,
+            {"prefill": prefill, "decode": decode},
+            link,
+            options=CutOptions(pins=policy.pins, granularity=policy.granularity),
+        )
+        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
     limit = 0 if options.strict else policy.max_fallback_ops
     if limit is not None and len(planned.fallbacks) > limit:
         raise _too_many_fallbacks(planned.fallbacks, limit)

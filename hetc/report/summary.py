@@ -88,7 +88,7 @@ def cut_text(decisions: Mapping[str, Any]) -> str:
     parts.append("optimal (gap 0)" if gap <= 1e-9 else f"within {percent(gap)} of the optimum")
     free = cut["alternatives_seconds"].get("best by op, no pins")
     if free is not None and free < cut["seconds"] * 0.999:
-        parts.append(f"pins cost {duration(cut['seconds'] - free)}")
+        parts.append(f"a cut by op would save {duration(cut['seconds'] - free)}")
     parts += [f"{flip_text(flip, decisions['devices'])}" for flip in cut["flips"][:1]]
     return " · ".join(parts)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _GAP = "  "
-_LEAST_FIRST = 24  # what a shortened first column keeps at least
+_LEAST_FIRST = 36  # what a shortened first column keeps at least
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Scores(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         hidden = self.embed(input_ids)
-        heads = [project(hidden).unsqueeze(1) for project in (self.query, self.key, self.value)]
-        attention = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+        q, k, v = (part(hidden).unsqueeze(1) for part in (self.query, self.key, self.value))
+        attention = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         logits: torch.Tensor = self.head(hidden + attention.squeeze(1))
         return logits

@@ -19,13 +19,14 @@ from hetc.bundle import (
 )
 from hetc.passes.decisions import decide
 from hetc.passes.partition import CutOptions, partition
+from hetc.passes.workload import Phase
 from hetc.passes.workload import Workload as Request
 from hetc.report import Report, StateFacts, Summary
 from tests.passes.toy_llama import Shape, program
 
 LAYERS, HEADS, WIDTH = 3, 2, 64
 # The fictional target: its numbers do not change when a data sheet is read again.
-DEVICES = {"prefill": "grid-8x8:4", "decode": "grid-8x8"}
+DEVICES: dict[Phase, str] = {"prefill": "grid-8x8:4", "decode": "grid-8x8"}
 SPLIT = {"prefill:*": "prefill", "decode:*": "decode"}
 
 
@@ -110,7 +111,7 @@ def manifest(
 
 def report(made: Manifest | None = None, *, split: bool = True) -> Report:
     """The toy's report."""
-    devices = {role: targets.load(name) for role, name in DEVICES.items()}
+    devices: dict[str, targets.Target] = {r: targets.load(name) for r, name in DEVICES.items()}
     facts = ("3 attention masks proven causal",)
     document = decisions(split=split)
     return Report(made or manifest(), contract(), document, devices, targets.load_link(25), facts)

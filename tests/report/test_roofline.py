@@ -9,7 +9,7 @@ from hetc.report.fold import fold
 from hetc.report.roofline import Roofline, roofline
 from tests.report.facts import DEVICES, decisions
 
-TARGETS = {role: targets.load(name) for role, name in DEVICES.items()}
+TARGETS: dict[str, targets.Target] = {role: targets.load(name) for role, name in DEVICES.items()}
 
 
 def panel(phase: str) -> Roofline:
