@@ -17,9 +17,10 @@ from hetc.frontends.original import original_logits
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 
-# What two float implementations may differ by, relative to the logits' scale, by the type of the
-# stored weights.
-TOLERANCE = {"f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
+# What two implementations may differ by, relative to the logits' scale, by the type of the stored
+# weights, which is the state's too. An executor that also computes in it rounds more often.
+TOLERANCE = {"f32": 1e-4, "f16": 5e-3, "bf16": 2e-2}
+COMPUTES_IN_F32 = {"onnx"}
 STEPS = 4
 
 
@@ -119,6 +120,8 @@ def _compare(
     """Prefill `split` tokens, decode the rest one by one, and compare each row of logits with
     `expected`."""
     tolerance = TOLERANCE[bundle.manifest.model.dtype] * max(1.0, float(np.max(np.abs(expected))))
+    if not set(bundle.executors.values()) <= COMPUTES_IN_F32:
+        tolerance *= 3
     logits, state = bundle.prefill(tokens[:, :split])
     worst, agreed = 0.0, 0
     for row, wanted in enumerate(expected):

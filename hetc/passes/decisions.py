@@ -143,7 +143,8 @@ def _op_record(
     bindings = cut.workload.bindings(cost.phase)
     amounts = cost.work.at(bindings)
     node = cut.layout.home[cost.phase, cost.index]
-    host = cut.layout.members[node][0]
+    members = cut.layout.members[node]
+    host = next((member for member in members if member.work.launches), members[0])
     leads = host is cost
     here = _waiting(marks[role], wait if leads else 0.0)
     reason = _reason(cut, cost, host, move)
