@@ -29,11 +29,14 @@ def _op(record: Record) -> Iterator[str]:
     for crossover in record["crossover"]:
         side = "from" if crossover["at"] > crossover["until"] else "up to"
         yield f"  crossover {crossover['mark']} {side} {crossover['at']} {crossover['size']}"
+    other = record["counterfactual"]
     for role, seconds in record["seconds"].items():
         mark = record["marks"][role]
         cannot = record["cannot"].get(role)
-        yield f"  {role:<9} {_time(seconds)}, {mark}{f', cannot: {cannot}' if cannot else ''}"
-    other = record["counterfactual"]
+        here = role == record["role"]
+        device = record["device"] if here else other["device"] if other else role
+        limits = f", cannot: {cannot}" if cannot else ""
+        yield f"  on {device:<6} {_time(seconds)}, limited by {mark}{limits}"
     if other:
         yield (
             f"  elsewhere on {other['device']}: {_signed(other['delta_seconds'])} over the "
