@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from hetc.bundle import (
 )
 from hetc.driver.contract import contract_of
 from hetc.driver.plan import Planned
-from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
 from hetc.ir.types import Array
 from hetc.passes.self_check import Checked
@@ -145,13 +143,3 @@ def _manifest(
         summary=summary,
         fallbacks=tuple(Fallback(r.code, r.at, r.text) for r in planned.fallbacks),
     )
-
-
-def ops_of(graph: Graph) -> int:
-    """How many ops run: those of called graphs once for each call."""
-    return sum(ops_of(op.callee) if hasattr(op, "callee") else 1 for op in graph.ops)
-
-
-def bundle_bytes(path: Path) -> int:
-    """Size of all files of a bundle."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -226,7 +226,7 @@ class Bundle:
                 at=str(self._files.root),
                 expected="a runnable bundle",
                 found="kind plan",
-                do="compile from a model with weights, or use hetc inspect and hetc simulate",
+                do="compile from a model with weights; hetc inspect shows what is in a plan",
             )
         return self._halves
 

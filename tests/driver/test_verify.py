@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from shutil import copytree
 
@@ -20,7 +19,7 @@ from tests.frontends.onnx_exports import export_stateless, export_with_past
 @pytest.mark.parametrize("family", ["gemma3_text", "falcon", "qwen3_moe"])
 def test_against_a_directory(subjects: Subjects, family: str) -> None:
     subject = subjects(family)
-    found = verify(subject.path, partial(original_logits, subject.source))
+    found = verify(subject.path, subject.source)
     assert found.ok
     names = [check.name for check in found.checks]
     assert names == ["files", "golden vectors", "original model, teacher-forced"]
@@ -32,7 +31,7 @@ def test_against_a_directory(subjects: Subjects, family: str) -> None:
 def test_against_a_pt2_file(tmp_path: Path) -> None:
     torch.export.save(export(Forward(build("llama"))), tmp_path / "llama.pt2")
     path = compile_bundle(tmp_path / "llama.pt2", tmp_path / "bundle", CompileOptions()).path
-    assert verify(path, partial(original_logits, tmp_path / "llama.pt2")).ok
+    assert verify(path, tmp_path / "llama.pt2").ok
 
 
 @pytest.mark.parametrize("exporter", [export_stateless, export_with_past])
@@ -40,16 +39,14 @@ def test_against_an_onnx_file(exporter: object, tmp_path: Path) -> None:
     assert callable(exporter)
     source = exporter("gpt2", tmp_path).path
     path = compile_bundle(source, tmp_path / "bundle", CompileOptions()).path
-    assert verify(path, partial(original_logits, source)).ok
+    assert verify(path, source).ok
 
 
 def test_another_model_is_told_apart(subjects: Subjects, tmp_path: Path) -> None:
     other = build("llama")
     with torch.no_grad():
         other.model.layers[1].mlp.up_proj.weight[0] *= 1.5
-    found = verify(
-        subjects("llama").path, partial(original_logits, save(other, tmp_path / "other"))
-    )
+    found = verify(subjects("llama").path, save(other, tmp_path / "other"))
     assert not found.ok
     assert [check.ok for check in found.checks] == [True, True, False]
     assert found.first_divergence is not None

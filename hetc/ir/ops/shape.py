@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
-from hetc.ir.dims import DimLike, evaluate, substitute
+from hetc.ir.dims import DimLike, evaluate
 from hetc.ir.op import Cost, Op, Value, op
 from hetc.ir.ops.elementwise_base import broadcast_shapes
 from hetc.ir.types import Array, Shape, TensorType
@@ -225,8 +225,3 @@ class Tile(Op):
 
     def semantics(self, x: Array) -> Array:
         return np.tile(x, numbers(self.repeats))
-
-
-def substitute_shape(shape: Shape, values: Mapping[str, DimLike]) -> Shape:
-    """`shape` with symbols replaced."""
-    return tuple(substitute(dim, values) for dim in shape)
