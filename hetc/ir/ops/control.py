@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from hetc.errors import BackendError
 from hetc.ir.graph import Graph
@@ -100,3 +101,8 @@ class AllReduce(Op):
     def semantics(self, x: Array) -> Array:
         self.require(self.group_size == 1, "one process holds one shard")
         return x
+
+
+def describe(item: Any) -> str:
+    """The name that people know an op by: the target of an opaque one, the kind of another."""
+    return item.target if isinstance(item, Opaque) else str(item.kind)
