@@ -6,7 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hetc.driver.options import CompileOptions
 from hetc.driver.plan import Planned, check_path, plan
 from hetc.driver.summary import summarize
 from hetc.driver.write import write_bundle
+from hetc.errors import UsageError
 from hetc.passes.self_check import Checked, self_check
 from hetc.runtime import Bundle
 
@@ -95,8 +96,13 @@ def compile(
     `source` is a path (Hugging Face directory, `.gguf`, `.pt2`, `.onnx`), a
     torch.export.ExportedProgram, or a pair (GraphModule, example inputs). The options are the
     fields of CompileOptions. Without `output` the bundle lives in a temporary directory as long as
-    the returned object.
+    the returned object. Raises UsageError (HETC-U010) for an option that there is not.
     """
+    known = [option.name for option in fields(CompileOptions)]
+    for name in options.keys() - known:
+        raise UsageError(
+            "HETC-U010", "no such option", at=name, expected=", ".join(known), found=name
+        )
     chosen = CompileOptions(**options)
     if output is not None:
         return load(

@@ -28,17 +28,25 @@ class CompileOptions:
     new_tokens: int = 128
     dtype: str | None = None
     link: str | None = None
-    policy: Path | None = None
+    policy: str | Path | None = None
     strict: bool = False
 
     def check(self) -> None:
         """Raise UsageError (HETC-U010) for a value that cannot be."""
         for name in ("batch", "prompt_tokens", "new_tokens", "context"):
             number = getattr(self, name)
-            if number is not None and number < 1:
+            if number is None and name == "context":
+                continue
+            if type(number) is not int or number < 1:
                 raise UsageError(
-                    "HETC-U010", f"--{name.replace('_', '-')} must be at least 1", found=number
+                    "HETC-U010",
+                    f"--{name.replace('_', '-')} must be a whole number, at least 1",
+                    found=repr(number),
                 )
+        for name in ("prefill", "decode", "link"):
+            target = getattr(self, name)
+            if not isinstance(target, str | Path) and not (target is None and name == "link"):
+                raise UsageError("HETC-U010", f"--{name} must be a name", found=repr(target))
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(
                 "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype

@@ -111,7 +111,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     """
     options.check()
     prefill, decode = load(options.prefill), load(options.decode)
-    link = load_link(options.link or DEFAULT_LINK)
+    link = load_link(DEFAULT_LINK if options.link is None else options.link)
     policy = read_policy(options.policy)
     step("opening the model")
     model = open_model(source)

@@ -29,10 +29,11 @@ class Policy:
     pins: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_policy(path: Path | None) -> Policy:
+def read_policy(path: str | Path | None) -> Policy:
     """The policy in the file at `path`; the default one for None. Raises InputError (HETC-I007)."""
     if path is None:
         return Policy()
+    path = Path(path)
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -49,6 +50,8 @@ def _check(path: Path, key: str, value: Any) -> None:
     right = wanted is not None and isinstance(value, wanted)
     if key == "granularity":
         right = value in ("phase", "op")
+    elif key == "max_fallback_ops":
+        right = type(value) is int and value >= 0
     elif key == "pins":
         right = right and all(isinstance(role, str) for role in value.values())
     if not right:
@@ -56,6 +59,6 @@ def _check(path: Path, key: str, value: Any) -> None:
             "HETC-I007",
             "the policy has a field that hetc does not take",
             at=f"{path}: {key}",
-            expected='granularity = "phase" or "op", max_fallback_ops = a number, [pins] of globs',
+            expected='granularity = "phase" or "op", max_fallback_ops = 0 or more, [pins] of globs',
             found=repr(value),
         )

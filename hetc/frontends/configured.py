@@ -8,6 +8,7 @@ from pathlib import Path
 from hetc.frontends import sources
 from hetc.frontends.repeat_layers import Depth, repeat_layers
 from hetc.frontends.torch_export import ImportedGraph, import_exported
+from hetc.ir.graph import Graph
 from hetc.ir.model import Model, Tokenizer, WeightData
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DTYPES
@@ -62,7 +63,19 @@ def _graph(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]
         imported = import_exported(program, source=source.name)
         plan = Depth(depth.layers, depth.export_layers, depth.period, depth.total)
         repeated = repeat_layers(imported.graph, plan)
-        if repeated is not None:
+        if repeated is not None and _has_data(repeated, source, imported):
             return replace(imported, graph=repeated), how
-        how = (f"all {depth.total} layers were exported: two exported periods differ",)
+        why = "two exported periods differ" if repeated is None else "layers hold data of their own"
+        how = (f"all {depth.total} layers were exported: {why}",)
     return import_exported(sources.export_program(source.config), source=source.name), how
+
+
+def _has_data(graph: Graph, source: sources.ModelSource, imported: ImportedGraph) -> bool:
+    """Whether every weight is in the checkpoint, or among the tables that came with the export:
+    those of layers that were not exported did not."""
+    known = source.weights
+    return known is None or all(
+        op.name in known or op.name in imported.weights
+        for op in graph.ops
+        if isinstance(op, Weight)
+    )

@@ -43,12 +43,16 @@ def open_model(source: Any) -> Model:
 
 
 def _from_path(path: Path) -> Model:
-    if not path.exists():
+    if not _exists(path):
         raise InputError(
             "HETC-I001", "no such file or directory", at=str(path), do="check the path of the model"
         )
     if path.is_dir():
         return open_directory(path)
+    if not path.is_file():
+        raise InputError(
+            "HETC-I002", "this is neither a file nor a directory", at=str(path), found="a device"
+        )
     head = _first_bytes(path)
     if head.startswith(b"GGUF") or path.suffix == ".gguf":
         return open_gguf(path)
@@ -64,6 +68,15 @@ def _from_path(path: Path) -> Model:
         found=f"a file that begins with {head[:8]!r}" if head else "an empty file",
         do="convert or export the model to one of these forms",
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(
+            "HETC-I001", "the path cannot be looked up", at=str(path), found=error.strerror or ""
+        ) from error
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -80,6 +80,7 @@ def _match(first: list[Op], second: list[Op], depth: Depth) -> Mapping[Value, Va
     pairs: dict[Value, Value] = {}
     inside = {value for op in second for value in op.results}
     handed: dict[Value, Value] = {}
+    shared: set[Value] = set()
     for a, b in zip(first, second, strict=True):
         if type(a) is not type(b) or len(a.operands) != len(b.operands):
             return None
@@ -87,15 +88,19 @@ def _match(first: list[Op], second: list[Op], depth: Depth) -> Mapping[Value, Va
             if y in inside:
                 if pairs.get(x) is not y:
                     return None
-            elif y is not x and handed.setdefault(x, y) is not y:
+            elif y is x:
+                shared.add(x)
+            elif handed.setdefault(x, y) is not y:
                 return None
         if not _same_attributes(a, b, depth):
             return None
         pairs.update(zip(a.results, b.results, strict=True))
     # The second period may be handed only what the first one made: that is what the next copy is
-    # handed in turn.
+    # handed in turn. What both read must come from before them, and be nothing that is handed on:
+    # two periods would not tell "the first layer's" from "the last layer's".
     made = set(pairs)
-    return pairs if all(y in made for y in handed.values()) else None
+    plain = made.isdisjoint(shared) and shared.isdisjoint(handed)
+    return pairs if plain and all(y in made for y in handed.values()) else None
 
 
 def _same_attributes(a: Op, b: Op, depth: Depth) -> bool:

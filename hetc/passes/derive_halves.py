@@ -89,12 +89,15 @@ class _Derivation:
         """Which values in which roles `item` in `role` is made from."""
         raise NotImplementedError
 
-    def operand_roles(self, op: Op, role: str) -> dict[Value, str]:
-        """The roles of operands that differ from their reader's."""
-        if isinstance(op, Attention) and role == self.row_role:
-            read = (op.k, op.v, op.mask)
-            return {value: self.state_role for value in read if value is not None}
-        return {}
+    def reads(self, op: Op, role: str) -> list[tuple[Value, str]]:
+        """The operands of `op` in `role`, each in the role that it is read in; one value may be
+        query and key at once."""
+        if not isinstance(op, Attention) or role != self.row_role:
+            return [(value, role) for value in op.operands]
+        past = self.state_role
+        pairs = ((op.q, role), (op.k, past), (op.v, past), (op.mask, past))
+        heads = ((op.sinks, role), (op.slopes, role))
+        return [(value, how) for value, how in (*pairs, *heads) if value is not None]
 
     def attend(self, op: Attention, start: DimLike, stop: DimLike) -> Op:
         """`op` for the queries `start` to `stop`, over every key."""
@@ -106,9 +109,10 @@ class _Derivation:
         if op.mask is not None:
             # A mask without a shorter description is computed for all rows, then cut.
             mask = self.made[op.mask, self.state_role]
-            axis = mask.rank - 2
-            single = mask.shape[axis] == 1
-            changes["mask"] = mask if single else Slice(mask, axis, start, stop, loc=op.loc).result
+            single = mask.rank < 2 or mask.shape[-2] == 1
+            changes["mask"] = (
+                mask if single else Slice(mask, mask.rank - 2, start, stop, loc=op.loc).result
+            )
         return op.replace(**changes)
 
     def make(self, item: Value, role: str) -> None:
@@ -120,13 +124,11 @@ class _Derivation:
         for old, new in zip(source.results, op.results, strict=True):
             self.made[old, role] = new
 
-    def copy(
-        self, op: Op, role: str, roles: Mapping[Value, str], dims: Mapping[str, DimLike]
-    ) -> Op:
-        """`op` on operands in their roles, with its sizes for this role."""
+    def copy(self, op: Op, role: str, dims: Mapping[str, DimLike]) -> Op:
+        """`op` on operands in its own role, with its sizes for this role."""
         # Operands and sizes change together: neither alone would fit the op's signature.
         changes = op.map_dims(dims)
-        changes |= op.operand_changes(lambda value: self.made[value, roles.get(value, role)])
+        changes |= op.operand_changes(lambda value: self.made[value, role])
         if isinstance(op, Iota) and "start" not in changes:
             offset: DimLike = {"new": P, "last": LENGTH - 1}.get(role, 0)
             if offset != 0 and self.found.axes[op.result] is not None:
@@ -164,8 +166,7 @@ class _Decode(_Derivation):
             return [(item, "all")]
         op = item.op
         assert op is not None, "only the tokens have no op, and they are known"
-        roles = self.operand_roles(op, role)
-        return [(value, roles.get(value, role)) for value in op.operands]
+        return self.reads(op, role)
 
     def make(self, item: Value, role: str) -> None:
         op = item.op
@@ -183,12 +184,12 @@ class _Decode(_Derivation):
             self.place(self.step(op, role), op, role)
 
     def step(self, op: Op, role: str) -> Op:
-        if isinstance(op, Attention):
+        if isinstance(op, Attention) and role == "new":
             return self.attend(op, P, P + T)
-        roles = self.operand_roles(op, role)
-        made = self.copy(op, role, roles, NEW if role == "new" else ALL)
+        made = self.copy(op, role, NEW if role == "new" else ALL)
         spec = self.found.carried.get(op)
-        if spec is not None:
+        # In role `all` every row is there from the first on, so that nothing is carried into it.
+        if spec is not None and role == "new":
             name = "history" if isinstance(op, Conv1dCausal) else "initial"
             made = made.replace(**{name: self.past[spec.name]})
         return made
@@ -212,7 +213,11 @@ class _Prefill(_Derivation):
         assert isinstance(op, Conv1dCausal)
         assert spec.keep is not None
         x = self.made[op.x, "whole"]
-        before = Full(0.0, spec.type.shape, x.dtype, loc=op.loc).result
+        before = (
+            Full(0.0, spec.type.shape, x.dtype, loc=op.loc).result
+            if op.history is None
+            else self.made[op.history, "whole"]
+        )
         joined = Concat((before, x), 2, loc=op.loc).result
         return self.builder.add(Slice(joined, 2, LENGTH, LENGTH + spec.keep, loc=op.loc))
 
@@ -236,8 +241,7 @@ class _Prefill(_Derivation):
         assert op is not None
         if role == "last" and self.found.axes[item] is None:
             return [(item, "whole")]
-        roles = self.operand_roles(op, role)
-        return [(value, roles.get(value, role)) for value in op.operands]
+        return self.reads(op, role)
 
     def make(self, item: Value, role: str) -> None:
         axis = self.found.axes[item]
@@ -251,7 +255,7 @@ class _Prefill(_Derivation):
         elif isinstance(op, Attention):
             self.place(self.attend(op, LENGTH - 1, LENGTH), op, role)
         else:
-            self.place(self.copy(op, role, {}, LAST), op, role)
+            self.place(self.copy(op, role, LAST), op, role)
 
     def last_row(self, item: Value, axis: TokenAxis | None) -> Value:
         whole = self.made[item, "whole"]

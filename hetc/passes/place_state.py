@@ -19,7 +19,9 @@ from hetc.passes.token_axis import LENGTH, TokenAxis
 def place_state(graph: Graph, axes: dict[Value, TokenAxis | None]) -> list[Value]:
     """The values to keep, in graph order. `axes` has the token axis of every value that data flows
     through."""
-    roots = {value: None for op in graph.ops if isinstance(op, Attention) for value in (op.k, op.v)}
+    read = (value for op in graph.ops if isinstance(op, Attention) for value in (op.k, op.v))
+    # Keys that depend on positions alone are computed again for every position, and not kept.
+    roots = {value: None for value in read if axes.get(value) is not None}
     exclusive = _exclusive(graph, set(roots))
     position = {value: index for index, op in enumerate(graph.ops) for value in op.results}
     kept: list[Value] = []
@@ -71,7 +73,7 @@ def _components(
             parent[find(source)] = find(op)
     for attention in (op for op in graph.ops if isinstance(op, Attention)):
         k, v = attention.k.op, attention.v.op
-        if k is not None and v is not None:
+        if k in parent and v in parent:
             parent[find(v)] = find(k)
     groups: dict[Op, list[Op]] = {}
     for op in graph.ops:

@@ -29,7 +29,7 @@ def check_prefix_closed(
     (axis,) = axes
     graph = cone((value,))
     limit = min(max_context, FULL_LIMIT)
-    sizes = {4, 7, 13, 40} | {n + d for n in constants_of(graph) for d in (-1, 0, 1)}
+    sizes = {4, 7, 13, 40, limit} | {n + d for n in constants_of(graph) for d in (-1, 0, 1)}
     longest: np.ndarray | None = None
     for size in sorted((size for size in sizes if 1 <= size <= limit), reverse=True):
         (array,) = interpret(graph, (), weights, {"B": 1, "S": size})

@@ -26,6 +26,7 @@ from hetc.passes.index_only import cone
 
 FULL_LIMIT = 4608
 FULL_LEAST = 512
+EVERY_POSITION = 512
 LENGTH = symbol("S")
 _POINTWISE = (Elementwise, Reshape, Broadcast, Transpose, Full, Constant, Weight)
 
@@ -67,12 +68,14 @@ def _collect(item: object, found: set[int]) -> None:
 
 
 def positions_around(constants: set[int], limit: int) -> Array:
-    """The first positions, and those just below, at and above each constant, its double, and each
-    power of two, below `limit`.
+    """Every position up to a `limit` of `EVERY_POSITION`; beyond, the first ones, and those just
+    below, at and above each constant, its double, and each power of two.
 
     A constant that was not found shows at the powers of two as a mask without a short description.
     """
-    chosen = set(range(min(limit, 24)))
+    if limit <= EVERY_POSITION:
+        return np.arange(limit, dtype=np.int64)
+    chosen = set(range(24))
     doubles = {2 * number for number in constants}
     for anchor in constants | doubles | {1 << n for n in range(5, limit.bit_length())}:
         chosen.update(range(anchor - 3, anchor + 4))

@@ -22,6 +22,13 @@ from hetc.passes.index_only import IndexOnly
 from hetc.passes.probe import Probe, probe_mask
 
 
+# An addend below this hides a key for certain, whatever finite score it is added to.
+HIDDEN = float(np.finfo(np.float32).min) / 1000
+HIDDEN_F16 = float(np.finfo(np.float16).min) / 2
+# Of the largest bias: what f32 loses between two ways of computing one line.
+ROUNDING = 1e-6
+
+
 @dataclass(frozen=True)
 class MaskClass:
     """What a mask means. `keep`: it is causal but has no shorter description, so it stays as a
@@ -64,7 +71,7 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
     be evaluated).
     """
     index_only = IndexOnly()
-    classes: dict[tuple[Value, bool], MaskClass] = {}
+    classes: dict[tuple[Value, bool, bool], MaskClass] = {}
     kinds: dict[str, int] = {}
 
     def step(op: Op) -> Op | None:
@@ -87,10 +94,13 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
                     found=f"mask {op.mask.type} computed from the tokens",
                     do="export the model without that mask",
                 )
-            known = classes.get((op.mask, op.causal))
+            case = (op.mask, op.causal, op.sinks is not None)
+            known = classes.get(case)
             if known is None:
-                known = classify(op.mask, weights, max_context, op.loc, causal=op.causal)
-                classes[op.mask, op.causal] = known
+                known = classify(
+                    op.mask, weights, max_context, op.loc, causal=op.causal, sinks=case[2]
+                )
+                classes[case] = known
             found = _meet(op, known)
         if not found.causal:
             raise not_causal(op.loc)
@@ -120,11 +130,13 @@ def _meet(op: Attention, mask: MaskClass) -> MaskClass:
     # Two kinds of chunks, or two biases, have no common description.
     chunks = op.chunk is not None and mask.chunk not in (None, op.chunk)
     biases = op.slopes is not None and mask.slopes is not None
+    keep = mask.keep or chunks or biases
     return MaskClass(
         window=min(windows, default=None),
         chunk=op.chunk or mask.chunk,
-        slopes=None if biases else mask.slopes,
-        keep=mask.keep or chunks or biases,
+        # A mask that stays adds its bias itself.
+        slopes=None if keep else mask.slopes,
+        keep=keep,
     )
 
 
@@ -144,17 +156,24 @@ def _apply(op: Attention, found: MaskClass) -> Op:
 
 
 def classify(
-    mask: Value, weights: WeightLookup, max_context: int, loc: str, *, causal: bool = False
+    mask: Value,
+    weights: WeightLookup,
+    max_context: int,
+    loc: str,
+    *,
+    causal: bool = False,
+    sinks: bool = False,
 ) -> MaskClass:
     """What the index-only `mask` means, proven at positions around every constant in its subgraph.
 
-    `causal`: the attention hides the future by itself.
+    `causal`: the attention hides the future by itself. `sinks`: it has logits beside the keys', so
+    that a shift of all keys of a row changes the result.
     """
     *shorter, longest = probe_mask(mask, weights, max_context)
-    hidden_everywhere = float(np.finfo(np.float16 if mask.dtype is F16 else np.float32).min) / 1000
+    hidden_everywhere = HIDDEN_F16 if mask.dtype is F16 else HIDDEN
     for probe in shorter:
         size = len(probe.positions)
-        if not _agree(probe.array, longest.array[..., :size, :size], hidden_everywhere):
+        if not _agree(probe.array, longest.array[..., :size, :size], hidden_everywhere, sinks):
             raise StateError(
                 "HETC-S015",
                 "decode cannot be derived: a mask or bias changes with the length of the sequence",
@@ -172,10 +191,10 @@ def classify(
     found = _classify_visible(visible, longest, loc)
     if array.dtype == np.bool_:
         return found
-    return _with_bias(found, np.where(visible, array, 0), visible, longest)
+    return _with_bias(found, np.where(visible, array, 0), visible, longest, sinks)
 
 
-def _agree(a: Array, b: Array, hidden: float) -> bool:
+def _agree(a: Array, b: Array, hidden: float, sinks: bool) -> bool:
     if a.dtype == np.bool_:
         return bool((a == b).all())
     # Softmax does not see a shift that is constant along the keys.
@@ -183,8 +202,15 @@ def _agree(a: Array, b: Array, hidden: float) -> bool:
     if ((a <= hidden) != (b <= hidden)).any():
         return False
     shift = np.where(both_hidden, np.nan, b - np.where(both_hidden, 0, a))
-    spread = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
-    return bool(np.nanmax(spread, initial=0) <= 1e-4)
+    return bool(np.nanmax(_spread(shift, sinks), initial=0) <= 1e-4)
+
+
+def _spread(shift: Array, sinks: bool) -> Array:
+    """By how much a shift of scores differs from one that softmax does not see, a row."""
+    if sinks:
+        return np.nanmax(np.abs(shift), axis=-1)
+    spread: Array = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
+    return spread
 
 
 def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
@@ -225,10 +251,13 @@ def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:
     return MaskClass(keep=True)
 
 
-def _with_bias(found: MaskClass, bias: Array, visible: Array, probe: Probe) -> MaskClass:
-    if not bias.any():
+def _with_bias(
+    found: MaskClass, bias: Array, visible: Array, probe: Probe, sinks: bool
+) -> MaskClass:
+    if found.keep or not bias.any():
         return found
-    # ALiBi up to a shift of each row: bias[i, j] = slope * j + c[i] wherever j is visible.
+    # ALiBi up to a shift that softmax does not see: bias[i, j] = slope * (j - i) + c[i] wherever j
+    # is visible.
     key = probe.positions.astype(np.float32)
     last = bias[:, :, -1, :]
     span = key[-1] - key[0]
@@ -236,10 +265,9 @@ def _with_bias(found: MaskClass, bias: Array, visible: Array, probe: Probe) -> M
     if slopes is None:
         return replace(found, keep=True)
     expected = slopes[..., None, None] * (key[None, :] - key[:, None])
-    shift = np.where(visible, bias - expected, np.nan)
-    spread = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
+    spread = _spread(np.where(visible, bias - expected, np.nan), sinks)
     scale = max(1.0, float(np.abs(bias).max()))
     same_for_all = slopes.shape[0] == 1
-    if same_for_all and float(np.nanmax(spread)) <= 1e-5 * scale:
+    if same_for_all and float(np.nanmax(spread)) <= ROUNDING * scale:
         return replace(found, slopes=tuple(float(slope) for slope in slopes[0]))
     return replace(found, keep=True)

@@ -13,6 +13,7 @@ import numpy as np
 from hetc.errors import CheckFailed
 from hetc.ir.graph import Graph, Program
 from hetc.ir.interpret import WeightLookup, interpret
+from hetc.ir.ops.source import Weight
 from hetc.ir.types import F32, Array
 from hetc.passes.retype import float_dtype, retype
 
@@ -46,10 +47,15 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch).
     """
     program = in_f32(program)
+    types = {
+        op.name: op.type.dtype.numpy
+        for graph in (program.forward, program.prefill, program.decode)
+        for op in graph.ops
+        if isinstance(op, Weight)
+    }
 
     def lookup(name: str) -> Array:
-        data = weights(name)
-        return data if data.dtype.kind in "iub" else data.astype(np.float32, copy=False)
+        return weights(name).astype(types[name], copy=False)
 
     total = min(PREFILL_TOKENS + DECODE_TOKENS, program.max_context)
     split = max(1, total - DECODE_TOKENS)

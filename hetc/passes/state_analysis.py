@@ -73,11 +73,14 @@ def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
             irregular.update(op.results)
             axes.update(dict.fromkeys(op.results))
     found = Analysis(graph, axes, sliced)
-    if axes[graph.outputs[0]] != TokenAxis(1):
+    logits = graph.outputs[0].type
+    *rows, vocabulary = logits.shape or (0,)
+    per_token = axes[graph.outputs[0]] == TokenAxis(1) and rows == [B, LENGTH]
+    if not per_token or not isinstance(vocabulary, int) or not logits.dtype.is_float:
         raise StateError(
             "HETC-S018",
             "decode cannot be derived: the output has no logits for every token",
-            found=str(graph.outputs[0].type),
+            found=str(logits),
             do="export forward(tokens) -> logits[B,S,V]",
         )
     _name_states(found)
@@ -106,7 +109,8 @@ def _name_states(found: Analysis) -> None:
         uses = readers[value]
         layer, role, _ = uses[0]
         roles = {role for _, role, _ in uses}
-        windows = [op.window for _, _, op in uses]
+        # Chunks and masks count keys from the first position on: their keys all stay.
+        windows = [op.window if op.chunk is op.mask is None else None for _, _, op in uses]
         axis = found.axes[value]
         assert axis is not None
         direct = all(value.size == (op.k if name == "key" else op.v).size for _, name, op in uses)

@@ -7,7 +7,7 @@ token axis is invariant: the same for every token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,8 @@ Axes = dict[Value, "TokenAxis | None"]
 def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     """The token axes of the results of `op`, given those of its operands; raises Mixes where the op
     is not token by token."""
+    if any(isinstance(value.op, Scan) and value.index == 1 for value in op.operands):
+        raise Mixes("the state after the last token is read by the others")
     known = [axes[value] for value in op.operands]
     if all(axis is None for axis in known) and not isinstance(op, Iota):
         return _uniform(op)
@@ -72,7 +74,21 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     if rule is None:
         raise Mixes(f"hetc knows no token rule for {describe(op)}")
     answer = rule(op, axes)
-    return answer if isinstance(answer, tuple) else (answer,) * len(op.results)
+    if isinstance(op, (Slice, Split, Pad)) and _holds_length(op.attributes()):
+        raise Mixes(f"{op.kind} is cut by the length of the sequence")
+    found = answer if isinstance(answer, tuple) else (answer,) * len(op.results)
+    for value, axis in zip(op.results, found, strict=True):
+        if axis is not None:
+            _check_sizes(op, value, axis)
+    return found
+
+
+def _check_sizes(op: Op, value: Value, axis: TokenAxis) -> None:
+    """No axis but the tokens' may grow with the sequence: a sum over it would."""
+    rest = (dim for place, dim in enumerate(value.shape) if place != axis.axis)
+    whole = value.shape[axis.axis] == axis.outer * axis.inner * LENGTH
+    if not whole or any("S" in symbols_of(dim) for dim in rest):
+        raise Mixes(f"{op.kind} has sizes beside the tokens that depend on their number")
 
 
 def refuse(op: Op, reason: str) -> StateError:
@@ -103,7 +119,11 @@ def _uniform(op: Op) -> tuple[TokenAxis | None, ...]:
 
 
 def _mentions_length(op: Op) -> bool:
-    items: list[Any] = [getattr(op, spec.name) for spec in op.signature]
+    return _holds_length(getattr(op, spec.name) for spec in op.signature)
+
+
+def _holds_length(parts: Iterable[Any]) -> bool:
+    items = list(parts)
     while items:
         item = items.pop()
         if isinstance(item, (Value, TensorType)):
@@ -332,6 +352,9 @@ def _along(op: TakeAlong | PutAlong, axes: Axes) -> Answer:
     assert axis is not None
     if normalize_axis(op.axis, op.x.rank) == axis.axis:
         raise Mixes(f"{op.kind} runs along the token axis")
+    # Both pair their rows by place: what has fewer rows would stand for the first tokens only.
+    if op.x.shape[axis.axis] != op.ids.shape[axis.axis]:
+        raise Mixes(f"{op.kind} pairs tokens with the rows of something else")
     return axis
 
 
@@ -359,6 +382,8 @@ def _attention(op: Attention, axes: Axes) -> Answer:
 def _conv(op: Conv1dCausal, axes: Axes) -> Answer:
     if axes[op.x] != TokenAxis(2):
         raise Mixes("a convolution whose last axis is not the tokens'")
+    if any(axes[value] is not None for value in op.operands[1:]):
+        raise Mixes("the filters of a convolution depend on the tokens")
     return TokenAxis(2)
 
 

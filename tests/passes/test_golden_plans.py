@@ -1,4 +1,4 @@
-"""Cost, marks and the cut of a two-layer decoder as text: what a change of the model shows first."""
+"""Cost, marks and the cut of a two-layer decoder as text: a changed cost model shows here first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hetc import targets
 from hetc.passes.cost import PhaseCosts, program_costs
 from hetc.passes.mark import mark_op
 from hetc.passes.partition import CutOptions, partition
-from hetc.passes.workload import PHASES, Workload
+from hetc.passes.workload import PHASES, Phase, Workload
 from tests.golden import Golden
 from tests.passes.toy_llama import Shape, program
 
@@ -14,7 +14,10 @@ SHAPE = Shape(hidden=1024, heads=8, groups=2, inner=2048, vocab=4096)
 PROGRAM = program(SHAPE)
 COSTS = program_costs(PROGRAM)
 WORKLOAD = Workload(2, 512, 128)
-TARGETS = {"prefill": targets.load("grid-8x8:4"), "decode": targets.load("grid-8x8")}
+TARGETS: dict[Phase, targets.Target] = {
+    "prefill": targets.load("grid-8x8:4"),
+    "decode": targets.load("grid-8x8"),
+}
 
 
 def table(rows: list[list[str]]) -> str:
@@ -59,6 +62,5 @@ def test_the_cut_and_what_crosses(golden: Golden) -> None:
     for phase in PHASES:
         used = {role for (where, _), role in cut.assignment.items() if where == phase}
         lines.append(f"{phase} on {', '.join(cut.devices[role].name for role in sorted(used))}")
-    for item in cut.transfers:
-        lines.append(f"{item.kind} {item.name}: {item.nbytes} B, {item.times} times")
+    lines += [f"{t.kind} {t.name}: {t.nbytes} B, {t.times} times" for t in cut.transfers]
     golden("cut.txt", "\n".join(lines))
