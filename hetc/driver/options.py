@@ -37,12 +37,11 @@ class CompileOptions:
             number = getattr(self, name)
             if number is None and name == "context":
                 continue
-            if type(number) is not int or number < 1:
-                raise UsageError(
-                    "HETC-U010",
-                    f"--{name.replace('_', '-')} must be a whole number, at least 1",
-                    found=repr(number),
-                )
+            flag = f"--{name.replace('_', '-')}"
+            if type(number) is not int:
+                raise UsageError("HETC-U010", f"{flag} must be a whole number", found=repr(number))
+            if number < 1:
+                raise UsageError("HETC-U010", f"{flag} must be at least 1", found=number)
         for name in ("prefill", "decode", "link"):
             target = getattr(self, name)
             if not isinstance(target, str | Path) and not (target is None and name == "link"):

@@ -20,6 +20,7 @@ from hetc.ir.types import I64, TensorType
 from hetc.passes.fold_uniform import fold_uniform
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.simplify import simplify
+from hetc.passes.state_analysis import analyse
 
 P, S, T = symbol("P"), symbol("S"), symbol("T")
 
@@ -30,7 +31,7 @@ def adopt_state(
     """The program of `graph`, whose inputs `past` and outputs `present` are listed in `carried`.
 
     Raises StateError: HETC-S030 for a cache that does not grow by the new tokens along one axis,
-    and what prove_causal raises.
+    and what prove_causal and synthesize_state raise.
     """
     outputs = dict(zip(graph.output_names, graph.outputs, strict=True))
     inputs = {value.name: value for value in graph.inputs}
@@ -46,6 +47,8 @@ def adopt_state(
     empty = simplify(fold_uniform(simplify(empty), weights, max_context))
     proof = prove_causal(empty, weights, max_context)
     forward = Graph(graph.name, empty.inputs, proof.graph.ops, proof.graph.outputs[:1], ("logits",))
+    # The rest of the model must be causal as well; decode is the source's own graph.
+    analyse(forward.prune(), weights, max_context)
     facts = (
         *(f"{count} attention masks proven {kind}" for kind, count in sorted(proof.kinds.items())),
         "the cache is the source model's own",

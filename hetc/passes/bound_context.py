@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from hetc.ir.dims import evaluate, symbols_of
+from hetc.ir.dims import DimLike, evaluate, symbols_of
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup, interpret
-from hetc.ir.op import Value
-from hetc.ir.ops.index import Embedding, Gather
-from hetc.ir.ops.source import Weight
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.index import Embedding, Gather, Index
 from hetc.passes.index_only import IndexOnly, cone
 
 # Of row numbers, evaluated at once: what is longer is not tried, and so not allowed.
@@ -19,13 +18,21 @@ def bound_context(graph: Graph, weights: WeightLookup, limit: int) -> int:
     is read by position."""
     index_only = IndexOnly()
     for op in graph.ops:
-        if not isinstance(op, Embedding | Gather) or not index_only(op.ids):
-            continue
-        table = op.table if isinstance(op, Embedding) else op.x
-        rows = table.shape[0]
-        if isinstance(table.op, Weight) and isinstance(rows, int) and _follows_length(op.ids):
-            limit = _longest(op.ids, rows, weights, limit)
+        for ids, rows in _reads(op):
+            if isinstance(rows, int) and _follows_length(ids) and index_only(ids):
+                limit = _longest(ids, rows, weights, limit)
     return limit
+
+
+def _reads(op: Op) -> list[tuple[Value, DimLike]]:
+    """Row numbers that `op` reads by, and how many rows there are."""
+    if isinstance(op, Embedding):
+        return [(op.ids, op.table.shape[0])]
+    if isinstance(op, Gather):
+        return [(op.ids, op.x.shape[op.axis])]
+    if isinstance(op, Index):
+        return [(ids, op.x.shape[axis]) for ids, axis in zip(op.ids, op.axes, strict=True)]
+    return []
 
 
 def _follows_length(ids: Value) -> bool:

@@ -21,7 +21,6 @@ from hetc.ir.types import F16, Array
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.probe import Probe, probe_mask
 
-
 # An addend below this hides a key for certain, whatever finite score it is added to.
 HIDDEN = float(np.finfo(np.float32).min) / 1000
 HIDDEN_F16 = float(np.finfo(np.float16).min) / 2
@@ -207,10 +206,9 @@ def _agree(a: Array, b: Array, hidden: float, sinks: bool) -> bool:
 
 def _spread(shift: Array, sinks: bool) -> Array:
     """By how much a shift of scores differs from one that softmax does not see, a row."""
-    if sinks:
-        return np.nanmax(np.abs(shift), axis=-1)
-    spread: Array = np.nanmax(shift, axis=-1) - np.nanmin(shift, axis=-1)
-    return spread
+    low: Array = -np.nanmax(np.abs(shift), axis=-1) if sinks else np.nanmin(shift, axis=-1)
+    high: Array = np.zeros_like(low) if sinks else np.nanmax(shift, axis=-1)
+    return high - low
 
 
 def _classify_visible(visible: Array, probe: Probe, loc: str) -> MaskClass:

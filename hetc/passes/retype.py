@@ -29,12 +29,21 @@ def retype(graph: Graph, old: DType, new: DType) -> Graph:
         type = value.type.with_dtype(new) if value.dtype is old else value.type
         made[value] = builder.input(value.name, type)
     widens = new.bits > old.bits
+    # What positions are made of stays as it is, also for whoever else reads it: a weight has one
+    # type in a bundle.
+    settled = {
+        value.op.name
+        for op in graph.ops
+        if not widens and index_only(op.results[0])
+        for value in op.operands
+        if isinstance(value.op, Weight)
+    }
 
     def operand(value: Value, for_data: bool) -> Value:
         current = made[value]
         if for_data and value.dtype is old and current.dtype is not new:
             source = value.op
-            if isinstance(source, Weight):
+            if isinstance(source, Weight) and source.name not in settled:
                 return builder.add(Weight(source.name, source.type.with_dtype(new), loc=source.loc))
             return builder.add(_cast(current, new))
         return current

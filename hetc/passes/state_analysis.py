@@ -110,7 +110,7 @@ def _name_states(found: Analysis) -> None:
         layer, role, _ = uses[0]
         roles = {role for _, role, _ in uses}
         # Chunks and masks count keys from the first position on: their keys all stay.
-        windows = [op.window if op.chunk is op.mask is None else None for _, _, op in uses]
+        windows = [None if op.chunk or op.mask else op.window for _, _, op in uses]
         axis = found.axes[value]
         assert axis is not None
         direct = all(value.size == (op.k if name == "key" else op.v).size for _, name, op in uses)

@@ -7,12 +7,12 @@ token axis is invariant: the same for every token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hetc.errors import IRError, StateError
-from hetc.ir.dims import Dim, DimLike, exact_div, product, symbol, symbols_of
+from hetc.ir.dims import DimLike, exact_div, product, symbol, symbols_of
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.attention import Attention, Rope
@@ -36,7 +36,8 @@ from hetc.ir.ops.shape import (
     normalize_axis,
 )
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import Shape, TensorType
+from hetc.ir.types import Shape
+from hetc.passes.length_use import as_dim, counts_length, holds_length, mentions_length
 
 LENGTH = symbol("S")
 
@@ -74,7 +75,7 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     if rule is None:
         raise Mixes(f"hetc knows no token rule for {describe(op)}")
     answer = rule(op, axes)
-    if isinstance(op, (Slice, Split, Pad)) and _holds_length(op.attributes()):
+    if isinstance(op, (Slice, Split, Pad)) and holds_length(op.attributes()):
         raise Mixes(f"{op.kind} is cut by the length of the sequence")
     found = answer if isinstance(answer, tuple) else (answer,) * len(op.results)
     for value, axis in zip(op.results, found, strict=True):
@@ -85,9 +86,8 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
 
 def _check_sizes(op: Op, value: Value, axis: TokenAxis) -> None:
     """No axis but the tokens' may grow with the sequence: a sum over it would."""
-    rest = (dim for place, dim in enumerate(value.shape) if place != axis.axis)
-    whole = value.shape[axis.axis] == axis.outer * axis.inner * LENGTH
-    if not whole or any("S" in symbols_of(dim) for dim in rest):
+    rest = (*value.shape[: axis.axis], *value.shape[axis.axis + 1 :])
+    if value.shape[axis.axis] != axis.outer * axis.inner * LENGTH or holds_length(rest):
         raise Mixes(f"{op.kind} has sizes beside the tokens that depend on their number")
 
 
@@ -107,32 +107,15 @@ Answer = TokenAxis | None | tuple[TokenAxis | None, ...]
 
 def _uniform(op: Op) -> tuple[TokenAxis | None, ...]:
     # What has tokens along an axis that is no token axis is the same along it, and must stay so.
-    if isinstance(op, Full) and "S" in symbols_of(_dim(op.value)):
+    if isinstance(op, Full) and "S" in symbols_of(as_dim(op.value)):
         raise Mixes("the length of the sequence is used as a number")
     if isinstance(op, (Broadcast, Tile, Full)):
         return _spread(op)
     if isinstance(op, Elementwise):
         _check_literals(op)
-    elif not isinstance(op, (Reshape, Transpose)) and _mentions_length(op):
+    elif not isinstance(op, (Reshape, Transpose)) and mentions_length(op):
         raise Mixes(f"{op.kind} depends on the length of the sequence")
     return (None,) * len(op.results)
-
-
-def _mentions_length(op: Op) -> bool:
-    return _holds_length(getattr(op, spec.name) for spec in op.signature)
-
-
-def _holds_length(parts: Iterable[Any]) -> bool:
-    items = list(parts)
-    while items:
-        item = items.pop()
-        if isinstance(item, (Value, TensorType)):
-            items.extend(item.shape)
-        elif isinstance(item, tuple):
-            items.extend(item)
-        elif isinstance(item, Dim) and "S" in item.symbols:
-            return True
-    return False
 
 
 def _spread(op: Op) -> tuple[TokenAxis | None, ...]:
@@ -159,14 +142,8 @@ def _elementwise(op: Op, axes: Axes) -> Answer:
 
 
 def _check_literals(op: Op) -> None:
-    for spec in op.signature:
-        item = getattr(op, spec.name)
-        if spec.role == "scalar" and not isinstance(item, Value) and "S" in symbols_of(_dim(item)):
-            raise Mixes("arithmetic with the length of the sequence")
-
-
-def _dim(item: Any) -> DimLike:
-    return 0 if isinstance(item, (float, bool)) else item
+    if counts_length(op):
+        raise Mixes("arithmetic with the length of the sequence")
 
 
 def _opaque(op: Opaque, axes: Axes) -> Answer:
