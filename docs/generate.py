@@ -39,8 +39,8 @@ def error_page() -> str:
     lines = [
         "# Error and reason codes",
         "",
-        "Made by `make docs` from the source. A code keeps its meaning; `…` stands for what varies.",
-        "Codes are raised as errors (exit code 2, or 1 for a failed check) or recorded as reasons.",
+        "Made by `make docs` from the source. A code keeps its meaning; `…` is what varies.",
+        "Codes are raised as errors (exit code 2, or 1 for a failed check) or kept as reasons.",
     ]
     for letter, room in ROOMS.items():
         codes = sorted(code for code in found if code[5] == letter)
