@@ -1,0 +1,1 @@
+"""The decode half as a plan for a spatial dataflow machine."""
