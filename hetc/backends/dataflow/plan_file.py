@@ -39,7 +39,10 @@ def read_file(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise InputError(
-                "HETC-L001", "too large for a plan", at=str(path), expected=f"{MAX_PLAN_BYTES} bytes"
+                "HETC-L001",
+                "too large for a plan",
+                at=str(path),
+                expected=f"{MAX_PLAN_BYTES} bytes",
             )
         return path.read_bytes()
     except OSError as error:
@@ -52,4 +55,6 @@ def _decode(data: bytes, kind: type[P], at: str) -> P:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("HETC-L001", f"not a {kind.__name__.lower()}", at=at, found=error) from error
+        raise InputError(
+            "HETC-L001", f"not a {kind.__name__.lower()}", at=at, found=error
+        ) from error

@@ -5,10 +5,10 @@ depths, pins; the planner answers with the whole *resolved* plan, which repeats 
 sockets of a tensor-parallel group are alike: one is described, and `shards` says which part of each
 tensor a socket holds.
 
-Vocabulary: a *block* is a straight run of ops of the socket's graph (what stands before the layers,
-one layer, what stands after); a *stage* is a group of ops that is resident on units of its own; a
-*stream* is a tensor that flows from memory to a stage; a *section* is a set of stages that is on the
-chip at one time. A *lane* is a compute unit (PCU) with the memory unit (PMU) beside it.
+Vocabulary: a *block* is a straight run of ops of the socket's graph (what stands before the
+layers, one layer, what stands after); a *stage* is a group of ops that is resident on units of its
+own; a *stream* is a tensor that flows from memory to a stage; a *section* is a set of stages that
+is on the chip at one time. A *lane* is a compute unit (PCU) with the memory unit (PMU) beside it.
 
 Units stand in the names: bytes, cycles of the fabric's clock, microseconds. docs/plan-format.md is
 the written form of this file.
@@ -47,7 +47,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of everything in a plan: frozen, by name, and strict about unknown fields."""
 
 
-class TargetRef(Part):
+class TargetRef(Part, frozen=True, kw_only=True):
     """The machine: `sn40l:8` is eight sockets of `sn40l`. `sha256` is that of its target file."""
 
     name: str
@@ -55,7 +55,7 @@ class TargetRef(Part):
     sockets: int
 
 
-class Bindings(Part):
+class Bindings(Part, frozen=True, kw_only=True):
     """The sizes that the plan was made for: `past` tokens are in the state when a step begins, and
     memory holds `context` of them for each of `batch` sequences."""
 
@@ -64,7 +64,7 @@ class Bindings(Part):
     context: int
 
 
-class Tiling(Part):
+class Tiling(Part, frozen=True, kw_only=True):
     """One tile of a matrix: `outputs` x `inputs` of its elements, over all lanes of the stage.
 
     `rows` is how many tokens, or rows of the state, a tile serves or holds.
@@ -75,7 +75,7 @@ class Tiling(Part):
     rows: int
 
 
-class Units(Part):
+class Units(Part, frozen=True, kw_only=True):
     """What a stage occupies: work lanes (PCU and PMU), memory units that hold copies of its input,
     compute units that add the parts of a split K, and memory units that hold its output."""
 
@@ -93,16 +93,19 @@ class Units(Part):
         return self.lanes + self.x_copies + self.outputs
 
 
-class Depends(Part):
-    """A stage that must run first. `barrier`: to its end; `stream`: chunk by chunk. `carried`: in
-    the iteration before."""
+class Depends(Part, frozen=True, kw_only=True):
+    """A stage that must run first, `barrier`: to its end, or `stream`: chunk by chunk.
+
+    In the same iteration, or in the one before (`carried`: nothing in the first). A stage of another
+    block: in its latest iteration.
+    """
 
     stage: str
     kind: Literal["barrier", "stream"]
     carried: bool = False
 
 
-class Collective(Part):
+class Collective(Part, frozen=True, kw_only=True):
     """An exchange between sockets: the vector's bytes, how it is sent, and what that takes.
 
     `one-shot`: everybody sends to everybody and adds; `two-shot`: reduce-scatter, then all-gather.
@@ -116,7 +119,7 @@ class Collective(Part):
     latency_cycles: float
 
 
-class Stage(Part):
+class Stage(Part, frozen=True, kw_only=True):
     """Ops that run together on units of their own.
 
     `ops` count in the ops of the block's graph. `rate_bytes_per_cycle` is how fast the lanes take
@@ -141,7 +144,7 @@ class Stage(Part):
     collective: Collective | None = None
 
 
-class Stream(Part):
+class Stream(Part, frozen=True, kw_only=True):
     """Tensors that flow from memory to a stage, in this order, tile by tile, once an iteration.
 
     `bytes` is what one iteration moves (the expectation, for chosen experts); `tile_bytes` all but
@@ -163,15 +166,14 @@ class Stream(Part):
     why: str
 
 
-class Issue(Part):
-    """One entry of a tier's queue: all tiles of `stream`, for the iteration `ahead` of the one whose
-    turn it is."""
+class Issue(Part, frozen=True, kw_only=True):
+    """One entry of a tier's queue: all tiles of `stream`, `ahead` iterations before their turn."""
 
     stream: str
     ahead: int = 0
 
 
-class Append(Part):
+class Append(Part, frozen=True, kw_only=True):
     """New rows of the state, written behind the computation: `value` is the op that makes them.
 
     `ring` rows are kept where the state is a window; the whole state is replaced where `whole`.
@@ -185,19 +187,21 @@ class Append(Part):
     whole: bool = False
 
 
-class Buffer(Part):
-    """Activations between stages, in the output units of the producer."""
+class Buffer(Part, frozen=True, kw_only=True):
+    """Activations between stages: in the output units of the producer, or through HBM where ops are
+    not fused."""
 
     id: str
     producer: str
     consumers: tuple[str, ...]
+    tier: Literal["sram", "hbm"] = "sram"
     bytes: int
     tile_bytes: int
     depth_bytes: int
     why: str
 
 
-class Block(Part):
+class Block(Part, frozen=True, kw_only=True):
     """A straight run of the socket's graph, executed `repeat` times in a row.
 
     A layer: `graph` is its name and `calls` the ops of the main graph that call it, one an
@@ -216,7 +220,7 @@ class Block(Part):
     buffers: tuple[Buffer, ...] = ()
 
 
-class Route(Part):
+class Route(Part, frozen=True, kw_only=True):
     """A routed net: its kind, what it carries, and its tree as run-length paths, `[x, y, "E7N2"]`.
 
     docs/plan-format.md says what a coordinate and a hop are.
@@ -230,7 +234,7 @@ class Route(Part):
     paths: tuple[tuple[int, int, str], ...]
 
 
-class Resources(Part):
+class Resources(Part, frozen=True, kw_only=True):
     """What a section occupies of a socket, and what there is."""
 
     pcus: int
@@ -243,7 +247,7 @@ class Resources(Part):
     ports_of: int
 
 
-class Section(Part):
+class Section(Part, frozen=True, kw_only=True):
     """The stages that are on the chip at one time; `sites` gives the lane site of each unit."""
 
     id: str
@@ -255,7 +259,7 @@ class Section(Part):
     baseline_wirelength: int = 0
 
 
-class Allocation(Part):
+class Allocation(Part, frozen=True, kw_only=True):
     """A tensor, or rows of it, in a memory tier: iteration i lies at `offset + i * stride`.
 
     `rows` are of the tensor's first axis as stored. A lookup table and a matrix may be stored twice
@@ -274,7 +278,7 @@ class Allocation(Part):
     live: tuple[str, str]
 
 
-class ShardOf(Part):
+class ShardOf(Part, frozen=True, kw_only=True):
     """Which part of the model's tensor a socket holds: socket r of n has part r * parts // n of
     `axis`, after that axis was cut in `groups`; all of it where `axis` is None."""
 
@@ -285,23 +289,30 @@ class ShardOf(Part):
     groups: int = 1
 
 
-class Configure(Part, tag="configure"):
-    """Load a section."""
+class Configure(Part, frozen=True, kw_only=True, tag="configure"):
+    """Load a section, which takes `cycles`."""
 
     section: str
+    cycles: float
 
 
-class Execute(Part, tag="execute"):
-    """Run the stages of `section` that belong to `block`, for the present iteration."""
+class Execute(Part, frozen=True, kw_only=True, tag="execute"):
+    """Run the stages of `section` that belong to `block`, for the present iteration.
+
+    `launch_cycles` are paid before each `launch`: of the block, or of every stage where ops are not
+    fused; nothing is read for what is not launched. 0: resident and started by its data.
+    """
 
     block: str
     section: str
+    launch: Literal["block", "stage"] = "block"
+    launch_cycles: float = 0.0
 
 
-class Loop(Part, tag="loop"):
+class Loop(Part, frozen=True, kw_only=True, tag="loop"):
     """Run `body` for the iterations of `block`: pointers advance by the strides of its tensors.
 
-    `prefetch`: the queue goes on into the next iteration while this one computes.
+    `prefetch`: the memory queues go on into the next iteration while this one computes.
     """
 
     block: str
@@ -310,7 +321,7 @@ class Loop(Part, tag="loop"):
     prefetch: bool = True
 
 
-class Advance(Part, tag="advance"):
+class Advance(Part, frozen=True, kw_only=True, tag="advance"):
     """The end of a token: the row pointer of every state moves by `rows`."""
 
     rows: int
@@ -319,23 +330,23 @@ class Advance(Part, tag="advance"):
 Step = Configure | Execute | Loop | Advance
 
 
-class Program(Part):
-    """One token. `prefetch` also over its end, which costs `overhead_cycles` (sampling, host)."""
+class Program(Part, frozen=True, kw_only=True):
+    """One token. `overhead_cycles` (sampling, host) lie between the end of one and the start of the
+    next; with `prefetch` the memory queues do not wait for it."""
 
     steps: tuple[Step, ...]
     prefetch: bool
     overhead_cycles: float
-    launch_cycles: float
 
 
-class Pin(Part):
+class Pin(Part, frozen=True, kw_only=True):
     """A unit or stage whose place the user fixed."""
 
     unit: str
     site: tuple[int, int]
 
 
-class StageRequest(Part):
+class StageRequest(Part, frozen=True, kw_only=True):
     """What a user fixed of the stages whose name matches the glob `stage`."""
 
     stage: str
@@ -345,7 +356,7 @@ class StageRequest(Part):
     depth_bytes: int | None = None
 
 
-class Request(Part):
+class Request(Part, frozen=True, kw_only=True):
     """What the user fixed; everything else is the planner's choice.
 
     `looping`, `prefetch`, `overlap` and `fused` switch techniques off, to see what each gives.
@@ -361,7 +372,7 @@ class Request(Part):
     place_moves: int | None = None
 
 
-class Constant(Part):
+class Constant(Part, frozen=True, kw_only=True):
     """A number of the target file that the estimate used, and where it is from."""
 
     name: str
@@ -369,7 +380,7 @@ class Constant(Part):
     source: str
 
 
-class Estimate(Part):
+class Estimate(Part, frozen=True, kw_only=True):
     """What the simulator says of one token; simulated, and calibrated only where it says so.
 
     `bytes_read` is per socket and token, `unique_bytes` the model's own, over all sockets. `mbu` is
@@ -388,7 +399,7 @@ class Estimate(Part):
     constants: tuple[Constant, ...]
 
 
-class Check(Part):
+class Check(Part, frozen=True, kw_only=True):
     """A verdict of the linter, with the numbers that it compared."""
 
     code: str
@@ -396,7 +407,7 @@ class Check(Part):
     text: str
 
 
-class Plan(Part):
+class Plan(Part, frozen=True, kw_only=True):
     """The whole of it. `graph_sha256` is the digest of the socket's graph as text."""
 
     schema: str
