@@ -96,8 +96,8 @@ class Units(Part, frozen=True, kw_only=True):
 class Depends(Part, frozen=True, kw_only=True):
     """A stage that must run first, `barrier`: to its end, or `stream`: chunk by chunk.
 
-    In the same iteration, or in the one before (`carried`: nothing in the first). A stage of another
-    block: in its latest iteration.
+    In the same iteration, or in the one before (`carried`: nothing in the first). A stage of
+    another block: in its latest iteration.
     """
 
     stage: str
