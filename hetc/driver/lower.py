@@ -18,6 +18,7 @@ from hetc.passes.canonicalize import canonicalize
 from hetc.passes.fold_uniform import fold_uniform
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.retype import float_dtype, retype
+from hetc.passes.scan_sums import scan_sums
 from hetc.passes.simplify import simplify
 from hetc.passes.synthesize_state import synthesize_state
 
@@ -54,7 +55,8 @@ def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> P
     # Packing is found out by evaluation, and masks become position-wise where it is ruled out.
     graph = simplify(fold_uniform(graph, reader, context))
     proof = prove_causal(graph, reader, context)
-    return synthesize_state(proof.graph, reader, context, _facts(proof.kinds, context))
+    forward = scan_sums(proof.graph)
+    return synthesize_state(forward, reader, context, _facts(proof.kinds, context))
 
 
 def _context(longest: int, options: CompileOptions) -> int:
