@@ -55,8 +55,8 @@ def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> P
     # Packing is found out by evaluation, and masks become position-wise where it is ruled out.
     graph = simplify(fold_uniform(graph, reader, context))
     proof = prove_causal(graph, reader, context)
-    forward = scan_sums(proof.graph)
-    return synthesize_state(forward, reader, context, _facts(proof.kinds, context))
+    facts = (*proof.facts, f"sequences of up to {context} tokens")
+    return synthesize_state(scan_sums(proof.graph), reader, context, facts)
 
 
 def _context(longest: int, options: CompileOptions) -> int:
@@ -71,8 +71,3 @@ def _context(longest: int, options: CompileOptions) -> int:
             found=options.context,
         )
     return options.context
-
-
-def _facts(kinds: dict[str, int], context: int) -> tuple[str, ...]:
-    masks = tuple(f"{count} attention masks proven {kind}" for kind, count in sorted(kinds.items()))
-    return (*masks, f"sequences of up to {context} tokens")
