@@ -138,9 +138,12 @@ def test_roberta_as_a_decoder(tmp_path: Path) -> None:
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=CONTEXT + PADDING + 1,
+        max_position_embeddings=CONTEXT,
         pad_token_id=PADDING,
     )
     model = sharpened(RobertaForCausalLM(config).eval())
     made = compile_bundle(save(model, tmp_path / "model"), tmp_path / "bundle", CompileOptions())
     assert_decodes(made.path, padded(), eager(model, padded()))
+    with load(made.path) as bundle:
+        # Positions count from the row after that of the padding.
+        assert bundle.manifest.model.max_context == CONTEXT - PADDING - 1
