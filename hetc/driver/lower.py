@@ -18,6 +18,7 @@ from hetc.passes.canonicalize import canonicalize
 from hetc.passes.fold_uniform import fold_uniform
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.retype import float_dtype, retype
+from hetc.passes.scan_sums import scan_sums
 from hetc.passes.simplify import simplify
 from hetc.passes.synthesize_state import synthesize_state
 
@@ -54,7 +55,8 @@ def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> P
     # Packing is found out by evaluation, and masks become position-wise where it is ruled out.
     graph = simplify(fold_uniform(graph, reader, context))
     proof = prove_causal(graph, reader, context)
-    return synthesize_state(proof.graph, reader, context, _facts(proof.kinds, context))
+    facts = (*proof.facts, f"sequences of up to {context} tokens")
+    return synthesize_state(scan_sums(proof.graph), reader, context, facts)
 
 
 def _context(longest: int, options: CompileOptions) -> int:
@@ -69,8 +71,3 @@ def _context(longest: int, options: CompileOptions) -> int:
             found=options.context,
         )
     return options.context
-
-
-def _facts(kinds: dict[str, int], context: int) -> tuple[str, ...]:
-    masks = tuple(f"{count} attention masks proven {kind}" for kind, count in sorted(kinds.items()))
-    return (*masks, f"sequences of up to {context} tokens")

@@ -71,6 +71,7 @@ def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     known = [axes[value] for value in op.operands]
     if all(axis is None for axis in known) and not isinstance(op, Iota):
         return _uniform(op)
+    _check_literals(op)
     rule = next((rule for cls, rule in _RULES if isinstance(op, cls)), None)
     if rule is None:
         raise Mixes(f"hetc knows no token rule for {describe(op)}")
@@ -134,11 +135,6 @@ def _iota(op: Iota, axes: Axes) -> Answer:
     if op.size != LENGTH:
         raise Mixes(f"a range over {op.size}")
     return TokenAxis(0)
-
-
-def _elementwise(op: Op, axes: Axes) -> Answer:
-    _check_literals(op)
-    return _aligned(op, list(op.operands), axes)
 
 
 def _check_literals(op: Op) -> None:
@@ -328,6 +324,9 @@ def _along(op: TakeAlong | PutAlong, axes: Axes) -> Answer:
     (axis,) = found
     assert axis is not None
     if normalize_axis(op.axis, op.x.rank) == axis.axis:
+        # Every token may take from one and the same row: that is a table, read by data.
+        if isinstance(op, TakeAlong) and axes[op.x] is None and not holds_length(op.x.shape):
+            return axis
         raise Mixes(f"{op.kind} runs along the token axis")
     # Both pair their rows by place: what has fewer rows would stand for the first tokens only.
     if op.x.shape[axis.axis] != op.ids.shape[axis.axis]:
@@ -366,15 +365,14 @@ def _conv(op: Conv1dCausal, axes: Axes) -> Answer:
 
 def _scan(op: Scan, axes: Axes) -> Answer:
     axis = TokenAxis(normalize_axis(op.axis, op.x.rank))
-    if axes[op.x] != axis or axes[op.decay] not in (axis, None):
+    if axes[op.x] != axis or any(axes[value] not in (axis, None) for value in op.operands[1:]):
         raise Mixes("a scan along another axis than the tokens'")
     return axis, None
 
 
 _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...] = (
     (Iota, _iota),
-    (Rope, lambda op, axes: _aligned(op, list(op.operands), axes)),
-    ((Elementwise, Gated), _elementwise),
+    ((Elementwise, Gated, Rope), lambda op, axes: _aligned(op, list(op.operands), axes)),
     (Opaque, _opaque),
     (Reshape, _reshape),
     (Transpose, _transpose),
