@@ -189,3 +189,8 @@ def transfer(draw: Draw, op: Any) -> Any:
 @case("all_reduce")
 def all_reduce(draw: Draw, op: Any) -> Any:
     return op(draw.x((B, S)), 1)
+
+
+@case("all_gather", "take_part")
+def along_one_shard(draw: Draw, op: Any) -> Any:
+    return op(draw.x((B, 4)), 1, 1)

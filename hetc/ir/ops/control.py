@@ -8,6 +8,7 @@ from typing import Any
 from hetc.errors import BackendError
 from hetc.ir.graph import Graph
 from hetc.ir.op import Cost, Op, Value, op
+from hetc.ir.ops.shape import View
 from hetc.ir.types import Array, TensorType
 
 OpaqueRunner = Callable[["Opaque", "tuple[Array, ...]"], "tuple[Array, ...]"]
@@ -101,6 +102,52 @@ class AllReduce(Op):
     def semantics(self, x: Array) -> Array:
         self.require(self.group_size == 1, "one process holds one shard")
         return x
+
+
+@op("all_gather")
+class AllGather(Op):
+    """The `x` of the `group_size` shards of a tensor-parallel group, put together along `axis`."""
+
+    x: Value
+    axis: int
+    group_size: int = 1
+
+    def infer(self) -> TensorType:
+        axis = self.require_axis(self.axis, self.x)
+        shape = list(self.x.shape)
+        shape[axis] = shape[axis] * self.group_size
+        return TensorType(self.x.dtype, tuple(shape))
+
+    def semantics(self, x: Array) -> Array:
+        self.require(self.group_size == 1, "one process holds one shard")
+        return x
+
+
+@op("take_part")
+class TakePart(View):
+    """This shard's part of `x`, which all `group_size` shards hold: the inverse of `all_gather`."""
+
+    x: Value
+    axis: int
+    group_size: int = 1
+
+    def infer(self) -> TensorType:
+        axis = self.require_axis(self.axis, self.x)
+        shape = list(self.x.shape)
+        whole = shape[axis]
+        if not isinstance(whole, int) or self.group_size < 1 or whole % self.group_size:
+            raise self.misfit(f"axis {self.axis} has no {self.group_size} equal parts")
+        shape[axis] = whole // self.group_size
+        return TensorType(self.x.dtype, tuple(shape))
+
+    def semantics(self, x: Array) -> Array:
+        self.require(self.group_size == 1, "one process holds one shard")
+        return x
+
+
+Collective = AllReduce | AllGather | TakePart
+COLLECTIVES = (AllReduce, AllGather, TakePart)
+"""The ops whose result on one shard depends on the others, or on which shard it is."""
 
 
 def describe(item: Any) -> str:
