@@ -39,7 +39,7 @@ Template = Literal[
     "generic",  # any other op, in the interpreter's NumPy semantics
 ]
 Form = Literal["axpy", "dot", ""]
-Tier = Literal["sram", "hbm", "ddr"]
+Tier = str  # the name of a memory of the target: hbm, ddr, dram
 Bound = Literal["memory", "compute", "link", "latency"]
 
 
@@ -194,7 +194,7 @@ class Buffer(Part, frozen=True, kw_only=True):
     id: str
     producer: str
     consumers: tuple[str, ...]
-    tier: Literal["sram", "hbm"] = "sram"
+    tier: Tier = "sram"
     bytes: int
     tile_bytes: int
     depth_bytes: int
@@ -262,13 +262,15 @@ class Section(Part, frozen=True, kw_only=True):
 class Allocation(Part, frozen=True, kw_only=True):
     """A tensor, or rows of it, in a memory tier: iteration i lies at `offset + i * stride`.
 
-    `rows` are of the tensor's first axis as stored. A lookup table and a matrix may be stored twice
-    in different cuts. `live` names the blocks from the first to the last that use it.
+    `rows` count along the axis that the tensor is cut by: outputs of a matrix, experts, rows of a
+    table, cached tokens. A tensor that is both table and matrix is stored once for each `use`.
+    `live` names the blocks from the first to the last that use it.
     """
 
     block: str
     tensor: str
     kind: Literal["weight", "state"]
+    use: Literal["matrix", "vector", "table", "state"]
     tier: Tier
     rows: tuple[int, int]
     offset: int
