@@ -29,6 +29,11 @@ class Grouping:
         return self.groups * self.split_k
 
     @property
+    def cost(self) -> tuple[bool, int, int]:
+        """What to have less of: a split of K first, then units."""
+        return self.split_k > 1, self.lanes + self.reducers, self.split_k
+
+    @property
     def reducers(self) -> int:
         """Units that add the parts of a split K."""
         return self.groups if self.split_k > 1 else 0
@@ -61,12 +66,11 @@ def _splits(groups: int, fill: float, wanted: int, at_most: int, inputs: int) ->
 
 
 def _better(found: Grouping, best: Grouping, wanted: int) -> bool:
-    """Enough work first, then fewer units; where neither is enough, more work."""
+    """Enough work first, then no split of K, then fewer units."""
     does, did = found.lanes * found.fill, best.lanes * best.fill
     if min(does, wanted) != min(did, wanted):
         return does > did
-    units, held = found.lanes + found.reducers, best.lanes + best.reducers
-    return (units, found.split_k) < (held, best.split_k)
+    return found.cost < best.cost
 
 
 def tile_inputs(outputs: int, inputs: int, element_bytes: int, total_bytes: int, most: int) -> int:
