@@ -16,6 +16,7 @@ from hetc.passes.adopt_state import adopt_state
 from hetc.passes.bound_context import bound_context
 from hetc.passes.canonicalize import canonicalize
 from hetc.passes.fold_uniform import fold_uniform
+from hetc.passes.narrow_weights import narrow_weights
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.retype import float_dtype, retype
 from hetc.passes.scan_sums import scan_sums
@@ -44,6 +45,8 @@ def lower(model: Model, options: CompileOptions) -> Lowered:
     context = _context(longest, options)
     dtype = DTYPES[DTYPE_NAMES[options.dtype]] if options.dtype else model.dtype
     graph = simplify(retype(graph, float_dtype(graph), dtype))
+    if model.stored is not None and model.weights is None:
+        graph = narrow_weights(graph, model.stored)
     reader = WeightReader(model, graph)
     program = _derive(model, graph, reader, context)
     return Lowered(replace(model, max_context=context), program, reader, dtype)

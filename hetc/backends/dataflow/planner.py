@@ -124,7 +124,7 @@ class Planner:
         """The stages of each section, in the order of execution."""
         least = self.fill(dict.fromkeys(self.places, 1), least=True)
         units = [
-            Unit(block, number, least.demand((block, number)), item.work, item.useful_lanes)
+            Unit(block, number, least.demand((block, number)), item.work, item.wish.most)
             for block, items in enumerate(self.drafts)
             for number, item in enumerate(items)
         ]
@@ -142,11 +142,11 @@ class Planner:
         return self.fill(lanes)
 
     def _lanes(self, section: tuple[Place, ...]) -> dict[Place, int]:
-        items = [self.drafts[block][number] for block, number in section]
+        wishes = [self.drafts[block][number].wish for block, number in section]
         others = dict.fromkeys(self.places, 1)
         budget = self.fabric.lanes
         while True:
-            lanes = dict(zip(section, share_lanes(items, budget), strict=True))
+            lanes = dict(zip(section, share_lanes(wishes, budget), strict=True))
             filled = self.fill(others | lanes)
             lacks = fit(total(filled.demand(place) for place in section), self.capacity)
             sites = sum(self._sites(filled.stages[block][number]) for block, number in section)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.dataflow.fit import Capacity, Demand, fit, total
+from hetc.backends.dataflow.sizing import Wish, share_lanes
 from hetc.errors import BackendError
 
 Place = tuple[int, int]
@@ -70,8 +71,10 @@ def find_sections(
 
 def _chain(part: Sequence[Unit], repeats: Sequence[int], lanes: int) -> float:
     """Cycles of a token's passes through these stages, one after the other."""
-    scarce = max(1.0, sum(unit.useful for unit in part) / lanes)
-    return scarce * sum(repeats[unit.block] * unit.work / unit.useful for unit in part)
+    given = share_lanes([Wish(unit.work, unit.useful) for unit in part], lanes)
+    return sum(
+        repeats[unit.block] * unit.work / count for unit, count in zip(part, given, strict=True)
+    )
 
 
 def _whole_blocks(units: Sequence[Unit]) -> dict[int, int]:

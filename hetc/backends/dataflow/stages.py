@@ -84,6 +84,7 @@ def make_stage(
         form=_form(draft),
         tiling=tiling,
         split_k=grouping.split_k,
+        split_rows=grouping.split_rows,
         units=units,
         rate_bytes_per_cycle=draft.stream_bytes / busy if busy else _vector_rate(fabric),
         work_cycles=draft.vector_work / grouping.lanes,
@@ -138,15 +139,17 @@ def _form(draft: Draft) -> Form:
 def _grouping(draft: Draft, asked: StageRequest, lanes: int, fabric: Fabric) -> Grouping:
     matrices = _products(draft)
     if not matrices:
-        return Grouping(asked.lanes or lanes, 1, 1, 1.0)
+        return Grouping(groups=asked.lanes or lanes)
     outputs, inputs = _outputs_inputs(matrices)
     if asked.split_k is not None and asked.lanes is not None:
         groups = max(1, asked.lanes // asked.split_k)
         slices = -(-outputs // fabric.pcu_lanes)
         rounds = -(-slices // groups)
-        return Grouping(groups, asked.split_k, rounds, slices / (rounds * groups))
+        fill = slices / (rounds * groups)
+        return Grouping(groups, asked.split_k, 1, rounds, fill)
     wanted = asked.lanes or lanes
-    return group_lanes(outputs, inputs, fabric.pcu_lanes, wanted, wanted + wanted // 3)
+    rows = max(1, int(max(read.macs_per_element for read in matrices)))
+    return group_lanes(outputs, inputs, rows, fabric.pcu_lanes, wanted, wanted + wanted // 3)
 
 
 def _products(draft: Draft) -> list[Read]:
