@@ -344,7 +344,7 @@ def test_what_a_table_cannot_say_is_kept_or_refused(
         ("Softsign", {"x": f32(2, 4)}, {}),
         ("ThresholdedRelu", {"x": f32(2, 4)}, {}),
         ("MeanVarianceNormalization", {"x": f32(2, 3, 4)}, {"axes": [2]}),
-        ("GroupNormalization", {"x": f32(2, 4, 3), "scale": f32(4), "b": f32(4)}, {"num_groups": 2}),
+        ("GroupNormalization", {"x": f32(2, 4, 3), "s": f32(4), "b": f32(4)}, {"num_groups": 2}),
         ("LayerNormalization", {"x": f32(2, 3, 4), "scale": f32(3, 4)}, {"axis": 1}),
         # What the tables cannot say, the function body can: queries that begin with the keys.
         (
@@ -367,7 +367,7 @@ def test_functions_of_the_standard_are_expanded(
 def test_a_function_with_several_results_keeps_their_order() -> None:
     x = f32(2, 4)
     node = helper.make_node("LayerNormalization", ["x", "scale"], ["y", "", "deviation"])
-    (y, deviation), opaque = imported(node, {"x": x}, {"scale": f32(4)})
+    (_, deviation), opaque = imported(node, {"x": x}, {"scale": f32(4)})
     assert opaque == ()
     np.testing.assert_allclose(deviation, 1 / np.sqrt(x.var(-1, keepdims=True) + 1e-5), rtol=1e-4)
 

@@ -26,8 +26,6 @@ def function_body(
     if not defs.has(proto.op_type, node.version, domain):
         return None
     schema = defs.get_schema(proto.op_type, node.version, domain)
-    if not (schema.has_function or schema.has_context_dependent_function):
-        return None
     types = [item.type for item in given.values()]
     model = one_node_model(proto, list(given), types, versions, [n for n in node.outputs if n])
     (call,) = model.graph.node
@@ -37,9 +35,13 @@ def function_body(
         if name not in present and attribute.default_value.name:
             call.attribute.append(attribute.default_value)
     chosen = [(proto.domain, proto.op_type)]
-    body = inliner.inline_selected_functions(model, chosen, inline_schema_functions=True).graph.node
+    try:
+        inlined = inliner.inline_selected_functions(model, chosen, inline_schema_functions=True)
+    except RuntimeError:
+        return None  # A node that its own schema does not fit; who keeps it says what is wrong.
+    body = inlined.graph.node
     if any(item.op_type == proto.op_type for item in body):
-        return None
+        return None  # It has no function body, or none for this version and these types.
     for item in body:
         item.name = proto.name
         item.metadata_props.extend(proto.metadata_props)

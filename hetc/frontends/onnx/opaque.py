@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 _STANDARD = ("", "ai.onnx.ml")
 # Operators that hetc does not have, or not in every use, and that the standard defines element by
 # element, with NumPy's broadcasting (https://onnx.ai/onnx/operators).
-POINTWISE = frozenset(
-    "Acos Acosh Asin Asinh Atan Atanh BitShift Cosh IsInf Mod Sinh ThresholdedRelu".split()
-)
+_TRIGONOMETRIC = {"Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh"}
+POINTWISE = frozenset(_TRIGONOMETRIC | {"BitShift", "IsInf", "Mod", "PRelu"})
 
 
 def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) -> tuple[Item, ...]:
@@ -72,7 +71,7 @@ def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) ->
 
 
 def bare(proto: NodeProto) -> NodeProto:
-    """`proto` without remarks, in which exporters write stack traces with paths of their machine."""
+    """`proto` without its remarks: exporters write stack traces with paths of the machine there."""
     from onnx import NodeProto
 
     copy = NodeProto()
