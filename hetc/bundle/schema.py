@@ -173,6 +173,7 @@ class Manifest:
     executors: tuple[str, ...]
     golden: Golden | None = None
     summary: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     contract_sha256: str = ""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
@@ -198,6 +199,7 @@ class Manifest:
             executors=f.names("executors"),
             golden=f.optional("golden", lambda key: _whole(f.nested(key), Golden.read)),
             summary=f.texts("summary"),
+            assumptions=f.texts("assumptions"),
             fallbacks=f.array(
                 "fallbacks", lambda v, where: _whole(Fields(v, where, newer=f.newer), Fallback.read)
             ),
@@ -228,6 +230,7 @@ class Manifest:
             "executors": list(self.executors),
             "golden": None if self.golden is None else vars(self.golden),
             "summary": list(self.summary),
+            "assumptions": list(self.assumptions),
             "fallbacks": [vars(fallback) for fallback in self.fallbacks],
             "contract_sha256": self.contract_sha256,
             "files": {name: vars(entry) for name, entry in self.files.items()},

@@ -46,7 +46,7 @@ _OPTIONS = (
         "--policy",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="TOML file that pins ops to devices.",
+        help="TOML file of pins, limits and declarations.",
     ),
     click.option("--strict", is_flag=True, default=None, help="Refuse every fallback."),
 )

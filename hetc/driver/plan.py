@@ -21,6 +21,7 @@ from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DType
 from hetc.passes.decisions import decide
+from hetc.passes.declared_ops import assumptions
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition
 from hetc.passes.simplify import simplify
@@ -96,6 +97,11 @@ class Planned:
         found = (backend.validate(graph) for graph in self.outlined.values())
         return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
 
+    @cached_property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the policy declares of ops and nothing proves."""
+        return assumptions(self.program.forward)
+
     @property
     def fallbacks(self) -> tuple[Reason, ...]:
         """Every op that did not get its first choice, with the reason."""
@@ -117,7 +123,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     model = open_model(source)
     step("deriving prefill and decode")
     with paused_collector():
-        lowered = lower(model, options)
+        lowered = lower(model, options, policy)
         workload = _workload(options, lowered)
         step("cutting")
         cut = partition(

@@ -71,7 +71,8 @@ def write_bundle(
 
 def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
     targets = {"prefill": planned.prefill_target, "decode": planned.decode_target}
-    facts = (*planned.program.facts, *planned.model.notes)
+    assumed = (f"assumed, not proven: {text}" for text in planned.assumptions)
+    facts = (*planned.program.facts, *assumed, *planned.model.notes)
     return Report(manifest, contract, planned.decisions, targets, planned.cut.link, facts)
 
 
@@ -141,5 +142,6 @@ def _manifest(
         executors=executors,
         golden=golden,
         summary=summary,
+        assumptions=planned.assumptions,
         fallbacks=tuple(Fallback(r.code, r.at, r.text) for r in planned.fallbacks),
     )

@@ -31,7 +31,8 @@ class StateFacts:
 class Summary:
     """What the summary tells. `decisions` is the document of `hetc.passes.decisions.decide`;
     `max_error` what the self-check found, None where it could not run; `notes` are sentences about
-    the import (weights that were dequantized, say)."""
+    the import (weights that were dequantized, say), `assumptions` what the policy declares and
+    nothing proves."""
 
     name: str
     family: str
@@ -44,6 +45,7 @@ class Summary:
     fallbacks: tuple[Reason, ...] = ()
     max_error: float | None = None
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
 def summary_lines(summary: Summary) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ def summary_lines(summary: Summary) -> tuple[str, ...]:
     fixed = [
         _model(summary),
         _line("state", _state(summary.state)),
+        *_assumed(summary),
         *_halves(summary.decisions),
         _line("hand-off", handoff_text(summary.decisions)),
         _line("cut", cut_text(summary.decisions)),
@@ -134,6 +137,14 @@ def _state(state: StateFacts) -> str:
     if state.fixed_bytes:
         parts.append(f"{binary_bytes(state.fixed_bytes)} whatever the length")
     return " · ".join((*parts, *state.facts))
+
+
+def _assumed(summary: Summary) -> list[str]:
+    if not summary.assumptions:
+        return []
+    listed, checked = ", ".join(summary.assumptions), summary.max_error is not None
+    kind = "assumed, not proven" if checked else "assumed, unchecked"
+    return [_line("note", f"{kind}: {listed}{' · held in the self-check' if checked else ''}")]
 
 
 def _halves(decisions: Mapping[str, Any]) -> list[str]:
