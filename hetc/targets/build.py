@@ -46,7 +46,12 @@ def build_link(name: str, table: Mapping[str, Any]) -> Link:
 
 
 def _grid(table: Mapping[str, Any]) -> Grid:
-    return Grid(layout=table["layout"], **_numbers(GRID, table))
+    return Grid(
+        layout=table["layout"],
+        topology=table["topology"],
+        port_edges=table["port_edges"],
+        **_numbers(GRID, table),
+    )
 
 
 def _numbers(form: Table, table: Mapping[str, Any]) -> dict[str, Quantity]:

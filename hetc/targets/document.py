@@ -74,11 +74,9 @@ def _device_rows(device: Device) -> Iterator[Row]:
     for name, constant in device.constants.items():
         yield _row(name, constant)
     if device.grid is not None:
-        yield ("grid layout", device.grid.layout, "", "")
         for field in dataclasses.fields(device.grid):
-            value = getattr(device.grid, field.name)
-            if isinstance(value, Quantity):
-                yield _row(f"grid {field.name}", value)
+            label, value = f"grid {field.name}", getattr(device.grid, field.name)
+            yield _row(label, value) if isinstance(value, Quantity) else (label, value, "", "")
 
 
 def _link_rows(label: str, link: Link) -> Iterator[Row]:

@@ -80,22 +80,35 @@ class Grid:
     """The fabric of a dataflow device: units on a 2-D mesh, and ports to the memory outside.
 
     `layout` is `checkerboard` (compute and memory units alternate) or `tiles` (every unit holds
-    both).
+    both); `topology` is `mesh` or `torus` (rows and columns are closed to rings); `port_edges`
+    names the edges along which the memory ports stand. Link figures are of one direction;
+    `memory_unit_bytes_per_cycle` is what a unit reads while it writes as much. Where a scalar or
+    control link is 0 wide, there is no such network and its traffic takes the vector links.
     """
 
     layout: str
+    topology: str
+    port_edges: str
     rows: Quantity
     columns: Quantity
     compute_units: Quantity
+    compute_lanes: Quantity
+    compute_stages: Quantity
     memory_units: Quantity
     memory_unit_bytes: Quantity
+    memory_banks: Quantity
+    memory_unit_bytes_per_cycle: Quantity
     clock_hz: Quantity
     link_bytes_per_cycle: Quantity
+    scalar_link_bytes_per_cycle: Quantity
+    control_link_bits: Quantity
+    virtual_channels: Quantity
     hop_cycles: Quantity
     unit_latency_cycles: Quantity
     memory_ports: Quantity
     port_bytes_per_cycle: Quantity
     memory_latency_us: Quantity
+    reconfigure_us: Quantity
 
 
 @dataclass(frozen=True)

@@ -39,18 +39,28 @@ LINK = Table(
 GRID = Table(
     {
         "layout": Choice(("checkerboard", "tiles")),
+        "topology": Choice(("mesh", "torus")),
+        "port_edges": Choice(("west", "west-east", "north-south", "all")),
         "rows": Number("1"),
         "columns": Number("1"),
         "compute_units": Number("1"),
+        "compute_lanes": Number("1"),
+        "compute_stages": Number("1"),
         "memory_units": Number("1"),
         "memory_unit_bytes": Number("B"),
+        "memory_banks": Number("1"),
+        "memory_unit_bytes_per_cycle": Number("B/cycle"),
         "clock_hz": Number("Hz"),
         "link_bytes_per_cycle": Number("B/cycle"),
+        "scalar_link_bytes_per_cycle": Number("B/cycle", may_be_zero=True),
+        "control_link_bits": Number("1", may_be_zero=True),
+        "virtual_channels": Number("1"),
         "hop_cycles": Number("cycle", may_be_zero=True),
         "unit_latency_cycles": Number("cycle", may_be_zero=True),
         "memory_ports": Number("1"),
         "port_bytes_per_cycle": Number("B/cycle"),
         "memory_latency_us": Number("us", may_be_zero=True),
+        "reconfigure_us": Number("us", may_be_zero=True, constant=True),
     }
 )
 

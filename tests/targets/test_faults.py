@@ -46,6 +46,8 @@ FAULTS = {
     "main memory is no tier": ('main_memory = "hbm"', 'main_memory = "dram"'),
     "unknown link": ('host = "pcie4"', 'host = "pcie44"'),
     "too many units": ("compute_units = { value = 32,", "compute_units = { value = 33,"),
+    "unknown topology": ('topology = "mesh"', 'topology = "hypercube"'),
+    "reconfiguration without range": (", range = [10, 10], why", ", source"),
     "grid on a gpu": ('kind = "dataflow"', 'kind = "gpu"'),
     "section launch left out": ("assumption.section_launch_us", "assumption.step_us"),
     "all-reduce left out": ("assumption.all_reduce_us", "assumption.step_us"),

@@ -76,7 +76,7 @@ def test_digest_is_stable_and_covers_every_number() -> None:
     assert len({targets.load("h200"), targets.load("h200")}) == 1, "equal targets hash alike"
 
 
-GRID_SHA256 = "9eeecd295377e9a0966981d4554140156c6fd72684ba9a63b879aa53d5e151c9"
+GRID_SHA256 = "0788bbd2120e4c68c4e517741f535bd138cc47166ea140992dd93d21dfbb0094"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from hetc.targets.files import shipped_files
 from tests.golden import Golden
 
 GPUS = ["a100-40", "a100-80", "b200", "b300", "gh200", "h100", "h200", "l40s"]
+# Their matrix engines have modes of lower precision, faster than the rate of any listed format.
+FASTER_MODES = ["blackhole", "wormhole"]
 DATAFLOW = ["blackhole", "grid-8x8", "plasticine", "sn40l", "sn50", "wormhole"]
 PAGE = Path(__file__).parents[2] / "docs" / "targets.md"
 
@@ -50,6 +52,18 @@ def test_grid_holds_the_sram_and_computes_no_less_than_the_peak_needs(name: str)
     assert device.units.value == grid.compute_units.value
     ports = grid.memory_ports.value * grid.port_bytes_per_cycle.value * grid.clock_hz.value
     assert ports >= device.memory().bandwidth.value, "the ports can carry the main memory's stream"
+    reads = grid.memory_units.value * grid.memory_unit_bytes_per_cycle.value * grid.clock_hz.value
+    assert reads == pytest.approx(device.memory("sram").bandwidth.value, rel=0.01)
+    assert grid.reconfigure_us.range is not None
+
+
+@pytest.mark.parametrize("name", [name for name in DATAFLOW if name not in FASTER_MODES])
+def test_lanes_and_stages_reproduce_the_peak(name: str) -> None:
+    device = targets.load(name).device
+    grid = device.grid
+    assert grid is not None
+    macs = grid.compute_units.value * grid.compute_lanes.value * grid.compute_stages.value
+    assert 2 * macs * grid.clock_hz.value == pytest.approx(device.rate("bf16").value, rel=0.01)
 
 
 def test_published_numbers() -> None:
