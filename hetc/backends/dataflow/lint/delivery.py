@@ -1,13 +1,21 @@
 """Whether the routes of a section bring everything from where it is to where it is read.
 
-Nets are known by where their trees begin and end, not by their names: a tree out of one switch
-serves the switches that it enters, a tree into one switch those that it leaves.
+A net is known by its kind and by where its tree begins and ends, not by its name: a tree out of one
+switch serves the switches that it enters, a tree into one switch those that it leaves. The kinds:
+
+memory      from a memory port into the PMUs of the lanes that it feeds
+operand     from the copy of an input to the PCUs of lanes
+gather      from the PCUs of lanes to reducers, and from these or from lanes to outputs
+activation  from where results leave a stage to where another one takes them in
+append      new rows of a state, to a memory port
+peer        between a stage and a memory port that talks to other sockets
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 from hetc.backends.dataflow.lint.facts import Facts
@@ -17,8 +25,18 @@ from hetc.backends.dataflow.lint.trees import Tree
 from hetc.backends.dataflow.lint.units import unit_names
 from hetc.backends.dataflow.schema import Section, Stage
 
-# A unit, and the switches at which data may reach or leave it.
-Unit = tuple[str, tuple[Switch, ...]]
+# The name of a unit or port, and the switch at which a net meets it.
+End = tuple[str, Switch]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Every one of `sinks` gets something of one of `sources`, which all give it to one."""
+
+    kind: str
+    what: str
+    sources: list[End]
+    sinks: list[End]
 
 
 class _Wiring:
@@ -29,53 +47,51 @@ class _Wiring:
         self.section = section
 
     @cached_property
-    def _from(self) -> dict[Switch, list[Tree]]:
-        found: dict[Switch, list[Tree]] = {}
+    def _from(self) -> dict[tuple[str, Switch], list[Tree]]:
+        found: dict[tuple[str, Switch], list[Tree]] = {}
         for tree in self.facts.trees[self.section.id]:
             if tree.source is not None:
-                found.setdefault(tree.source, []).append(tree)
+                found.setdefault((tree.route.kind, tree.source), []).append(tree)
         return found
 
     @cached_property
-    def _into(self) -> dict[Switch, list[Tree]]:
-        found: dict[Switch, list[Tree]] = {}
+    def _into(self) -> dict[tuple[str, Switch], list[Tree]]:
+        found: dict[tuple[str, Switch], list[Tree]] = {}
         for tree in self.facts.trees[self.section.id]:
             if tree.sink is not None:
-                found.setdefault(tree.sink, []).append(tree)
+                found.setdefault((tree.route.kind, tree.sink), []).append(tree)
         return found
 
-    def trees(self, source: Unit, sink: Unit) -> Iterator[Tree]:
+    def trees(self, kind: str, source: End, sink: End) -> list[Tree]:
         """The trees that bring data from one unit to another."""
-        for start in source[1]:
-            for end in sink[1]:
-                yield from (tree for tree in self._from.get(start, ()) if end in tree.entered)
-                yield from (tree for tree in self._into.get(end, ()) if start in tree.left)
+        start, end = source[1], sink[1]
+        out_of = [tree for tree in self._from.get((kind, start), ()) if end in tree.entered]
+        into = [tree for tree in self._into.get((kind, end), ()) if start in tree.left]
+        return out_of + into
 
-    def joined(self, source: Unit, sink: Unit) -> bool:
-        beside = not set(source[1]).isdisjoint(sink[1])
-        return beside or any(True for _ in self.trees(source, sink))
+    def joined(self, kind: str, source: End, sink: End) -> bool:
+        return source[1] == sink[1] or bool(self.trees(kind, source, sink))
 
-    def units(self, stage: Stage, role: str) -> list[Unit]:
-        """The placed units of one role; a work lane has the switches of both its halves."""
+    def units(self, stage: Stage, role: str, *, half: str = "") -> list[End]:
+        """The placed units of one role; of a work lane the `half` that takes part, PMU or PCU."""
         mesh, sites = self.facts.mesh, self.section.sites
-        found = []
-        for name in unit_names(stage)[role]:
-            if name in sites and mesh.has_site(sites[name]):
-                both = mesh.memory_switch(sites[name]), mesh.compute_switch(sites[name])
-                found.append((name, {"w": both, "r": both[1:]}.get(role, both[:1])))
-        return found
+        compute = role == "r" or half == "PCU"
+        switch = mesh.compute_switch if compute else mesh.memory_switch
+        placed = [name for name in unit_names(stage)[role] if name in sites]
+        return [(name, switch(sites[name])) for name in placed if mesh.has_site(sites[name])]
 
-    def entries(self, stage: Stage) -> list[Unit]:
+    def entries(self, stage: Stage) -> list[End]:
         """Where input of a stage arrives: its copies, or its lanes, or its outputs."""
         return self.units(stage, "x") or self.units(stage, "w") or self.units(stage, "b")
 
-    def exits(self, stage: Stage) -> list[Unit]:
+    def exits(self, stage: Stage) -> list[End]:
         """Where results of a stage leave it: its outputs, or its reducers, or its lanes."""
-        return self.units(stage, "b") or self.units(stage, "r") or self.units(stage, "w")
+        lanes = self.units(stage, "w", half="PCU")
+        return self.units(stage, "b") or self.units(stage, "r") or lanes
 
-    def ports(self, numbers: Iterable[int]) -> list[Unit]:
+    def ports(self, numbers: Iterable[int]) -> list[End]:
         known = self.facts.mesh.ports
-        return [(f"port {n}", (known[n],)) for n in numbers if n < len(known)]
+        return [(f"port {n}", known[n]) for n in numbers if n < len(known)]
 
 
 @rule(
@@ -87,31 +103,29 @@ def delivered(facts: Facts) -> Faults:
     count = 0
     for section in facts.plan.sections:
         wiring = _Wiring(facts, section)
-        for what, sources, sinks in _needs(facts, section, wiring):
+        for need in _needs(facts, section, wiring):
             count += 1
+            kind, sources, sinks = need.kind, need.sources, need.sinks
             for sink in sinks:
-                if sources and not any(wiring.joined(source, sink) for source in sources):
-                    text = f"no route brings {what} to {sink[0]}"
+                if sources and not any(wiring.joined(kind, source, sink) for source in sources):
+                    text = f"no {kind} net brings {need.what} to {sink[0]}"
                     yield Fault(f"section {section.id}, {sink[0]}", text)
             for source in sources:
-                if sinks and not any(wiring.joined(source, sink) for sink in sinks):
-                    text = f"no route takes {what} from {source[0]}"
+                if sinks and not any(wiring.joined(kind, source, sink) for sink in sinks):
+                    text = f"no {kind} net takes {need.what} from {source[0]}"
                     yield Fault(f"section {section.id}, {source[0]}", text)
     return f"{count} bundles of nets"
 
 
-def _needs(
-    facts: Facts, section: Section, wiring: _Wiring
-) -> Iterator[tuple[str, list[Unit], list[Unit]]]:
-    """(what, from, to): every unit of `to` gets it of one of `from`, which all give it to one."""
+def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:
     own = dict.fromkeys(section.stages)
     for stage in map(facts.stages.__getitem__, own):
         yield from _inside(stage, wiring)
         for name in stage.streams:
             stream = facts.streams[name]
             if stream.tier != "sram":
-                lanes = wiring.units(stage, "w") or wiring.entries(stage)
-                yield f"the stream {name}", wiring.ports(stream.ports), lanes
+                sinks = wiring.units(stage, "w") or wiring.entries(stage)
+                yield Need("memory", f"the stream {name}", wiring.ports(stream.ports), sinks)
     for block in facts.plan.blocks:
         for buffer in block.buffers:
             producer = facts.stages[buffer.producer]
@@ -119,25 +133,24 @@ def _needs(
                 if buffer.tier == "sram" and {producer.id, consumer.id} <= own.keys():
                     exits, entries = wiring.exits(producer), wiring.entries(consumer)
                     # Every copy of an input is whole; lanes may have a part of it each.
-                    parts = [[exit] for exit in exits] if consumer.units.x_copies else [exits]
+                    parts = [[end] for end in exits] if consumer.units.x_copies else [exits]
                     for sources in parts:
-                        yield f"the buffer {buffer.id}", sources, entries
+                        yield Need("activation", f"the buffer {buffer.id}", sources, entries)
 
 
-def _inside(stage: Stage, wiring: _Wiring) -> Iterator[tuple[str, list[Unit], list[Unit]]]:
-    lanes, copies = wiring.units(stage, "w"), wiring.units(stage, "x")
-    reducers, outputs = wiring.units(stage, "r"), wiring.units(stage, "b")
-    if copies:
-        yield f"the input of {stage.id}", copies, lanes
-    if reducers:
-        yield f"the partial sums of {stage.id}", lanes, reducers
-    if outputs and (reducers or lanes):
-        yield f"the results of {stage.id}", reducers or lanes, outputs
+def _inside(stage: Stage, wiring: _Wiring) -> Iterator[Need]:
+    lanes = wiring.units(stage, "w", half="PCU")
+    copies, reducers = wiring.units(stage, "x"), wiring.units(stage, "r")
+    yield Need("operand", f"the input of {stage.id}", copies, lanes if copies else [])
+    yield Need("gather", f"the sums of {stage.id}", lanes if reducers else [], reducers)
+    outputs = wiring.units(stage, "b")
+    results = reducers or lanes
+    yield Need("gather", f"the results of {stage.id}", results if outputs else [], outputs)
 
 
 @rule(
     "HETC-L245",
-    "routes lead to and from memory and the other sockets where stages need them",
+    "routes lead to memory and to and from the other sockets where stages need them",
     "route a net between a unit of the stage and a memory port",
 )
 def outside(facts: Facts) -> Faults:
@@ -147,28 +160,28 @@ def outside(facts: Facts) -> Faults:
         own = dict.fromkeys(section.stages)
         ports = wiring.ports(range(facts.capacity.ports))
         for stage in map(facts.stages.__getitem__, own):
-            units = [unit for role in "wxrb" for unit in wiring.units(stage, role)]
-            writes = [a.tensor for a in facts.block_of[stage.id].appends if a.stage == stage.id]
-            leaving = [f"new rows of {tensor}" for tensor in writes]
+            place = f"section {section.id}, {stage.id}"
+            exits = wiring.exits(stage)
+            for append in facts.block_of[stage.id].appends:
+                if append.stage == stage.id:
+                    count += 1
+                    if not _any_joined(wiring, "append", exits, ports):
+                        text = f"no append net takes new rows of {append.tensor} from {stage.id}"
+                        yield Fault(place, f"{text} to a memory port")
             if stage.collective is not None:
-                leaving.append("its part")
-                count += 1
-                if not _any_joined(wiring, ports, units):
-                    text = f"no route brings stage {stage.id} the parts of the other sockets"
-                    yield Fault(f"section {section.id}, {stage.id}", text)
-                # The part may leave from the stage that made it.
+                count += 2
+                # The part that goes out may leave from the stage that made it.
                 before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
-                units = units + [unit for other in before for unit in wiring.exits(other)]
-            for what in leaving:
-                count += 1
-                if not _any_joined(wiring, units, ports):
-                    text = f"no route takes {what} from stage {stage.id} to a memory port"
-                    yield Fault(f"section {section.id}, {stage.id}", text)
+                leaving = exits + [end for other in before for end in wiring.exits(other)]
+                if not _any_joined(wiring, "peer", leaving, ports):
+                    yield Fault(place, f"no peer net takes the part of {stage.id} to other sockets")
+                if not _any_joined(wiring, "peer", ports, wiring.entries(stage)):
+                    yield Fault(place, f"no peer net brings {stage.id} the parts of other sockets")
     return f"{count} ways in and out"
 
 
-def _any_joined(wiring: _Wiring, sources: list[Unit], sinks: list[Unit]) -> bool:
-    return any(True for a in sources for b in sinks for _ in wiring.trees(a, b))
+def _any_joined(wiring: _Wiring, kind: str, sources: list[End], sinks: list[End]) -> bool:
+    return any(wiring.joined(kind, source, sink) for source in sources for sink in sinks)
 
 
 @rule(
@@ -203,6 +216,6 @@ def stream_demand(facts: Facts) -> Faults:
     return f"{count} nets"
 
 
-def _demand(wiring: _Wiring, port: Unit, lanes: list[Unit]) -> float:
-    trees = {id(tree): tree for lane in lanes for tree in wiring.trees(port, lane)}
-    return max((tree.route.bytes_per_cycle for tree in trees.values()), default=0)
+def _demand(wiring: _Wiring, port: End, lanes: list[End]) -> float:
+    trees = [tree for lane in lanes for tree in wiring.trees("memory", port, lane)]
+    return max((tree.route.bytes_per_cycle for tree in trees), default=0)

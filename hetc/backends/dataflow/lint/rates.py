@@ -10,7 +10,7 @@ from hetc.backends.dataflow.schema import Block, Estimate, Stage, Stream
 from hetc.ir.dims import evaluate
 from hetc.ir.ops.control import AllReduce
 
-# What a slow stream may cost an iteration before it is worth a word.
+# What a slow stream may cost, of the time that a token takes of memory, before it is worth a word.
 SIGNIFICANT = 0.01
 
 
@@ -52,15 +52,15 @@ def lane_rate(facts: Facts) -> Faults:
 def stage_rate(facts: Facts) -> Faults:
     worst = 0.0
     for block, stage, streams in _streaming(facts):
-        lost = sum(_lost(facts, stream, stage.rate_bytes_per_cycle) for stream in streams)
+        rate = stage.rate_bytes_per_cycle
+        lost = block.repeat * sum(_lost(facts, stream, rate) for stream in streams)
         bound = max(facts.bytes_per_cycle(stream.tier) for stream in streams)
         worst = max(worst, lost)
-        if lost > SIGNIFICANT * _memory_cycles(facts, block):
-            rate = stage.rate_bytes_per_cycle
+        if lost > SIGNIFICANT * _memory_cycles(facts):
             text = f"stage {stage.id} takes {number(rate)} bytes a cycle, memory gives"
-            text += f" {number(bound)}: {number(lost)} cycles an iteration"
+            text += f" {number(bound)}: {number(lost)} cycles a token"
             yield Fault(f"stage {stage.id}", text, rate, bound)
-    return f"at most {number(worst)} cycles lost an iteration"
+    return f"at most {number(worst)} cycles a token lost"
 
 
 @rule(
@@ -75,26 +75,25 @@ def port_rate(facts: Facts) -> Faults:
     for block, _, streams in _streaming(facts):
         for stream in streams:
             together = len(set(stream.ports)) * width
-            lost = _lost(facts, stream, together)
+            lost = block.repeat * _lost(facts, stream, together)
             worst = max(worst, lost)
-            if lost > SIGNIFICANT * _memory_cycles(facts, block):
+            if lost > SIGNIFICANT * _memory_cycles(facts):
                 bound = facts.bytes_per_cycle(stream.tier)
                 text = f"the ports of stream {stream.id} carry {number(together)} bytes a cycle,"
-                text += f" memory gives {number(bound)}: {number(lost)} cycles an iteration"
+                text += f" memory gives {number(bound)}: {number(lost)} cycles a token"
                 yield Fault(f"stream {stream.id}", text, together, bound)
-    return f"at most {number(worst)} cycles lost an iteration"
+    return f"at most {number(worst)} cycles a token lost"
 
 
 def _lost(facts: Facts, stream: Stream, rate: float) -> float:
-    """The cycles an iteration that a stream takes longer at `rate` than at that of its memory."""
+    """The cycles a token that a stream takes longer at `rate` than at that of its memory."""
     best = facts.bytes_per_cycle(stream.tier)
     return stream.bytes / max(rate, 1e-9) - stream.bytes / best if rate < best else 0.0
 
 
-def _memory_cycles(facts: Facts, block: Block) -> float:
-    """What one iteration of a block takes of memory."""
-    read = (stream for stream in block.streams if stream.tier != "sram")
-    return sum(stream.bytes / facts.bytes_per_cycle(stream.tier) for stream in read)
+def _memory_cycles(facts: Facts) -> float:
+    """What one token takes of memory."""
+    return sum(n / facts.bytes_per_cycle(tier) for tier, n in _tier_bytes(facts).items())
 
 
 @rule(
