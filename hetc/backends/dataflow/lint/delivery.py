@@ -1,0 +1,221 @@
+"""Whether the routes of a section bring everything from where it is to where it is read.
+
+A net is known by its kind and by where its tree begins and ends, not by its name: a tree out of one
+switch serves the switches that it enters, a tree into one switch those that it leaves. The kinds:
+
+memory      from a memory port into the PMUs of the lanes that it feeds
+operand     from the copy of an input to the PCUs of lanes
+gather      from the PCUs of lanes to reducers, and from these or from lanes to outputs
+activation  from where results leave a stage to where another one takes them in
+append      new rows of a state, to a memory port
+peer        between a stage and a memory port that talks to other sockets
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from hetc.backends.dataflow.lint.facts import Facts
+from hetc.backends.dataflow.lint.finding import Fault, Faults, number, rule
+from hetc.backends.dataflow.lint.mesh import Switch
+from hetc.backends.dataflow.lint.trees import Tree
+from hetc.backends.dataflow.lint.units import unit_names
+from hetc.backends.dataflow.schema import Section, Stage
+
+# The name of a unit or port, and the switch at which a net meets it.
+End = tuple[str, Switch]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Every one of `sinks` gets something of one of `sources`, which all give it to one."""
+
+    kind: str
+    what: str
+    sources: list[End]
+    sinks: list[End]
+
+
+class _Wiring:
+    """The units of one section on the mesh, and the trees between them."""
+
+    def __init__(self, facts: Facts, section: Section) -> None:
+        self.facts = facts
+        self.section = section
+
+    @cached_property
+    def _from(self) -> dict[tuple[str, Switch], list[Tree]]:
+        found: dict[tuple[str, Switch], list[Tree]] = {}
+        for tree in self.facts.trees[self.section.id]:
+            if tree.source is not None:
+                found.setdefault((tree.route.kind, tree.source), []).append(tree)
+        return found
+
+    @cached_property
+    def _into(self) -> dict[tuple[str, Switch], list[Tree]]:
+        found: dict[tuple[str, Switch], list[Tree]] = {}
+        for tree in self.facts.trees[self.section.id]:
+            if tree.sink is not None:
+                found.setdefault((tree.route.kind, tree.sink), []).append(tree)
+        return found
+
+    def trees(self, kind: str, source: End, sink: End) -> list[Tree]:
+        """The trees that bring data from one unit to another."""
+        start, end = source[1], sink[1]
+        out_of = [tree for tree in self._from.get((kind, start), ()) if end in tree.entered]
+        into = [tree for tree in self._into.get((kind, end), ()) if start in tree.left]
+        return out_of + into
+
+    def joined(self, kind: str, source: End, sink: End) -> bool:
+        return source[1] == sink[1] or bool(self.trees(kind, source, sink))
+
+    def units(self, stage: Stage, role: str, *, half: str = "") -> list[End]:
+        """The placed units of one role; of a work lane the `half` that takes part, PMU or PCU."""
+        mesh, sites = self.facts.mesh, self.section.sites
+        compute = role == "r" or half == "PCU"
+        switch = mesh.compute_switch if compute else mesh.memory_switch
+        placed = [name for name in unit_names(stage)[role] if name in sites]
+        return [(name, switch(sites[name])) for name in placed if mesh.has_site(sites[name])]
+
+    def entries(self, stage: Stage) -> list[End]:
+        """Where input of a stage arrives: its copies, or its lanes, or its outputs."""
+        return self.units(stage, "x") or self.units(stage, "w") or self.units(stage, "b")
+
+    def exits(self, stage: Stage) -> list[End]:
+        """Where results of a stage leave it: its outputs, or its reducers, or its lanes."""
+        lanes = self.units(stage, "w", half="PCU")
+        return self.units(stage, "b") or self.units(stage, "r") or lanes
+
+    def ports(self, numbers: Iterable[int]) -> list[End]:
+        known = self.facts.mesh.ports
+        return [(f"port {n}", known[n]) for n in numbers if n < len(known)]
+
+
+@rule(
+    "HETC-L244",
+    "routes bring data from every unit that has it to every unit that reads it",
+    "route a net between them",
+)
+def delivered(facts: Facts) -> Faults:
+    count = 0
+    for section in facts.plan.sections:
+        wiring = _Wiring(facts, section)
+        for need in _needs(facts, section, wiring):
+            count += 1
+            kind, sources, sinks = need.kind, need.sources, need.sinks
+            for sink in sinks:
+                if sources and not any(wiring.joined(kind, source, sink) for source in sources):
+                    text = f"no {kind} net brings {need.what} to {sink[0]}"
+                    yield Fault(f"section {section.id}, {sink[0]}", text)
+            for source in sources:
+                if sinks and not any(wiring.joined(kind, source, sink) for sink in sinks):
+                    text = f"no {kind} net takes {need.what} from {source[0]}"
+                    yield Fault(f"section {section.id}, {source[0]}", text)
+    return f"{count} bundles of nets"
+
+
+def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:
+    own = dict.fromkeys(section.stages)
+    for stage in map(facts.stages.__getitem__, own):
+        yield from _inside(stage, wiring)
+        for name in stage.streams:
+            stream = facts.streams[name]
+            if stream.tier != "sram":
+                sinks = wiring.units(stage, "w") or wiring.entries(stage)
+                yield Need("memory", f"the stream {name}", wiring.ports(stream.ports), sinks)
+    for block in facts.plan.blocks:
+        for buffer in block.buffers:
+            producer = facts.stages[buffer.producer]
+            for consumer in map(facts.stages.__getitem__, buffer.consumers):
+                if buffer.tier == "sram" and {producer.id, consumer.id} <= own.keys():
+                    exits, entries = wiring.exits(producer), wiring.entries(consumer)
+                    # Every copy of an input is whole; lanes may have a part of it each.
+                    parts = [[end] for end in exits] if consumer.units.x_copies else [exits]
+                    for sources in parts:
+                        yield Need("activation", f"the buffer {buffer.id}", sources, entries)
+
+
+def _inside(stage: Stage, wiring: _Wiring) -> Iterator[Need]:
+    lanes = wiring.units(stage, "w", half="PCU")
+    copies, reducers = wiring.units(stage, "x"), wiring.units(stage, "r")
+    yield Need("operand", f"the input of {stage.id}", copies, lanes if copies else [])
+    yield Need("gather", f"the sums of {stage.id}", lanes if reducers else [], reducers)
+    outputs = wiring.units(stage, "b")
+    results = reducers or lanes
+    yield Need("gather", f"the results of {stage.id}", results if outputs else [], outputs)
+
+
+@rule(
+    "HETC-L245",
+    "routes lead to memory and to and from the other sockets where stages need them",
+    "route a net between a unit of the stage and a memory port",
+)
+def outside(facts: Facts) -> Faults:
+    count = 0
+    for section in facts.plan.sections:
+        wiring = _Wiring(facts, section)
+        own = dict.fromkeys(section.stages)
+        ports = wiring.ports(range(facts.capacity.ports))
+        for stage in map(facts.stages.__getitem__, own):
+            place = f"section {section.id}, {stage.id}"
+            exits = wiring.exits(stage)
+            for append in facts.block_of[stage.id].appends:
+                if append.stage == stage.id:
+                    count += 1
+                    if not _any_joined(wiring, "append", exits, ports):
+                        text = f"no append net takes new rows of {append.tensor} from {stage.id}"
+                        yield Fault(place, f"{text} to a memory port")
+            if stage.collective is not None:
+                count += 2
+                # The part that goes out may leave from the stage that made it.
+                before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
+                leaving = exits + [end for other in before for end in wiring.exits(other)]
+                if not _any_joined(wiring, "peer", leaving, ports):
+                    yield Fault(place, f"no peer net takes the part of {stage.id} to other sockets")
+                if not _any_joined(wiring, "peer", ports, wiring.entries(stage)):
+                    yield Fault(place, f"no peer net brings {stage.id} the parts of other sockets")
+    return f"{count} ways in and out"
+
+
+def _any_joined(wiring: _Wiring, kind: str, sources: list[End], sinks: list[End]) -> bool:
+    return any(wiring.joined(kind, source, sink) for source in sources for sink in sinks)
+
+
+@rule(
+    "HETC-L246",
+    "nets from memory carry what the lanes take",
+    "state the rate of the memory port as the demand of its net",
+)
+def stream_demand(facts: Facts) -> Faults:
+    width = facts.grid.port_bytes_per_cycle.value
+    count = 0
+    for section in facts.plan.sections:
+        wiring = _Wiring(facts, section)
+        for route in section.routes:
+            count += 1
+            if not (route.bytes_per_cycle > 0 and math.isfinite(route.bytes_per_cycle)):
+                text = f"net {route.net} carries {route.bytes_per_cycle} bytes a cycle"
+                yield Fault(f"net {route.net}", text)
+        for stage in map(facts.stages.__getitem__, dict.fromkeys(section.stages)):
+            lanes = wiring.units(stage, "w")
+            for stream in map(facts.streams.__getitem__, stage.streams):
+                if stream.tier == "sram" or not lanes:
+                    continue
+                ports = wiring.ports(dict.fromkeys(stream.ports))
+                found = sum(_demand(wiring, port, lanes) for port in ports)
+                given = min(len(ports) * width, facts.bytes_per_cycle(stream.tier))
+                wanted = min(stage.rate_bytes_per_cycle, given)
+                # Demands are whole bytes.
+                if 0 < found < wanted - len(ports):
+                    text = f"the nets of stream {stream.id} carry {number(found)} bytes a cycle"
+                    text += f", its lanes take {number(wanted)}"
+                    yield Fault(f"stream {stream.id}", text, found, wanted)
+    return f"{count} nets"
+
+
+def _demand(wiring: _Wiring, port: End, lanes: list[End]) -> float:
+    trees = [tree for lane in lanes for tree in wiring.trees("memory", port, lane)]
+    return max((tree.route.bytes_per_cycle for tree in trees), default=0)
