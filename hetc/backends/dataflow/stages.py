@@ -58,7 +58,8 @@ def make_stage(
     asked = requested(request, id, stage_name(draft))
     grouping = _grouping(draft, asked, lanes, fabric)
     tiling = asked.tiling or _tiling(draft, grouping, fabric)
-    streams = tuple(_streams(id, draft, tiling, after, fabric))
+    most = _most_tile_bytes(grouping, fabric)
+    streams = tuple(_streams(id, draft, tiling, most, after, fabric))
     matrices = [read for read in draft.reads if read.matrix]
     usable = fabric.pmu_bytes * (1 - RESERVED_FRACTION)
     units = Units(
@@ -152,6 +153,10 @@ def _grouping(draft: Draft, asked: StageRequest, lanes: int, fabric: Fabric) -> 
     return group_lanes(outputs, inputs, rows, fabric.pcu_lanes, wanted, wanted + wanted // 3)
 
 
+def _most_tile_bytes(grouping: Grouping, fabric: Fabric) -> int:
+    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION)) * grouping.lanes // TILES_IN_UNITS
+
+
 def _products(draft: Draft) -> list[Read]:
     """The matrices of a stage whose outputs are cut over its lanes."""
     return [read for read in draft.reads if read.matrix and read.kind != "state"]
@@ -168,8 +173,7 @@ def _outputs_inputs(matrices: list[Read]) -> tuple[int, int]:
 
 def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
     products = _products(draft)
-    usable = int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
-    most = usable * grouping.lanes // TILES_IN_UNITS
+    most = _most_tile_bytes(grouping, fabric)
     if products:
         outputs, inputs = _outputs_inputs(products)
         wide = min(outputs, grouping.groups * fabric.pcu_lanes)
@@ -185,7 +189,7 @@ def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
 
 
 def _streams(
-    id: str, draft: Draft, tiling: Tiling | None, after: str | None, fabric: Fabric
+    id: str, draft: Draft, tiling: Tiling | None, most: int, after: str | None, fabric: Fabric
 ) -> Iterator[Stream]:
     small = [read for read in draft.reads if not read.matrix and read.kind == "weight"]
     groups = [("v", small)] if small else []
@@ -196,7 +200,7 @@ def _streams(
     groups += [(f"s{number}", [read]) for number, read in enumerate(_states(draft))]
     for suffix, reads in groups:
         nbytes = sum(read.bytes for read in reads)
-        tile = _tile_bytes(reads, tiling, nbytes)
+        tile = _tile_bytes(reads, tiling, nbytes, most)
         yield Stream(
             id=f"{id}.{suffix}",
             stage=id,
@@ -216,9 +220,9 @@ def _states(draft: Draft) -> list[Read]:
     return [read for read in draft.reads if read.kind == "state"]
 
 
-def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int) -> int:
+def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int, most: int) -> int:
     if not reads[0].matrix or tiling is None:
-        return max(1, nbytes)
+        return max(1, min(nbytes, most))
     size = reads[0].element_bytes
     if reads[0].kind == "state":
         return max(1, min(nbytes, tiling.rows * tiling.outputs * size))

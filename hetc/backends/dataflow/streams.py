@@ -83,25 +83,57 @@ def give_credits(
 ) -> tuple[Stream, ...]:
     """`streams` with room for all of their bytes, or what the memory units of their lanes hold.
 
-    With `least`, two tiles each. What the user fixed stays.
+    What comes from a slower tier is served first. With `least`, two tiles each. What the user fixed
+    stays.
     """
-    usable = int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
-    wanted: dict[str, int] = {}
-    for stream in streams:
-        wanted[stream.stage] = wanted.get(stream.stage, 0) + stream.bytes
-    found = []
-    for stream in streams:
-        stage = stages[stream.stage]
-        room = usable * stage.units.lanes
-        fixed = requested(request, stage.id, stage.name).depth_bytes
-        smallest = min(stream.bytes, 2 * stream.tile_bytes)
-        depth = stream.bytes * min(room, wanted[stage.id]) // max(1, wanted[stage.id])
-        why = "holds one iteration, so that the next is fetched while this one computes"
-        if depth < stream.bytes:
-            why = f"what the memory units of {stage.units.lanes} lanes hold"
-        if fixed is not None:
-            depth, why = min(fixed, stream.bytes), "as requested"
-        elif least:
-            depth = smallest
-        found.append(msgspec.structs.replace(stream, depth_bytes=max(depth, smallest), why=why))
-    return tuple(found)
+    found: dict[str, Stream] = {}
+    for id, stage in stages.items():
+        own = [stream for stream in streams if stream.stage == id]
+        fixed = requested(request, id, stage.name).depth_bytes
+        room = usable_bytes(fabric) * stage.units.lanes
+        # Two tiles of each are there in any case.
+        room -= sum(_smallest(stream) for stream in own)
+        slow = [stream for stream in own if stream.tier != fabric.main_memory]
+        fast = [stream for stream in own if stream.tier == fabric.main_memory]
+        for same in (slow, fast):
+            wanted = {stream.id: behind(own, stream, fabric) for stream in same}
+            more = sum(wanted.values()) - sum(_smallest(stream) for stream in same)
+            given = max(0, min(more, room))
+            room -= given
+            for stream in same:
+                depth = smallest = _smallest(stream)
+                if more > 0 and not least:
+                    depth += (wanted[stream.id] - smallest) * given // more
+                why = _why(depth, wanted[stream.id], stream, stage, fabric)
+                if fixed is not None:
+                    depth, why = max(smallest, min(fixed, stream.bytes)), "as requested"
+                found[stream.id] = msgspec.structs.replace(stream, depth_bytes=depth, why=why)
+    return tuple(found[stream.id] for stream in streams)
+
+
+def _why(depth: int, wanted: int, stream: Stream, stage: Stage, fabric: Fabric) -> str:
+    if depth < wanted:
+        return f"what the memory units of {stage.units.lanes} lanes hold"
+    if stream.tier != fabric.main_memory:
+        return f"what {stream.tier} brings while the stage takes its other streams"
+    return "holds one iteration, so that the next is fetched while this one computes"
+
+
+def usable_bytes(fabric: Fabric) -> int:
+    """What streams may take of one memory unit."""
+    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
+
+
+def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric) -> int:
+    """The credits that `stream`, of the stage's `own`, can use: all of its bytes; from a slower
+    tier what that brings while the stage takes the others."""
+    if stream.tier == fabric.main_memory:
+        return stream.bytes
+    others = sum(other.bytes for other in own if other.tier == fabric.main_memory)
+    cycles = others / fabric.tiers[fabric.main_memory].bytes_per_cycle
+    brought = ceil(cycles * fabric.tiers[stream.tier].bytes_per_cycle)
+    return min(stream.bytes, brought + _smallest(stream))
+
+
+def _smallest(stream: Stream) -> int:
+    return min(stream.bytes, 2 * stream.tile_bytes)
