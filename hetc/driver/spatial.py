@@ -1,0 +1,93 @@
+"""The decode half as a spatial plan: shard it, plan it, time it, lint it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+import hetc
+from hetc.backends.dataflow.fabric import fabric_of
+from hetc.backends.dataflow.lint import Finding, lint, verdicts
+from hetc.backends.dataflow.plan_file import read_request
+from hetc.backends.dataflow.planner import Planner, Sizes
+from hetc.backends.dataflow.schema import Constant, Estimate, Plan, Request
+from hetc.backends.dataflow.simulate import Simulated, simulate, speeds_of
+from hetc.ir.graph import Graph
+from hetc.ir.text import print_graph
+from hetc.passes.shard import Sharded, shard
+from hetc.passes.workload import Workload
+from hetc.targets import Target
+
+NO_REQUEST = Request()
+
+
+@dataclass(frozen=True, eq=False)
+class Spatial:
+    """A plan with its estimate and checks, and the graph of one socket that it is of."""
+
+    plan: Plan
+    sharded: Sharded
+    simulated: Simulated
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def graph_text(self) -> str:
+        """The socket's graph; its digest is in the plan."""
+        return print_graph(self.sharded.graph)
+
+
+def request_of(path: str | Path | None) -> Request:
+    """What the file at `path` fixes of a plan; nothing for None."""
+    return NO_REQUEST if path is None else read_request(path)
+
+
+def plan_spatially(
+    decode: Graph, target: Target, workload: Workload, request: Request = NO_REQUEST
+) -> Spatial:
+    """The plan of the outlined `decode` on `target`.
+
+    Raises TargetError for a target without a grid, BackendError HETC-E03x where it is too small.
+    """
+    sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
+    sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
+    drawn = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}").plan()
+    simulated = simulate(drawn, speeds_of(target))
+    estimated = msgspec.structs.replace(
+        drawn, estimate=_estimate(drawn, simulated, sharded, target)
+    )
+    checked = msgspec.structs.replace(estimated, checks=verdicts(estimated, target, sharded.graph))
+    return Spatial(checked, sharded, simulated, lint(checked, target, sharded.graph))
+
+
+def _cheaper_replicated(target: Target) -> int:
+    """Bytes of a weight that every socket reads sooner than it gathers what parts of it give."""
+    fabric = fabric_of(target)
+    if fabric.peer is None:
+        return 0
+    return int(fabric.peer.latency_cycles * fabric.tiers[fabric.main_memory].bytes_per_cycle)
+
+
+def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target) -> Estimate:
+    used = ("bandwidth_fraction", "step_us", "section_launch_us")
+    constants = target.device.constants
+    return Estimate(
+        model=f"simulated, {simulated.mode}",
+        calibrated=False,
+        tpot_us=simulated.tpot_us,
+        tokens_per_s=simulated.tokens_per_s,
+        bytes_read=simulated.bytes_read,
+        unique_bytes=round(
+            (simulated.bytes_read - sharded.local_bytes + sharded.unique_bytes) * target.count
+        ),
+        mbu=simulated.mbu,
+        mbu_bound=simulated.mbu_bound,
+        bottleneck=f"{simulated.bottleneck.name}: {simulated.bottleneck.why}",
+        constants=tuple(
+            Constant(name=name, value=constants[name].value, source=constants[name].why)
+            for name in used
+            if name in constants
+        ),
+    )
