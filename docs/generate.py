@@ -22,6 +22,7 @@ ROOMS = {
     "P": "Partition and decisions",
     "T": "Targets",
     "E": "Backends",
+    "D": "Dataflow plans",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",
