@@ -10,6 +10,7 @@ import msgspec
 
 import hetc
 from hetc.backends.dataflow.fabric import fabric_of
+from hetc.backends.dataflow.floorplan import floorplan
 from hetc.backends.dataflow.lint import Finding, lint, verdicts
 from hetc.backends.dataflow.plan_file import read_request
 from hetc.backends.dataflow.planner import Planner, Sizes
@@ -53,7 +54,8 @@ def plan_spatially(
     """
     sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
     sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
-    drawn = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}").plan()
+    planner = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}")
+    drawn = floorplan(planner.plan(), planner.fabric)
     simulated = simulate(drawn, speeds_of(target))
     estimated = msgspec.structs.replace(
         drawn, estimate=_estimate(drawn, simulated, sharded, target)
@@ -79,9 +81,7 @@ def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target
         tpot_us=simulated.tpot_us,
         tokens_per_s=simulated.tokens_per_s,
         bytes_read=simulated.bytes_read,
-        unique_bytes=round(
-            (simulated.bytes_read - sharded.local_bytes + sharded.unique_bytes) * target.count
-        ),
+        unique_bytes=_unique_bytes(plan),
         mbu=simulated.mbu,
         mbu_bound=simulated.mbu_bound,
         bottleneck=f"{simulated.bottleneck.name}: {simulated.bottleneck.why}",
@@ -91,3 +91,14 @@ def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target
             if name in constants
         ),
     )
+
+
+def _unique_bytes(plan: Plan) -> int:
+    """Bytes of the model that a token reads over all sockets, each part of a tensor once."""
+    parts = {(item.block, item.tensor): item.parts for item in plan.shards}
+    total = 0.0
+    for block in plan.blocks:
+        for stream in block.streams:
+            shares = {parts[block.id, tensor] for tensor in stream.tensors}
+            total += block.repeat * stream.bytes * max(shares)
+    return round(total)

@@ -174,7 +174,7 @@ def _state_rows(value: Value, batch: int, context: int) -> tuple[int, int]:
     """Rows of a state when it is full, over all sequences, and bytes of one."""
     bindings = {"B": batch, "P": context}
     growing = [dim for dim in value.shape if isinstance(dim, Dim) and str(dim) != "B"]
-    rows = evaluate(growing[0], bindings) if growing else 1
+    rows = batch * evaluate(growing[0], bindings) if growing else batch
     return rows, evaluate(value.nbytes, bindings) // max(1, rows)
 
 

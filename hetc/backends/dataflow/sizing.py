@@ -38,7 +38,7 @@ class Draft:
     """A stage before it has units: its ops, what it reads, and its work in lane-cycles.
 
     `stream_work` is what its matrices and state take on one lane, `vector_work` everything else;
-    `outputs` are the elements it hands on, `sent_bytes` what a collective sends, `most_lanes` how
+    `outputs` are the elements it hands on, `sent_bytes` what a collective makes, `most_lanes` how
     many can share the work, and `useful_lanes` how many memory can keep busy.
     """
 
@@ -101,7 +101,7 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
         outputs=outputs,
         output_bytes=output_bytes,
         input_bytes=_input_bytes(run, group, bindings),
-        sent_bytes=evaluate(group.anchors[0].operands[0].nbytes, bindings) if group.anchors else 0,
+        sent_bytes=evaluate(group.anchors[0].result.nbytes, bindings) if group.anchors else 0,
         stream_work=stream_work,
         vector_work=vector_work,
         most_lanes=most,
@@ -155,11 +155,12 @@ def _outputs(run: Run, group: Group, bindings: Mapping[str, int]) -> tuple[int, 
     for op in run.graph.ops:
         if op not in inside:
             needed.update(op.operands)
+    # Of a state that grows, the new rows are handed on: the others come from memory.
     handed = [
-        value
+        op.new if isinstance(op, KVAppend) else value
         for op in group.ops
         for value in op.results
-        if value in needed and op.kind != "kv_append"
+        if value in needed
     ]
     elements = sum(evaluate(value.size, bindings) for value in handed)
     return elements, sum(evaluate(value.nbytes, bindings) for value in handed)

@@ -57,20 +57,26 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
 def bind_ports(
     streams: Sequence[Stream], stages: Mapping[str, Stage], fabric: Fabric
 ) -> tuple[Stream, ...]:
-    """`streams` bound to as many memory ports as their tier can fill, spread round the grid."""
-    ports = len(fabric.ports)
-    found = []
-    first = 0
+    """`streams` bound to memory ports: a stage's lanes to as many as fill its fastest tier, and
+    each of its streams to some of these."""
+    bound: dict[str, tuple[int, ...]] = {}
     for stream in streams:
-        rate = fabric.tiers[stream.tier].peak_bytes_per_cycle
-        needed = min(ports, ceil(rate / fabric.port_bytes_per_cycle))
-        if stream.bytes <= stream.tile_bytes:
-            needed = 1
-        count = max(1, min(needed, stages[stream.stage].units.lanes))
-        bound = tuple(sorted((first + ports * place // count) % ports for place in range(count)))
-        first = (first + 1) % ports
-        found.append(msgspec.structs.replace(stream, ports=bound))
-    return tuple(found)
+        lanes = stages[stream.stage].units.lanes
+        wanted = max(1, min(_ports_filled(stream, fabric), lanes))
+        if wanted > len(bound.get(stream.stage, ())):
+            bound[stream.stage] = tuple(range(wanted))
+    return tuple(
+        msgspec.structs.replace(stream, ports=bound[stream.stage][: _ports_filled(stream, fabric)])
+        for stream in streams
+    )
+
+
+def _ports_filled(stream: Stream, fabric: Fabric) -> int:
+    """Ports that the stream's tier keeps busy; one for what is a single tile."""
+    if stream.bytes <= stream.tile_bytes:
+        return 1
+    rate = fabric.tiers[stream.tier].peak_bytes_per_cycle
+    return min(len(fabric.ports), ceil(rate / fabric.port_bytes_per_cycle))
 
 
 def give_credits(
