@@ -96,9 +96,15 @@ def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target
 def _unique_bytes(plan: Plan) -> int:
     """Bytes of the model that a token reads over all sockets, each part of a tensor once."""
     parts = {(item.block, item.tensor): item.parts for item in plan.shards}
+    held: dict[tuple[str, str, str], int] = {}
+    for item in plan.memory:
+        if item.use != "table":
+            key = (item.block, item.tensor, item.tier)
+            held[key] = held.get(key, 0) + item.bytes
     total = 0.0
     for block in plan.blocks:
         for stream in block.streams:
-            shares = {parts[block.id, tensor] for tensor in stream.tensors}
-            total += block.repeat * stream.bytes * max(shares)
+            sizes = {name: held.get((block.id, name, stream.tier), 1) for name in stream.tensors}
+            unique = sum(size * parts[block.id, name] for name, size in sizes.items())
+            total += block.repeat * stream.bytes * unique / sum(sizes.values())
     return round(total)

@@ -57,16 +57,13 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
 def bind_ports(
     streams: Sequence[Stream], stages: Mapping[str, Stage], fabric: Fabric
 ) -> tuple[Stream, ...]:
-    """`streams` bound to memory ports: a stage's lanes to as many as fill its fastest tier, and
-    each of its streams to some of these."""
-    bound: dict[str, tuple[int, ...]] = {}
+    """`streams` bound to memory ports: the lanes of a stage to as many as its fastest tier fills."""
+    wanted: dict[str, int] = {}
     for stream in streams:
-        lanes = stages[stream.stage].units.lanes
-        wanted = max(1, min(_ports_filled(stream, fabric), lanes))
-        if wanted > len(bound.get(stream.stage, ())):
-            bound[stream.stage] = tuple(range(wanted))
+        most = min(_ports_filled(stream, fabric), stages[stream.stage].units.lanes)
+        wanted[stream.stage] = max(1, most, wanted.get(stream.stage, 1))
     return tuple(
-        msgspec.structs.replace(stream, ports=bound[stream.stage][: _ports_filled(stream, fabric)])
+        msgspec.structs.replace(stream, ports=tuple(range(wanted[stream.stage])))
         for stream in streams
     )
 
