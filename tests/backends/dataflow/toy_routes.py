@@ -67,14 +67,14 @@ class ToyRouter:
             tree.update(paths[-1])
         self._add(key, kind, demand, paths)
 
-    def gather(self, key: str, sources: Iterable[str], sink: str, demand: float) -> None:
+    def gather(self, key: str, sources: Iterable[str], sink: str, kind: str, demand: float) -> None:
         """One tree from units into another."""
         tree = {self._enter(sink)}
         paths = []
         for source in sources:
-            paths.append(self._search({self._leave(source)}, tree, "gather", demand))
+            paths.append(self._search({self._leave(source)}, tree, kind, demand))
             tree.update(paths[-1])
-        self._add(key, "gather", demand, paths)
+        self._add(key, kind, demand, paths)
 
     def _add(self, key: str, kind: str, demand: float, paths: list[list[Point]]) -> None:
         network = _network(kind)
@@ -167,10 +167,13 @@ def toy_routes(mesh: Mesh, blocks: Iterable[Block], sites: dict[str, Point]) -> 
         for buffer in block.buffers:
             flows |= {(buffer.producer, sink): None for sink in buffer.consumers if sink in stages}
     for producer, consumer in flows:
-        entries = _entries(stages[consumer])
-        for number, unit in enumerate(_exits(stages[producer])):
-            name = f"{producer}>{consumer}.activation.{number}"
-            router.net(name, unit, entries, "activation", 1)
+        name = f"{producer}>{consumer}.activation"
+        exits, entries = _exits(stages[producer]), _entries(stages[consumer])
+        if len(entries) == 1:
+            router.gather(name, exits, entries[0], "activation", 1)
+        else:
+            for number, unit in enumerate(exits):
+                router.net(f"{name}.{number}", unit, entries, "activation", 1)
     for block in blocks:
         for stage in block.stages:
             unit, name = _exits(stage)[0], stage.id
@@ -199,9 +202,9 @@ def _inside(router: ToyRouter, stage: Stage) -> None:
     for copy in names["x"]:
         router.net(f"{copy}.operand", copy, names["w"], "operand", 4)
     for reducer in names["r"]:
-        router.gather(f"{reducer}.gather", names["w"], reducer, 1)
+        router.gather(f"{reducer}.gather", names["w"], reducer, "gather", 1)
     for output in names["b"]:
-        router.gather(f"{output}.gather", names["r"] or names["w"], output, 1)
+        router.gather(f"{output}.gather", names["r"] or names["w"], output, "gather", 1)
 
 
 def _exits(stage: Stage) -> list[str]:
