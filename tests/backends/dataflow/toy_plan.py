@@ -45,7 +45,14 @@ from hetc.ir.text import print_graph
 from hetc.targets.machine import Target
 from tests.backends.dataflow.toy_graph import LAYERS, op_numbers, toy_graph
 from tests.backends.dataflow.toy_routes import toy_routes, toy_sites
-from tests.backends.dataflow.toy_stages import BATCH, PAST, X_BYTES, Row, stage_rows
+from tests.backends.dataflow.toy_stages import (
+    BATCH,
+    PAST,
+    X_BYTES,
+    Row,
+    buffer_rows,
+    stage_rows,
+)
 
 CONTEXT = 128
 

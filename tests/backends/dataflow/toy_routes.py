@@ -19,11 +19,13 @@ Point = tuple[int, int]
 Hop = tuple[Point, Point]
 Path = tuple[int, int, str]
 Network = Literal["vector", "scalar"]
+WIDTH: dict[Network, int] = {"vector": 64, "scalar": 16}
 NAMES = {(1, 0): "E", (-1, 0): "W", (0, 1): "S", (0, -1): "N"}
 
-# Lanes that read much stand between the rows of the memory ports (2 and 6), the others around them.
+# Lanes that read much stand between the rows of the memory ports (2 and 6), the others around
+# them, and on the switch of a port only in the end.
 BUSY = [(x, y) for y in range(2, 6) for x in range(4)]
-QUIET = [(x, y) for y in (1, 0, 6, 7) for x in range(4)]
+QUIET = [(x, y) for y in (1, 0, 6, 7) for x in range(4) if (x, y) != (3, 6)] + [(3, 6)]
 
 
 def toy_sites(stages: Iterable[Stage]) -> dict[str, Point]:
@@ -43,7 +45,7 @@ def toy_sites(stages: Iterable[Stage]) -> dict[str, Point]:
 
 
 class ToyRouter:
-    """Nets of one section on a mesh; every net is a tree out of one switch."""
+    """Nets of one section on a mesh, each a tree out of one switch or into one."""
 
     def __init__(self, mesh: Mesh, sites: dict[str, Point]) -> None:
         self.mesh = mesh
@@ -55,70 +57,83 @@ class ToyRouter:
         self.load: dict[Network, dict[Hop, float]] = {"vector": inner, "scalar": {}}
         self.after: dict[tuple[str, int], dict[Hop, set[Hop]]] = {}
 
-    def net(self, source: str, sinks: Iterable[str], kind: str, demand: float) -> None:
+    def net(self, key: str, source: str, sinks: Iterable[str], kind: str, demand: float) -> None:
         """One tree from a unit to others; none where all stand on its switch."""
-        network: Network = "scalar" if kind == "operand" else "vector"
-        hops: dict[Point, Hop] = {}
+        tree = {self._leave(source)}
         paths = []
-        start = self._point(source, leaving=True)
         for sink in sinks:
-            points = self._search({start, *hops}, self._end(sink, kind), network, demand)
-            hops |= {b: (a, b) for a, b in itertools.pairwise(points)}
-            paths += [_path(points)] if len(points) > 1 else []
-        for hop in hops.values():
+            end = self._half(sink, True) if kind == "operand" else self._enter(sink)
+            paths.append(self._search(tree, {end}, kind, demand))
+            tree.update(paths[-1])
+        self._add(key, kind, demand, paths)
+
+    def gather(self, key: str, sources: Iterable[str], sink: str, kind: str, demand: float) -> None:
+        """One tree from units into another."""
+        tree = {self._enter(sink)}
+        paths = []
+        for source in sources:
+            paths.append(self._search({self._leave(source)}, tree, kind, demand))
+            tree.update(paths[-1])
+        self._add(key, kind, demand, paths)
+
+    def _add(self, key: str, kind: str, demand: float, paths: list[list[Point]]) -> None:
+        network = _network(kind)
+        hops = [hop for points in paths for hop in itertools.pairwise(points)]
+        for hop in hops:
             self.load[network][hop] = self.load[network].get(hop, 0) + demand
-        if paths:
-            name = f"{source}>{kind}.{len(self.routes)}"
-            vc = self._channel(network, hops)
-            self.routes.append(
-                Route(
-                    net=name,
-                    kind=kind,
-                    network=network,
-                    vc=vc,
-                    bytes_per_cycle=demand,
-                    paths=tuple(paths),
-                )
+        if hops:
+            route = Route(
+                net=key,
+                kind=kind,
+                network=network,
+                vc=self._channel(network, hops),
+                bytes_per_cycle=demand,
+                paths=tuple(_path(points) for points in paths if len(points) > 1),
             )
+            self.routes.append(route)
 
-    def _point(self, unit: str, *, leaving: bool) -> Point:
-        """Where data leaves or reaches a unit: a work lane at its PCU, and at its PMU."""
-        if unit.startswith("port."):
-            y, x = divmod(self.mesh.ports[int(unit[5:])], self.mesh.columns)
-            return x, y
-        role = unit.rpartition(".")[2][0]
-        return self._half(unit, role == "r" or (role == "w" and leaving))
+    def _leave(self, unit: str) -> Point:
+        return self._port(unit) or self._half(unit, unit.rpartition(".")[2][0] in "wr")
 
-    def _end(self, unit: str, kind: str) -> Point:
-        return self._half(unit, True) if kind == "operand" else self._point(unit, leaving=False)
+    def _enter(self, unit: str) -> Point:
+        return self._port(unit) or self._half(unit, unit.rpartition(".")[2][0] == "r")
+
+    def _port(self, unit: str) -> Point | None:
+        name, _, number = unit.partition(".")
+        if name not in ("port", "peer"):
+            return None
+        y, x = divmod(self.mesh.ports[int(number)], self.mesh.columns)
+        return x, y
 
     def _half(self, unit: str, compute: bool) -> Point:
         half = self.mesh.compute_switch if compute else self.mesh.memory_switch
         y, x = divmod(half(self.sites[unit]), self.mesh.columns)
         return x, y
 
-    def _search(self, tree: set[Point], end: Point, network: Network, demand: float) -> list[Point]:
-        """The shortest way from a tree to a switch over links that have room."""
-        width = 64 if network == "vector" else 16
-        before: dict[Point, Point | None] = dict.fromkeys(sorted(tree))
+    def _search(
+        self, starts: set[Point], ends: set[Point], kind: str, demand: float
+    ) -> list[Point]:
+        """The shortest way between two sets of switches over links that have room."""
+        load, width = self.load[_network(kind)], WIDTH[_network(kind)]
+        before: dict[Point, Point | None] = dict.fromkeys(sorted(starts))
         queue = deque(before)
-        while end not in before:
+        while not (reached := sorted(ends & before.keys())):
             x, y = here = queue.popleft()
             for step_x, step_y in NAMES:
                 to = x + step_x, y + step_y
                 inside = 0 <= to[0] < self.mesh.columns and 0 <= to[1] < self.mesh.rows
-                room = self.load[network].get((here, to), 0) + demand <= width
+                room = load.get((here, to), 0) + demand <= width
                 if inside and room and to not in before:
                     before[to] = here
                     queue.append(to)
-        points = [end]
+        points = [reached[0]]
         while (previous := before[points[-1]]) is not None:
             points.append(previous)
         return points[::-1]
 
-    def _channel(self, network: str, hops: dict[Point, Hop]) -> int:
+    def _channel(self, network: Network, hops: list[Hop]) -> int:
         """The first virtual channel on which these hops close no circle."""
-        turns = [(hops[a], (a, b)) for a, b in hops.values() if a in hops]
+        turns = [(one, other) for one in hops for other in hops if one[1] == other[0]]
         for vc in range(4):
             graph = self.after.setdefault((network, vc), {})
             tried = {hop: set(following) for hop, following in graph.items()}
@@ -133,6 +148,10 @@ class ToyRouter:
         raise AssertionError("the toy plan needs another placement")
 
 
+def _network(kind: str) -> Network:
+    return "scalar" if kind == "operand" else "vector"
+
+
 def toy_routes(mesh: Mesh, blocks: Iterable[Block], sites: dict[str, Point]) -> tuple[Route, ...]:
     """All nets of a section that holds every stage of `blocks`."""
     router = ToyRouter(mesh, sites)
@@ -140,22 +159,29 @@ def toy_routes(mesh: Mesh, blocks: Iterable[Block], sites: dict[str, Point]) -> 
     stages = {stage.id: stage for block in blocks for stage in block.stages}
     streams = [stream for block in blocks for stream in block.streams]
     for port, lanes in _lanes_of_ports(stages, streams).items():
-        router.net(f"port.{port}", lanes, "memory", 16)
+        router.net(f"memory.{port}", f"port.{port}", lanes, "memory", 16)
     for stage in stages.values():
         _inside(router, stage)
+    flows: dict[tuple[str, str], None] = {}
     for block in blocks:
         for buffer in block.buffers:
-            for exit in _exits(stages[buffer.producer]):
-                here = [stages[name] for name in buffer.consumers if name in stages]
-                entries = [entry for stage in here for entry in _entries(stage)]
-                router.net(exit, entries, "activation", 1)
+            flows |= {(buffer.producer, sink): None for sink in buffer.consumers if sink in stages}
+    for producer, consumer in flows:
+        name = f"{producer}>{consumer}.activation"
+        exits, entries = _exits(stages[producer]), _entries(stages[consumer])
+        if len(entries) == 1:
+            router.gather(name, exits, entries[0], "activation", 1)
+        else:
+            for number, unit in enumerate(exits):
+                router.net(f"{name}.{number}", unit, entries, "activation", 1)
+    for block in blocks:
         for stage in block.stages:
-            unit = _exits(stage)[0]
-            if any(append.stage == stage.id for append in block.appends):
-                router.net(unit, ["port.0"], "append", 1)
+            unit, name = _exits(stage)[0], stage.id
+            if any(append.stage == name for append in block.appends):
+                router.net(f"{name}>port.0.append", unit, ["port.0"], "append", 1)
             if stage.collective is not None:
-                router.net(unit, ["port.1"], "peer", 1)
-                router.net("port.1", [unit], "peer", 1)
+                router.net(f"{name}>peer.1.peer", unit, ["peer.1"], "peer", 1)
+                router.net(f"peer.1>{name}.peer", "peer.1", [unit], "peer", 1)
     return tuple(router.routes)
 
 
@@ -174,13 +200,11 @@ def _lanes_of_ports(stages: dict[str, Stage], streams: list[Stream]) -> dict[int
 def _inside(router: ToyRouter, stage: Stage) -> None:
     names = unit_names(stage)
     for copy in names["x"]:
-        router.net(copy, names["w"], "operand", 4)
-    for lane in names["w"]:
-        if names["r"]:
-            router.net(lane, names["r"], "gather", 1)
-    for unit in names["r"] or names["w"]:
-        if names["b"]:
-            router.net(unit, names["b"], "gather", 1)
+        router.net(f"{copy}.operand", copy, names["w"], "operand", 4)
+    for reducer in names["r"]:
+        router.gather(f"{reducer}.gather", names["w"], reducer, "gather", 1)
+    for output in names["b"]:
+        router.gather(f"{output}.gather", names["r"] or names["w"], output, "gather", 1)
 
 
 def _exits(stage: Stage) -> list[str]:

@@ -1,14 +1,16 @@
 """Whether the routes of a section bring everything from where it is to where it is read.
 
-A net is known by its kind and by where its tree begins and ends, not by its name: a tree out of one
-switch serves the switches that it enters, a tree into one switch those that it leaves. The kinds:
+What a net is for is in its name (docs/plan-format.md), `KEY.kind`, perhaps with a number behind:
 
-memory      from a memory port into the PMUs of the lanes that it feeds
-operand     from the copy of an input to the PCUs of lanes
-gather      from the PCUs of lanes to reducers, and from these or from lanes to outputs
-activation  from where results leave a stage to where another one takes them in
-append      new rows of a state, to a memory port
-peer        between a stage and a memory port that talks to other sockets
+memory.5               from port 5 into the PMUs of the lanes that it feeds
+stage.x0.operand       from a copy of the input to the PCUs of lanes
+stage.r0.gather        from the PCUs of lanes to a reducer; also to an output, `stage.b0`
+one>other.activation   from where results leave a stage to where another one takes them in
+stage>port.5.append    new rows of a state, to a memory port
+stage>peer.5.peer      between a stage and a port that talks to other sockets; also `peer.5>stage`
+
+Whether it gets there is read off its tree: one out of a switch serves the switches that it enters,
+one into a switch those that it leaves.
 """
 
 from __future__ import annotations
@@ -39,6 +41,19 @@ class Need:
     sinks: list[End]
 
 
+def _key(kind: str, source: str, sink: str) -> str:
+    """What the name of a net of `kind` between two units or ports begins with."""
+    if kind == "memory":
+        return source.replace("port", "memory")
+    if kind in ("operand", "gather"):
+        return source if kind == "operand" else sink
+    return f"{_owner(source)}>{_owner(sink)}"
+
+
+def _owner(end: str) -> str:
+    return end if end.startswith(("port.", "peer.")) else end.rpartition(".")[0]
+
+
 class _Wiring:
     """The units of one section on the mesh, and the trees between them."""
 
@@ -47,27 +62,19 @@ class _Wiring:
         self.section = section
 
     @cached_property
-    def _from(self) -> dict[tuple[str, Switch], list[Tree]]:
-        found: dict[tuple[str, Switch], list[Tree]] = {}
+    def _nets(self) -> dict[tuple[str, str], list[Tree]]:
+        """(kind, key) -> the trees."""
+        found: dict[tuple[str, str], list[Tree]] = {}
         for tree in self.facts.trees[self.section.id]:
-            if tree.source is not None:
-                found.setdefault((tree.route.kind, tree.source), []).append(tree)
-        return found
-
-    @cached_property
-    def _into(self) -> dict[tuple[str, Switch], list[Tree]]:
-        found: dict[tuple[str, Switch], list[Tree]] = {}
-        for tree in self.facts.trees[self.section.id]:
-            if tree.sink is not None:
-                found.setdefault((tree.route.kind, tree.sink), []).append(tree)
+            kind, net = tree.route.kind, tree.route.net
+            key = net if kind == "memory" else net.partition(f".{kind}")[0]
+            found.setdefault((kind, key), []).append(tree)
         return found
 
     def trees(self, kind: str, source: End, sink: End) -> list[Tree]:
         """The trees that bring data from one unit to another."""
-        start, end = source[1], sink[1]
-        out_of = [tree for tree in self._from.get((kind, start), ()) if end in tree.entered]
-        into = [tree for tree in self._into.get((kind, end), ()) if start in tree.left]
-        return out_of + into
+        found = self._nets.get((kind, _key(kind, source[0], sink[0])), ())
+        return [tree for tree in found if tree.joins(source[1], sink[1])]
 
     def joined(self, kind: str, source: End, sink: End) -> bool:
         return source[1] == sink[1] or bool(self.trees(kind, source, sink))
@@ -89,9 +96,9 @@ class _Wiring:
         lanes = self.units(stage, "w", half="PCU")
         return self.units(stage, "b") or self.units(stage, "r") or lanes
 
-    def ports(self, numbers: Iterable[int]) -> list[End]:
+    def ports(self, numbers: Iterable[int], name: str = "port") -> list[End]:
         known = self.facts.mesh.ports
-        return [(f"port {n}", known[n]) for n in numbers if n < len(known)]
+        return [(f"{name}.{n}", known[n]) for n in numbers if n < len(known)]
 
 
 @rule(
@@ -132,10 +139,9 @@ def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:
             for consumer in map(facts.stages.__getitem__, buffer.consumers):
                 if buffer.tier == "sram" and {producer.id, consumer.id} <= own.keys():
                     exits, entries = wiring.exits(producer), wiring.entries(consumer)
-                    # Every copy of an input is whole; lanes may have a part of it each.
-                    parts = [[end] for end in exits] if consumer.units.x_copies else [exits]
-                    for sources in parts:
-                        yield Need("activation", f"the buffer {buffer.id}", sources, entries)
+                    # Every exit has a part of it, and every entry takes the whole.
+                    for end in exits:
+                        yield Need("activation", f"the buffer {buffer.id}", [end], entries)
 
 
 def _inside(stage: Stage, wiring: _Wiring) -> Iterator[Need]:
@@ -159,6 +165,7 @@ def outside(facts: Facts) -> Faults:
         wiring = _Wiring(facts, section)
         own = dict.fromkeys(section.stages)
         ports = wiring.ports(range(facts.capacity.ports))
+        peers = wiring.ports(range(facts.capacity.ports), "peer")
         for stage in map(facts.stages.__getitem__, own):
             place = f"section {section.id}, {stage.id}"
             exits = wiring.exits(stage)
@@ -173,9 +180,9 @@ def outside(facts: Facts) -> Faults:
                 # The part that goes out may leave from the stage that made it.
                 before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
                 leaving = exits + [end for other in before for end in wiring.exits(other)]
-                if not _any_joined(wiring, "peer", leaving, ports):
+                if not _any_joined(wiring, "peer", leaving, peers):
                     yield Fault(place, f"no peer net takes the part of {stage.id} to other sockets")
-                if not _any_joined(wiring, "peer", ports, wiring.entries(stage)):
+                if not _any_joined(wiring, "peer", peers, wiring.entries(stage)):
                     yield Fault(place, f"no peer net brings {stage.id} the parts of other sockets")
     return f"{count} ways in and out"
 

@@ -205,7 +205,7 @@ def buffer_bytes(facts: Facts) -> Faults:
                 yield Fault(f"buffer {buffer.id}", text, buffer.bytes, most)
     for (producer, consumer), read in passed.items():
         least, found = _nbytes(facts, read), carried[producer, consumer]
-        if 0 < found < least:
+        if (producer, consumer) in carried and found < least:
             text = f"buffers carry {number(found)} bytes from {producer} to {consumer}"
             text += f", which reads {number(least)}"
             yield Fault(f"stage {consumer}", text, found, least)
