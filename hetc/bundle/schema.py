@@ -112,12 +112,15 @@ class TargetRef:
 class HalfEntry:
     """The files of one half, and its state tensors in hand-off order.
 
-    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half.
+    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half. A decode
+    half for a spatial target has its `plan`, and the graph of one `socket` that the plan is of.
     """
 
     graph: str
     onnx: str | None
     states: tuple[str, ...]
+    plan: str | None = None
+    socket: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,8 +267,10 @@ class Manifest:
         named = {HANDOFF_FILE: "contract_sha256"}
         for phase, half in self.halves.items():
             named[half.graph] = f"halves.{phase}.graph"
-            if half.onnx is not None:
-                named[half.onnx] = f"halves.{phase}.onnx"
+            for key in ("onnx", "plan", "socket"):
+                file = getattr(half, key)
+                if file is not None:
+                    named[file] = f"halves.{phase}.{key}"
         for name, key in named.items():
             if name not in self.files:
                 raise bad_field(f.where(key), "a file that is listed in files", name)
@@ -297,11 +302,19 @@ def _read_half(f: Fields, phase: Phase) -> HalfEntry:
     def filename(key: str) -> str:
         return check_filename(f.take(key), f.where(key))
 
-    return HalfEntry(filename("graph"), f.optional("onnx", filename), f.names(_STATES_KEY[phase]))
+    spatial = ("plan", "socket") if phase == "decode" else ()
+    return HalfEntry(
+        filename("graph"),
+        f.optional("onnx", filename),
+        f.names(_STATES_KEY[phase]),
+        *(f.optional(key, filename) for key in spatial),
+    )
 
 
 def _plain_half(half: HalfEntry, phase: Phase) -> dict[str, object]:
-    return {"graph": half.graph, "onnx": half.onnx, _STATES_KEY[phase]: list(half.states)}
+    plain: dict[str, object] = {"graph": half.graph, "onnx": half.onnx}
+    plain[_STATES_KEY[phase]] = list(half.states)
+    return plain | ({"plan": half.plan, "socket": half.socket} if phase == "decode" else {})
 
 
 def _read_files(f: Fields) -> dict[str, FileEntry]:

@@ -29,6 +29,7 @@ class CompileOptions:
     dtype: str | None = None
     link: str | None = None
     policy: str | Path | None = None
+    plan: str | Path | None = None
     strict: bool = False
 
     def check(self) -> None:

@@ -20,6 +20,7 @@ from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
 from hetc.passes.shard import Sharded, shard
 from hetc.passes.workload import Workload
+from hetc.report.summary import SpatialFacts
 from hetc.targets import Target
 
 NO_REQUEST = Request()
@@ -33,6 +34,20 @@ class Spatial:
     sharded: Sharded
     simulated: Simulated
     findings: tuple[Finding, ...]
+
+    def facts(self) -> SpatialFacts:
+        """What a summary tells of it."""
+        used = [section.resources for section in self.plan.sections]
+        fullest = max(used, key=lambda resources: resources.pcus)
+        return SpatialFacts(
+            sections=len(used),
+            units=fullest.pcus,
+            units_of=fullest.pcus_of,
+            tpot_s=self.simulated.tpot_us * 1e-6,
+            mbu=self.simulated.mbu,
+            mbu_bound=self.simulated.mbu_bound,
+            bottleneck=self.simulated.bottleneck.name,
+        )
 
     @cached_property
     def graph_text(self) -> str:

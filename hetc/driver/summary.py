@@ -26,6 +26,7 @@ def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
             max_error=checked.max_abs_error if checked else None,
             notes=model.notes,
             assumptions=planned.assumptions,
+            spatial=planned.spatial.facts() if planned.spatial is not None else None,
         )
     )
 

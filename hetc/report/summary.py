@@ -28,6 +28,20 @@ class StateFacts:
 
 
 @dataclass(frozen=True)
+class SpatialFacts:
+    """The spatial plan: its sections, the compute units of the fullest one, and what a simulated
+    token takes and is limited by."""
+
+    sections: int
+    units: int
+    units_of: int
+    tpot_s: float
+    mbu: float
+    mbu_bound: float
+    bottleneck: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """What the summary tells. `decisions` is the document of `hetc.passes.decisions.decide`;
     `max_error` what the self-check found, None where it could not run; `notes` are sentences about
@@ -46,6 +60,7 @@ class Summary:
     max_error: float | None = None
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    spatial: SpatialFacts | None = None
 
 
 def summary_lines(summary: Summary) -> tuple[str, ...]:
@@ -55,6 +70,7 @@ def summary_lines(summary: Summary) -> tuple[str, ...]:
         _line("state", _state(summary.state)),
         *_assumed(summary),
         *_halves(summary.decisions),
+        *_plan(summary.spatial),
         _line("hand-off", handoff_text(summary.decisions)),
         _line("cut", cut_text(summary.decisions)),
     ]
@@ -170,6 +186,16 @@ def _halves(decisions: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[0] = _LABEL - 3
     return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def _plan(facts: SpatialFacts | None) -> list[str]:
+    if facts is None:
+        return []
+    units = f"{facts.units:,} of {facts.units_of:,} compute units"
+    used = f"MBU {percent(facts.mbu)} of {percent(facts.mbu_bound)}"
+    time = f"TPOT {duration(facts.tpot_s)} simulated"
+    parts = (plural(facts.sections, "section"), units, time, used, f"bound by {facts.bottleneck}")
+    return [_line("plan", " · ".join(parts))]
 
 
 def _common(facts: PhaseFacts) -> list[str]:

@@ -57,7 +57,7 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
 def bind_ports(
     streams: Sequence[Stream], stages: Mapping[str, Stage], fabric: Fabric
 ) -> tuple[Stream, ...]:
-    """`streams` bound to memory ports: the lanes of a stage to as many as its fastest tier fills."""
+    """`streams` bound to memory ports: a stage's lanes to as many as its fastest tier fills."""
     wanted: dict[str, int] = {}
     for stream in streams:
         most = min(_ports_filled(stream, fabric), stages[stream.stage].units.lanes)
