@@ -50,6 +50,7 @@ def unroll(plan: schema.Plan, speeds: Speeds) -> Timing:
         stages=tuple(unrolled.stages),
         flows=tuple(unrolled.flows),
         queues=tuple(unrolled.queue(tier, turns) for tier in unrolled.tiers),
+        main=unrolled.main,
         moves=unrolled.moves,
         turns=turns,
         repeats=tuple(repeat_of(turns, span) for span in loops),
