@@ -22,6 +22,7 @@ ROOMS = {
     "P": "Partition and decisions",
     "T": "Targets",
     "E": "Backends",
+    "L": "Plans for dataflow machines: files, lint, simulation",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",
