@@ -1,6 +1,6 @@
 """Choose which classes of axes are cut, and in how many parts.
 
-A class is worth cutting where it holds the outputs of a product: then every shard reads a part of
+A class is worth cutting where it holds the outputs of a product: then every socket reads a part of
 its weight. It costs one all-reduce for each product that sums over it, and one all-gather for each
 of its values that some op needs whole. Classes are taken greedily, most weight bytes per collective
 first, as long as no tensor would be cut along two axes.
@@ -22,7 +22,7 @@ from hetc.passes.shard_factors import Factor, Place
 
 @dataclass(frozen=True)
 class Cut:
-    """`axis` in `groups` equal groups, each in `parts` equal parts; a shard holds one part of each
+    """`axis` in `groups` equal groups, each in `parts` equal parts; a socket holds one part of each
     group."""
 
     axis: int
@@ -32,10 +32,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How many shards there are; a weight whose outputs would only be gathered is cut if it has
+    """How many sockets there are; a weight whose outputs would only be gathered is cut if it has
     `gather_bytes` or more."""
 
-    shards: int
+    sockets: int
     gather_bytes: int = 0
 
 
@@ -61,13 +61,13 @@ def plan_cuts(
     """Choose the cuts of `graph`.
 
     `given` are the cuts of states and of the results of calls, as called graphs need or leave them;
-    `whole` are the outputs that every shard must have whole.
+    `whole` are the outputs that every socket must have whole.
     """
     routers = choosers(graph)
     classes = AxisClasses(graph, routers)
     cuts: dict[Holder, Cut] = dict(given.items())
     reasons: dict[Holder, Reason] = {
-        holder(op, value): Reason("HETC-P201", "every shard must rank the same scores")
+        holder(op, value): Reason("HETC-P201", "every socket must rank the same scores")
         for op in routers
         for value in op.operands[1:]
     }
@@ -76,6 +76,9 @@ def plan_cuts(
         if isinstance(choice, Reason):
             for held in candidate.holders:
                 reasons.setdefault(held, choice)
+            # Of a weight, what is said of its outputs counts.
+            columns = (holder(op, op.weight) for op in candidate.columns)
+            reasons.update({held: choice for held in columns if held not in cuts})
         else:
             cuts.update(choice)
             reasons.update(dict.fromkeys(choice, _why(candidate, choice)))
@@ -111,15 +114,15 @@ def _choose(
     gathers_only = not (candidate.rows or candidate.is_output)
     if gathers_only and candidate.nbytes < options.gather_bytes:
         return Reason("HETC-P203", "gathering its outputs would cost more than reading it whole")
-    for parts in _divisors(options.shards):
+    for parts in _divisors(options.sockets):
         choice = _cuts(candidate, classes, parts)
         if choice is not None:
             if any(held in cuts for held in choice):
-                return Reason("HETC-P204", "what it computes meets tensors that are cut otherwise")
+                return Reason("HETC-P204", "it goes with tensors that are cut along another axis")
             return choice
     sizes = math.gcd(*(size // groups for size, groups in _sizes(candidate, classes)))
     return Reason(
-        "HETC-P205", f"{options.shards} shards and {sizes} equal parts do not go together"
+        "HETC-P205", f"{options.sockets} sockets and {sizes} equal parts do not go together"
     )
 
 
@@ -140,7 +143,7 @@ def _cuts(
 ) -> dict[Holder, Cut] | None:
     """Every axis of a candidate in `parts` parts, or None where that does not go.
 
-    Keys that are fewer than the parts are cut one by one, and each is held by several shards.
+    Keys that are fewer than the parts are cut one by one, and each is held by several sockets.
     """
     parts_of = dict.fromkeys(candidate.classes, parts)
     for link in candidate.grouped:
@@ -171,9 +174,9 @@ def _sizes(candidate: Candidate, classes: AxisClasses) -> Iterator[tuple[int, in
             yield classes.sizes[axis], groups
 
 
-def _divisors(shards: int) -> Iterator[int]:
+def _divisors(sockets: int) -> Iterator[int]:
     """Those above 1, the largest first."""
-    return (parts for parts in range(shards, 1, -1) if shards % parts == 0)
+    return (parts for parts in range(sockets, 1, -1) if sockets % parts == 0)
 
 
 def _why(candidate: Candidate, choice: Cuts) -> Reason:
@@ -183,11 +186,9 @@ def _why(candidate: Candidate, choice: Cuts) -> Reason:
             heads, cut = value.shape[1], choice.get(value)
             assert isinstance(heads, int)
             held.append(f"{heads // cut.parts if cut else heads} of {heads} {what} heads")
-        return Reason("HETC-P210", f"a shard has {' and '.join(held)}")
+        return Reason("HETC-P210", f"a socket has {' and '.join(held)}")
     if candidate.is_given:
         return Reason("HETC-P211", "as the layers that use it are cut")
     if candidate.rows:
-        return Reason(
-            "HETC-P212", "a shard computes a part of the inner axis, which is summed over"
-        )
-    return Reason("HETC-P213", "a shard computes a part of the outputs, which are gathered")
+        return Reason("HETC-P212", "a socket has a part of the inner axis, which is summed over")
+    return Reason("HETC-P213", "a socket has a part of the outputs, which are gathered")
