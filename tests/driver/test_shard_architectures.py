@@ -38,8 +38,8 @@ FAMILIES = {
     "bloom": {"all_reduce": 2, "all_gather": 1, "take_part": 1},
     "gpt2": {"all_reduce": 2, "all_gather": 1},
     "gpt_neox": {"all_reduce": 1, "all_gather": 1},
-    "falcon": {"all_reduce": 1, "all_gather": 2},
-    "phi3": {"all_reduce": 1, "all_gather": 1},
+    "falcon": {"all_reduce": 1, "all_gather": 2, "take_part": 1},
+    "phi3": {"all_reduce": 2, "all_gather": 2, "take_part": 3},
 }
 
 

@@ -189,6 +189,24 @@ def test_a_called_layer_is_cut_as_the_same_layers_in_line() -> None:
     assert len(list(called.graph.subgraphs())) == 1
 
 
+def test_a_gather_may_cost_more_than_reading_the_weight() -> None:
+    text = (FOLDER / "shard" / "full-width-norm.hetc-test").read_text(encoding="utf-8")
+    graph = parse(text.partition(EXPECT)[0])
+    nbytes = 16 * 16 * 4
+    for limit, parts in ((0, 2), (nbytes, 2), (nbytes + 1, 1)):
+        sharded = assert_same_on_sockets(graph, 2, replicate_below_bytes=limit)
+        assert sharded.weights["q"].parts == parts
+        assert sharded.weights["o"].parts == 2
+
+
+def test_logits_are_gathered_whatever_that_costs() -> None:
+    builder = GraphBuilder("head")
+    x = builder.input("x", TensorType(F32, (B, S, 4)))
+    graph = builder.finish([builder.add(Linear(x, weight("head", 8, 4)))], ["logits"])
+    sharded = assert_same_on_sockets(graph, 4, replicate_below_bytes=10**9)
+    assert sharded.weights["head"] == Shard("head", 0, 4)
+
+
 def test_one_socket_has_everything() -> None:
     graph = canonicalize(stack([Block()]))
     sharded = shard(graph, 1)
