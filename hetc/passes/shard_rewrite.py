@@ -128,12 +128,12 @@ class _Rewriter:
     def on_partial_sums(self, op: Op) -> bool:
         """Do `op` on addends, if an operand is a partial sum and `op` is linear in it."""
         sums = {v: form for v in op.operands if isinstance(form := self.forms.of(v), Partial)}
-        if len({form.parts for form in sums.values()}) != 1:
-            return False
         if isinstance(op, Add):
             return self.add(op, sums)
-        ((value, form),) = sums.items() if len(sums) == 1 else ((None, None),)
-        if value is None or form is None or not _is_linear(op, value):
+        if len(sums) != 1:
+            return False
+        ((value, form),) = sums.items()
+        if not _is_linear(op, value):
             return False
 
         def on(x: Value) -> Op:
@@ -148,7 +148,9 @@ class _Rewriter:
 
     def add(self, op: Add, sums: Mapping[Value, Partial]) -> bool:
         """Two partial sums are added on every socket; what is whole waits for the sum."""
-        if len(op.operands) != 2 or op.operands[0].shape != op.operands[1].shape:
+        parts = {form.parts for form in sums.values()}
+        shapes = {value.shape for value in op.operands}
+        if len(parts) != 1 or len(shapes) != 1 or len(op.operands) != 2:
             return False
         addends: list[Value] = []
         once: list[Value] = []
@@ -158,9 +160,8 @@ class _Rewriter:
             (addends if form else once).append(made)
             if form and form.once is not None:
                 once.append(form.once)
-        (parts,) = {form.parts for form in sums.values()}
         whole = _total(once, op.loc) if once else None
-        self.forms.put(op.result, _total(addends, op.loc), Partial(parts, whole))
+        self.forms.put(op.result, _total(addends, op.loc), Partial(parts.pop(), whole))
         return True
 
 
