@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
 import msgspec
@@ -21,35 +22,33 @@ def split_tiers(
     streams: Sequence[Stream], pieces: Iterable[Piece], main: str
 ) -> tuple[Stream, ...]:
     """`streams` with one for each tier that a stage's tensors lie in."""
-    held: dict[tuple[str, str, bool], dict[str, int]] = {}
+    held: dict[tuple[str, str, bool], Counter[str]] = {}
     for piece in pieces:
         key = (piece.block, piece.tensor, piece.use == "table")
-        tiers = held.setdefault(key, {})
-        tiers[piece.tier] = tiers.get(piece.tier, 0) + piece.bytes
+        held.setdefault(key, Counter())[piece.tier] += piece.bytes
     found: list[Stream] = []
     for stream in streams:
         block, table = stream.stage.partition(".")[0], stream.kind == "lookup"
-        shares: dict[str, int] = {}
-        for tensor in stream.tensors:
-            for tier, nbytes in held[block, tensor, table].items():
-                shares[tier] = shares.get(tier, 0) + nbytes
-        found += _by_tier(stream, shares, main)
+        found += _by_tier(
+            stream, {tensor: held[block, tensor, table] for tensor in stream.tensors}, main
+        )
     return tuple(found)
 
 
-def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[Stream]:
-    whole = sum(shares.values())
+def _by_tier(stream: Stream, held: Mapping[str, Counter[str]], main: str) -> Iterator[Stream]:
+    """`stream` once for each tier, with the tensors and the share of its bytes that are there."""
+    whole = sum((shares for shares in held.values()), Counter[str]())
     left = stream.bytes
-    for tier, nbytes in sorted(shares.items(), key=lambda item: item[0] != main):
-        part = min(left, round(stream.bytes * nbytes / whole))
-        if tier == sorted(shares, key=lambda name: name != main)[-1]:
-            part = left
+    tiers = sorted(whole, key=lambda tier: (tier != main, tier))
+    for tier in tiers:
+        share = round(stream.bytes * whole[tier] / whole.total())
+        part = left if tier == tiers[-1] else min(left, share)
         left -= part
         if part:
-            suffix = "" if tier == main else f"@{tier}"
             yield msgspec.structs.replace(
                 stream,
-                id=f"{stream.id}{suffix}",
+                id=stream.id if tier == main else f"{stream.id}@{tier}",
+                tensors=tuple(tensor for tensor in stream.tensors if held[tensor][tier]),
                 tier=tier,
                 bytes=part,
                 tile_bytes=min(stream.tile_bytes, part),
@@ -110,9 +109,13 @@ def give_credits(
                 if more > 0 and not least:
                     depth += (wanted[stream.id] - smallest) * given // more
                 why = _why(depth, wanted[stream.id], stream, stage, fabric)
+                tile = stream.tile_bytes
                 if fixed is not None:
-                    depth, why = max(smallest, min(fixed, stream.bytes)), "as requested"
-                found[stream.id] = msgspec.structs.replace(stream, depth_bytes=depth, why=why)
+                    depth, why = max(1, min(fixed, stream.bytes)), "as requested"
+                    tile = depth if depth == stream.bytes else min(tile, max(1, depth // 2))
+                found[stream.id] = msgspec.structs.replace(
+                    stream, tile_bytes=tile, depth_bytes=depth, why=why
+                )
     return tuple(found[stream.id] for stream in streams)
 
 
