@@ -48,7 +48,8 @@ def turn_cost(timing: Timing, turn: Turn) -> TurnCost:
 
 def turn_costs(timing: Timing) -> list[TurnCost]:
     """Of every turn of a token; equal turns are looked at once."""
-    costs = {id(turn): turn_cost(timing, turn) for turn in timing.turns}
+    distinct = {id(turn): turn for turn in timing.turns}
+    costs = {key: turn_cost(timing, turn) for key, turn in distinct.items()}
     return [costs[id(turn)] for turn in timing.turns]
 
 
