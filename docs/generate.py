@@ -22,6 +22,7 @@ ROOMS = {
     "P": "Partition and decisions",
     "T": "Targets",
     "E": "Backends",
+    "L": "Dataflow plans: reading one, and the rules of the linter",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",

@@ -105,7 +105,12 @@ UNITS = (
     _fault("false count of ports", "sections.*.resources.ports", shift, 222),
     _fault("a unit without a site", "sections.*.sites", faults.lose_site, 223),
     _fault("two units on one site", "sections.*.sites", faults.on_top, 223),
-    _fault("a unit off the grid", "sections.*.sites", lambda s, d: {**s, min(s): (999, 0)}, 223),
+    _fault(
+        "a unit off the grid",
+        "sections.*.sites",
+        lambda s, d: {**s, min(s, default=NOBODY): (999, 0)},
+        223,
+    ),
     _fault("a unit of nobody", "sections.*.sites", lambda s, d: {**s, "nobody.w0": (0, 0)}, 223),
     _fault("units swapped", "sections.*.sites", faults.swap_sites, 241, 244, 245),
     _fault("another pin", "request.pins.*.site", lambda old, draw: (old[0] + 50, old[1]), 224),

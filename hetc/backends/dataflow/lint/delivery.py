@@ -134,15 +134,20 @@ def delivered(facts: Facts) -> Faults:
                 continue
             count += 1
             gives, gets = wiring.served(need)
-            for name, switch in need.sinks:
-                if switch not in gets:
-                    text = f"no {need.kind} net brings {need.what} to {name}"
-                    yield Fault(f"section {section.id}, {name}", text)
-            for name, switch in need.sources:
-                if switch not in gives:
-                    text = f"no {need.kind} net takes {need.what} from {name}"
-                    yield Fault(f"section {section.id}, {name}", text)
+            unfed = [name for name, switch in need.sinks if switch not in gets]
+            idle = [name for name, switch in need.sources if switch not in gives]
+            if unfed:
+                text = f"no {need.kind} net brings {need.what} to {_listed(unfed)}"
+                yield Fault(f"section {section.id}, {unfed[0]}", text, len(unfed), 0)
+            elif idle:
+                text = f"no {need.kind} net takes {need.what} from {_listed(idle)}"
+                yield Fault(f"section {section.id}, {idle[0]}", text, len(idle), 0)
     return f"{count} bundles of nets"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" * (len(names) > 3)
+    return ", ".join(names[:3]) + more
 
 
 def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:

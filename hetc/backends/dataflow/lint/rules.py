@@ -138,8 +138,8 @@ def _run(facts: Facts) -> Iterator[tuple[Rule, list[Finding], str]]:
         return
     for rule in GRAPH_SHAPE:
         findings, compared = rule.run(facts)
-        sound = sound and not findings
         yield rule, findings, compared
-    if sound:
-        for rule in GRAPH:
-            yield rule, *rule.run(facts)
+        if findings:
+            return
+    for rule in GRAPH:
+        yield rule, *rule.run(facts)
