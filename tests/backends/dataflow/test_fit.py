@@ -38,12 +38,11 @@ def stream(name: str, depth: int, *ports: int) -> Stream:
     )
 
 
-def buffer(producer: str, consumer: str, nbytes: int, depth: int, tier: str = "sram") -> Buffer:
+def buffer(producer: str, consumer: str, nbytes: int, depth: int) -> Buffer:
     return Buffer(
         id=producer,
         producer=producer,
         consumers=(consumer,),
-        tier=tier,
         bytes=nbytes,
         tile_bytes=nbytes,
         depth_bytes=depth,

@@ -138,10 +138,10 @@ def delivered(facts: Facts) -> Faults:
             idle = [name for name, switch in need.sources if switch not in gives]
             if unfed:
                 text = f"no {need.kind} net brings {need.what} to {_listed(unfed)}"
-                yield Fault(f"section {section.id}, {unfed[0]}", text, len(unfed), 0)
+                yield Fault(f"section {section.id}, {unfed[0]}", text)
             elif idle:
                 text = f"no {need.kind} net takes {need.what} from {_listed(idle)}"
-                yield Fault(f"section {section.id}, {idle[0]}", text, len(idle), 0)
+                yield Fault(f"section {section.id}, {idle[0]}", text)
     return f"{count} bundles of nets"
 
 
