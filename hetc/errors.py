@@ -2,7 +2,8 @@
 
 A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input
 (frontends), X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting
-(backends), L dataflow plans, B bundle, R runtime, V verification, Z an error of hetc itself.
+(backends), D placing and routing, L plans (files, lint, simulation), B bundle, R runtime,
+V verification, Z an error of hetc itself.
 `docs/errors.md` lists every code.
 """
 
@@ -94,6 +95,10 @@ class TargetError(HetcError):
 
 class BackendError(HetcError):
     """A backend cannot emit or run a half."""
+
+
+class PlanError(HetcError):
+    """A half cannot be planned for a dataflow fabric: it does not fit, place or route."""
 
 
 class BundleError(HetcError):

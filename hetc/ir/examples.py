@@ -10,6 +10,7 @@ from hetc.ir.parse import parse
 
 # Inputs, and the op that reads them.
 _EXAMPLES: dict[str, tuple[str, str]] = {
+    "all_gather": ("%x: bf16[B,S,32]", "%0 = all_gather %x {axis = 2, group_size = 8}"),
     "all_reduce": ("%x: bf16[B,S,H]", "%0 = all_reduce %x {group_size = 8}"),
     "and": ("%x: bool[B,S], %y: bool[B,S]", "%0 = and %x, %y"),
     "argmax": ("%x: f32[B,V]", "%0 = argmax %x {axis = -1}"),
@@ -88,6 +89,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
     "softmax": ("%x: f32[B,9,S,S]", "%0 = softmax %x {axis = -1}"),
     "sort": ("%x: f32[B,V]", "%0, %1 = sort %x {descending}"),
     "split": ("%x: f32[B,S,96]", "%0, %1 = split %x {axis = -1, sizes = [64, 32]}"),
+    "take_part": ("%x: bf16[B,S,256]", "%0 = take_part %x {axis = 2, group_size = 8}"),
     "take_along": ("%x: f32[B,V], %ids: i64[B,8]", "%0 = take_along %x, %ids {axis = 1}"),
     "tile": ("%x: f32[B,S]", "%0 = tile %x {repeats = [1, 3]}"),
     "topk": ("%x: f32[R,128]", "%0, %1 = topk %x {k = 8}"),

@@ -87,31 +87,42 @@ def _run(
     graph: Graph, inputs: tuple[Array, ...], weights: WeightLookup, bound: Mapping[str, int]
 ) -> tuple[Array, ...]:
     arrays: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
-    last_use: dict[Value, Op] = {value: op for op in graph.ops for value in op.operands}
-    kept = set(graph.outputs)
+    dead = dead_after(graph)
     for op in graph.ops:
         operands = tuple([arrays[value] for value in op.operands])
-        try:
-            results = _evaluate(op, operands, weights, bound)
-        except (ArithmeticError, IndexError, ValueError) as error:
-            shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in operands)
-            problem = f"{op.kind} cannot be computed: {error}"
-            raise IRError("HETC-X023", problem, at=op.loc, found=shapes) from error
+        if isinstance(op, Call):
+            results = _run(op.callee, operands, weights, bound)
+        else:
+            results = evaluate_op(op, operands, weights, bound)
         arrays.update(zip(op.results, results, strict=True))
-        for value in set(op.operands):
-            if last_use[value] is op and value not in kept:
-                del arrays[value]
+        for value in dead.get(op, ()):
+            del arrays[value]
     return tuple(arrays[value] for value in graph.outputs)
 
 
-def _evaluate(
+def dead_after(graph: Graph) -> dict[Op, list[Value]]:
+    """Op -> the operands that nothing needs after it."""
+    last_use = {value: op for op in graph.ops for value in op.operands}
+    kept = set(graph.outputs)
+    dead: dict[Op, list[Value]] = {}
+    for value, op in last_use.items():
+        if value not in kept:
+            dead.setdefault(op, []).append(value)
+    return dead
+
+
+def evaluate_op(
     op: Op, operands: tuple[Array, ...], weights: WeightLookup, bound: Mapping[str, int]
 ) -> tuple[Array, ...]:
+    """The results of one op that is no call; raises IRError (HETC-X022, HETC-X023)."""
     if isinstance(op, Weight):
         return (_checked_weight(op.name, op.type, weights(op.name)),)
-    if isinstance(op, Call):
-        return _run(op.callee, operands, weights, bound)
-    result = op.at(bound).semantics(*operands)
+    try:
+        result = op.at(bound).semantics(*operands)
+    except (ArithmeticError, IndexError, ValueError) as error:
+        shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in operands)
+        problem = f"{op.kind} cannot be computed: {error}"
+        raise IRError("HETC-X023", problem, at=op.loc, found=shapes) from error
     return result if isinstance(result, tuple) else (result,)
 
 

@@ -50,7 +50,7 @@ def adopt_state(
     # The rest of the model must be causal as well; decode is the source's own graph.
     analyse(forward.prune(), weights, max_context)
     facts = (
-        *(f"{count} attention masks proven {kind}" for kind, count in sorted(proof.kinds.items())),
+        *proof.facts,
         "the cache is the source model's own",
         f"sequences of up to {max_context} tokens",
     )

@@ -1,4 +1,4 @@
-"""Names in outlined layers: locations and parameters without the number of the layer.
+"""Numbers of layers, and names in outlined ones: locations and parameters without the number.
 
 A call of a layer stands at the layer's place (`model.layers.3`) and an op in it at the rest of its
 own (`mlp.up_proj`). `+1.mlp.up_proj` is one layer further, where a period spans several, and
@@ -8,7 +8,7 @@ own (`mlp.up_proj`). `+1.mlp.up_proj` is one layer further, where a period spans
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hetc.ir.op import Op, Value
@@ -38,6 +38,21 @@ def full_location(call: str, inner: str) -> str:
         inner = ahead[2] or ""
         call = f"{prefix}.{int(number) + int(ahead[1])}"
     return f"{call}.{inner}" if call and inner else call or inner
+
+
+def layer_numbers(locs: Iterable[str]) -> dict[str, int]:
+    """The layer that each place is in: the number in the list of modules that holds most of them.
+
+    `layers.3.self_attn` -> 3. Places outside of that list are left out.
+    """
+    lists: dict[str, dict[str, int]] = {}
+    for loc in locs:
+        parts = loc.split(".")
+        for at, part in enumerate(parts):
+            if at and part.isdecimal():
+                lists.setdefault(".".join(parts[:at]), {})[loc] = int(part)
+    # A list of one, around the layers, holds as many places as they do, but has fewer numbers.
+    return max(lists.values(), key=lambda found: (len(found), len(set(found.values()))), default={})
 
 
 def name_layers(rows: Sequence[Sequence[Op]], params: Sequence[Sequence[Value]]) -> LayerNames:

@@ -60,6 +60,14 @@ class Proof:
     graph: Graph
     kinds: dict[str, int]
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """A sentence for each kind: `30 attention masks proven causal`."""
+        return tuple(
+            f"{count} attention {'mask' if count == 1 else 'masks'} proven {kind}"
+            for kind, count in sorted(self.kinds.items())
+        )
+
 
 def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof:
     """Classify the mask of every attention in `graph` for sequences of up to `max_context`

@@ -51,6 +51,7 @@ _PASSES: dict[str, _Entry] = {
     "lift-rope": _Entry("lift_rope:lift_rope"),
     "outline-layers": _Entry("outline_layers:outline_layers"),
     "prove-causal": _Entry("prove_causal:prove_causal", _proving, ensures=("causal",)),
+    "scan-sums": _Entry("scan_sums:scan_sums"),
     "simplify": _Entry("simplify:simplify", stage=Stage.CANONICAL),
     "synthesize-state": _Entry(
         "synthesize_state:synthesize_state", _evaluating, requires=("causal",)
@@ -77,6 +78,7 @@ PIPELINES: dict[str, tuple[str, ...]] = {
         *CANONICALIZE,
         "fold-uniform",  # a mask that no longer hides behind a running sum can be proven
         "prove-causal",
+        "scan-sums",
         "synthesize-state",
         "simplify",  # slices of positions that begin at 0
         "outline-layers",  # last: the other passes look for patterns within one graph

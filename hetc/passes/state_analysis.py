@@ -16,9 +16,11 @@ from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.sequence import Conv1dCausal, Scan
 from hetc.ir.types import I64, TensorType
 from hetc.passes.index_only import IndexOnly
+from hetc.passes.layer_names import layer_numbers
 from hetc.passes.place_state import place_state
 from hetc.passes.positions import check_prefix_closed
-from hetc.passes.token_axis import LENGTH, Mixes, TokenAxis, refuse, token_axes
+from hetc.passes.token_axis import token_axes
+from hetc.passes.tokens import LENGTH, Mixes, TokenAxis, refuse
 
 B, P = symbol("B"), symbol("P")
 
@@ -69,7 +71,7 @@ def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
             axes.update(zip(op.results, token_axes(op, axes), strict=True))
         except Mixes as reason:
             if not positional:
-                raise refuse(op, str(reason)) from None
+                raise refuse(op, str(reason), reason.do) from None
             irregular.update(op.results)
             axes.update(dict.fromkeys(op.results))
     found = Analysis(graph, axes, sliced)
@@ -95,15 +97,34 @@ def _frontier(op: Op, irregular: set[Value]) -> Iterator[Value]:
 
 
 def _name_states(found: Analysis) -> None:
+    layers = _layers(found.graph)
+    _keep(found, layers)
+    _carry(found, layers)
+
+
+def _layers(graph: Graph) -> dict[Op, int]:
+    """The layer of each op that keeps state, by its place in the model; where attentions have no
+    such place, by counting them."""
+    keepers = [op for op in graph.ops if isinstance(op, (Attention, Conv1dCausal, Scan))]
+    attentions = [op for op in keepers if isinstance(op, Attention)]
+    numbers = layer_numbers(op.loc for op in keepers)
+    if all(op.loc in numbers for op in attentions):
+        return {op: numbers[op.loc] for op in keepers if op.loc in numbers}
+    return {op: layer for layer, op in enumerate(attentions)}
+
+
+def _keep(found: Analysis, layers: dict[Op, int]) -> None:
+    """Name what attentions read: a row a token."""
     index_only = IndexOnly()
     data = {value: axis for value, axis in found.axes.items() if not index_only(value)}
     kept = place_state(found.graph, data)
     readers: dict[Value, list[tuple[int, str, Attention]]] = {}
-    attentions = [op for op in found.graph.ops if isinstance(op, Attention)]
-    for layer, op in enumerate(attentions):
+    for op in found.graph.ops:
+        if not isinstance(op, Attention):
+            continue
         for role, root in (("key", op.k), ("value", op.v)):
             for value in _sources(root, set(kept)):
-                readers.setdefault(value, []).append((layer, role, op))
+                readers.setdefault(value, []).append((layers[op], role, op))
     # By layer, keys first: the order in which people list a cache.
     for value in sorted(kept, key=lambda value: readers[value][0][:2]):
         uses = readers[value]
@@ -132,24 +153,32 @@ def _name_states(found: Analysis) -> None:
             value.op.loc if value.op else "",
         )
         found.kept[value] = Kept(value, spec)
-    for step in found.graph.ops:
-        count = len(found.carried)
-        if isinstance(step, Conv1dCausal) and found.axes[step.result] is not None:
-            taps = step.weight.shape[2]
+
+
+def _carry(found: Analysis, layers: dict[Op, int]) -> None:
+    """Name what convolutions and scans carry on: of one size, however many tokens there were."""
+    for op in found.graph.ops:
+        layer = layers.get(op)
+        if isinstance(op, Conv1dCausal) and found.axes[op.result] is not None:
+            taps = op.weight.shape[2]
             assert isinstance(taps, int)
-            history = TensorType(step.x.dtype, (*step.x.shape[:2], taps - 1))
-            found.carried[step] = StateSpec(
-                f"conv{count}", "conv", history, 2, taps - 1, None, step.loc
-            )
-        elif isinstance(step, Scan) and found.axes[step.result] is not None:
-            last = step.results[1].type
-            found.carried[step] = StateSpec(
-                f"scan{count}", "recurrent", last, None, None, None, step.loc
-            )
+            history = TensorType(op.x.dtype, (*op.x.shape[:2], taps - 1))
+            name = _carried_name("conv", layer, found)
+            found.carried[op] = StateSpec(name, "conv", history, 2, taps - 1, layer, op.loc)
+        elif isinstance(op, Scan) and found.axes[op.result] is not None:
+            last = op.results[1].type
+            name = _carried_name("scan", layer, found)
+            found.carried[op] = StateSpec(name, "recurrent", last, layer=layer, loc=op.loc)
+
+
+def _carried_name(part: str, layer: int | None, found: Analysis) -> str:
+    if layer is None:
+        return f"{part}{len(found.carried)}"
+    return _unique(f"layer{layer}.{part}", found)
 
 
 def _unique(name: str, found: Analysis) -> str:
-    taken = {kept.spec.name for kept in found.kept.values()}
+    taken = {spec.name for spec in state_specs(found)}
     count = sum(other == name or other.startswith(f"{name}.") for other in taken)
     return name if not count else f"{name}.{count}"
 

@@ -147,7 +147,25 @@ def scan(draw: Draw, op: Any) -> Any:
     shape: Shape = (B, S, 3, 2)
     rest: Shape = tuple(dim for at, dim in enumerate(shape) if at != axis % 4)
     initial = draw.pick(None, draw.x(rest, dtype))
-    return op(draw.x(shape, dtype), draw.x(shape, dtype, 0, 1), initial, axis)
+    decay = draw.pick(draw.x(shape, dtype, 0, 1), 0.5)
+    return op(draw.x(shape, dtype), decay, initial, axis)
+
+
+@case("scan")
+def running_sum(draw: Draw, op: Any) -> Any:
+    dtype, axis = draw.pick(F32, F64, I64, I32, I16, I8, U8), draw.pick(0, 1, -1)
+    shape: Shape = (B, S, 4)
+    rest: Shape = tuple(dim for at, dim in enumerate(shape) if at != axis % 3)
+    # Far enough for the narrow integers to wrap.
+    initial = draw.pick(None, draw.x(rest, dtype, 0, 99))
+    return op(draw.x(shape, dtype, 0, 99), 1, initial, axis)
+
+
+@case("scan")
+def decayed_integers(draw: Draw, op: Any) -> Any:
+    dtype = draw.pick(I64, I32, I16, I8, U8)
+    decay = draw.pick(draw.x((B, S, 4), dtype, 0, 3), 2)
+    return op(draw.x((B, S, 4), dtype), decay, draw.pick(None, draw.x((B, 4), dtype)))
 
 
 @case("quantize")
@@ -171,3 +189,8 @@ def transfer(draw: Draw, op: Any) -> Any:
 @case("all_reduce")
 def all_reduce(draw: Draw, op: Any) -> Any:
     return op(draw.x((B, S)), 1)
+
+
+@case("all_gather", "take_part")
+def along_one_shard(draw: Draw, op: Any) -> Any:
+    return op(draw.x((B, 4)), 1, 1)

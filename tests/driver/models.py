@@ -62,6 +62,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "layer_types": [_LOCAL, _GLOBAL],
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     },
+    "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", _GLOBAL, "conv", _GLOBAL]},
     "deepseek_v3": {
         "num_key_value_heads": 4,
         "head_dim": 8,

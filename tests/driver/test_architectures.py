@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 SPLITS = ((12, 1), (12, 3), (5, 1), (WINDOW, 3), (1, 4))
 
 CACHE, GROUPED, ONE = "kv[B,4,P,8]", "kv[B,2,P,8]", "kv[B,1,P,8]"
-RING = "window[B,2,W7,8]"
+RING, CONV = "window[B,2,W7,8]", "conv[B,32,2]"
 # What one layer keeps: keys and values by key head, rings where a window forgets, MLA's latent.
 STATES = {
     "llama": (GROUPED, GROUPED),
@@ -44,6 +44,7 @@ STATES = {
     "mixtral": (GROUPED, GROUPED),
     "qwen3_moe": (GROUPED, GROUPED),
     "gpt_oss": (RING, GROUPED),
+    "lfm2": (CONV, GROUPED, CONV, GROUPED),
     "deepseek_v3": ("latent[B,P,24]", "latent[B,P,24]"),
 }
 

@@ -13,16 +13,16 @@ from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.binary import Add, And, Eq, FloorDiv, Gt, Le, Lt, Minimum, Mod, Mul, Or, Sub
+from hetc.ir.ops.binary import Add, And, Div, Eq, FloorDiv, Gt, Le, Lt, Minimum, Mod, Mul, Or, Sub
 from hetc.ir.ops.elementwise import Where
 from hetc.ir.ops.index import Embedding, PutAlong, TakeAlong
 from hetc.ir.ops.linear import Linear
-from hetc.ir.ops.reduce import Sum
+from hetc.ir.ops.reduce import CumSum, Sum
 from hetc.ir.ops.sequence import Conv1dCausal, Scan
 from hetc.ir.ops.shape import Broadcast, Concat, Flip, Pad, Reshape, Slice, Split, Transpose
 from hetc.ir.ops.source import Constant, Full, Iota
 from hetc.ir.ops.unary import Cast, Sigmoid, Sin
-from hetc.ir.types import F16, F32, I64, TensorType
+from hetc.ir.types import F16, F32, I8, I64, DType, TensorType
 from tests.passes.blocks import LOWEST, B, S, weight
 
 WIDTH, VOCABULARY, CONTEXT = 8, 13, 64
@@ -116,6 +116,37 @@ def with_history(x: Value, tokens: Value) -> Value:
     return turned(Conv1dCausal(turned(x), weight("c", 8, 8, 3), None, before.result).result)
 
 
+def numbers_of_tokens(x: Value, tokens: Value) -> Value:
+    table = Broadcast(Reshape(weight("table", VOCABULARY), (1, VOCABULARY)).result, (B, VOCABULARY))
+    picked = TakeAlong(table.result, tokens, 1).result
+    return Mul(x, Reshape(picked, (B, S, 1)).result).result
+
+
+def totals(x: Value, axis: int = 1) -> Value:
+    return CumSum(x, axis).result
+
+
+def totals_as(x: Value, dtype: DType) -> Value:
+    return Cast(totals(Cast(x, dtype).result), F32).result
+
+
+def mean_so_far(x: Value, tokens: Value) -> Value:
+    steps = Cast(Reshape(Iota(S, 1).result, (S, 1)).result, F32).result
+    return Div(totals(x), steps).result
+
+
+def rows_by_tokens_so_far(x: Value, tokens: Value) -> Value:
+    return Embedding(weight("table", CONTEXT, WIDTH), Mod(totals(tokens), CONTEXT).result).result
+
+
+def tokens_first(x: Value, tokens: Value) -> Value:
+    return Transpose(totals(Transpose(x, (1, 0, 2)).result, 0), (1, 0, 2)).result
+
+
+def wrapping(x: Value, tokens: Value) -> Value:
+    return Mul(x, Reshape(totals_as(Mul(tokens, 20).result, I8), (B, S, 1)).result).result
+
+
 CHUNKS = And(SEEN, Eq(FloorDiv(KEY, 4).result, FloorDiv(QUERY, 4).result).result).result
 EVEN = And(SEEN, Eq(Mod(Sub(QUERY, KEY).result, 2).result, 0).result).result
 NEAR = And(SEEN, Gt(KEY, Sub(QUERY, 4).result).result).result
@@ -154,6 +185,19 @@ EXACT: dict[str, Mixer] = {
     "two_windows_on_one_key": two_windows,
     "latent_convolutions": latent_convolutions,
     "convolution_with_history": with_history,
+    "numbers_of_tokens": numbers_of_tokens,
+    "running_sum": lambda x, t: totals(x),
+    "running_mean": mean_so_far,
+    "running_sum_without_the_present": lambda x, t: Sub(totals(x), x).result,
+    "running_sum_of_running_sums": lambda x, t: totals(totals(x)),
+    "running_sum_with_tokens_first": tokens_first,
+    "running_sum_with_tokens_last": lambda x, t: turned(totals(turned(x), -1)),
+    "running_sum_f16": lambda x, t: totals_as(Mul(x, 100.0).result, F16),
+    "running_sum_that_wraps": wrapping,
+    "running_sum_of_tokens": rows_by_tokens_so_far,
+    "running_sum_in_keys": lambda x, t: attend(x, k=heads(totals(x), "k")),
+    "running_sum_of_attention": lambda x, t: totals(attend(x)),
+    "fixed_decay": lambda x, t: Scan(x, 0.5).result,
 }
 
 
@@ -161,6 +205,11 @@ def table_rows(x: Value, tokens: Value) -> Value:
     ids = Reshape(Minimum(tokens, 4).result, (B * S, 1)).result
     picked = TakeAlong(weight("table", CONTEXT, 5), ids, 1).result
     return Add(x, Reshape(picked, (B, S, 1)).result).result
+
+
+def tokens_of_tokens(x: Value, tokens: Value) -> Value:
+    picked = TakeAlong(tokens, Minimum(tokens, 0).result, 1).result
+    return Embedding(weight("other", VOCABULARY, WIDTH), picked).result
 
 
 def first_token_only(x: Value, tokens: Value) -> Value:
@@ -182,6 +231,18 @@ def last_state(x: Value, tokens: Value) -> Value:
     return Add(x, Reshape(last, (B, 1, WIDTH)).result).result
 
 
+def last_sum(x: Value, tokens: Value) -> Value:
+    return Add(x, Slice(totals(x), 1, S - 1, S).result).result
+
+
+def sum_across(x: Value, shape: tuple[DimLike, ...], axis: int) -> Value:
+    return Reshape(totals(Reshape(x, shape).result, axis), (B, S, WIDTH)).result
+
+
+def sum_backwards(x: Value, tokens: Value) -> Value:
+    return Flip(totals(Flip(x, (1,)).result), (1,)).result
+
+
 def by_length(x: Value, tokens: Value) -> Value:
     squared = Mul(Full(S, (S, 1)).result, Full(S, (S, 1)).result).result
     return Mul(x, Where(Gt(squared, 2000).result, 2.0, 1.0, F32).result).result
@@ -198,6 +259,11 @@ REFUSED: dict[str, tuple[str, Mixer]] = {
         lambda x, t: Add(x, summed(Broadcast(Slice(x, 2, 0, 1).result, (B, S, S)).result)).result,
     ),
     "last_state_of_a_scan": ("HETC-S014", last_state),
+    "last_of_a_running_sum": ("HETC-S014", last_sum),
+    "running_sum_backwards": ("HETC-S014", sum_backwards),
+    "running_sum_across_sequences": ("HETC-S014", lambda x, t: sum_across(x, (B * S, WIDTH), 0)),
+    "running_sum_across_features": ("HETC-S014", lambda x, t: sum_across(x, (B, S * WIDTH), 1)),
+    "decay_by_length": ("HETC-S014", lambda x, t: Scan(x, S).result),
     "column_chosen_by_length": (
         "HETC-S014",
         lambda x, t: Add(x, Slice(wide(x, 10), 2, S, S + 1).result).result,
@@ -208,6 +274,7 @@ REFUSED: dict[str, tuple[str, Mixer]] = {
     ),
     "shifted_by_length": ("HETC-S014", lambda x, t: Pad(x, (0, 0, S), (0, 0, -1 * S)).result),
     "table_rows_by_place": ("HETC-S014", table_rows),
+    "tokens_of_tokens": ("HETC-S014", tokens_of_tokens),
     "first_token_only": ("HETC-S014", first_token_only),
     "reversed_twice": ("HETC-S014", lambda x, t: Flip(Flip(x, (1,)).result, (1,)).result),
     "heads_without_transpose": (

@@ -12,6 +12,7 @@ from hetc.errors import StateError
 from hetc.ir.graph import Graph, Program
 from hetc.ir.interpret import interpret
 from hetc.passes.prove_causal import prove_causal
+from hetc.passes.scan_sums import scan_sums
 from hetc.passes.synthesize_state import synthesize_state
 from tests.passes.adversaries import CONTEXT, EXACT, REFUSED, VOCABULARY, model
 from tests.passes.blocks import random_weights
@@ -21,7 +22,7 @@ from tests.passes.harness import assert_close
 def derived(forward: Graph) -> Program:
     weights = random_weights(forward)
     proven = prove_causal(forward, weights, CONTEXT).graph
-    return synthesize_state(proven, weights, CONTEXT)
+    return synthesize_state(scan_sums(proven), weights, CONTEXT)
 
 
 @pytest.mark.parametrize("name", EXACT)

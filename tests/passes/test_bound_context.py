@@ -6,8 +6,10 @@ import pytest
 
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.binary import Add, Minimum, Mul
-from hetc.ir.ops.index import Embedding, Gather, Index
+from hetc.ir.ops.binary import Add, Minimum, Mul, Ne
+from hetc.ir.ops.index import Embedding, Gather, Index, TakeAlong
+from hetc.ir.ops.reduce import CumSum
+from hetc.ir.ops.shape import Broadcast, Reshape
 from hetc.ir.ops.source import Iota
 from hetc.ir.types import I64, TensorType
 from hetc.passes.bound_context import bound_context
@@ -52,6 +54,21 @@ def test_longest(ids: Value, longest: int) -> None:
 def test_a_shorter_limit_stays() -> None:
     found = graph(Embedding(TABLE, POSITIONS))
     assert bound_context(found, random_weights(found), 7) == 7
+
+
+@pytest.mark.parametrize("padding", [0, 1, 7])
+def test_rows_of_counted_tokens(padding: int) -> None:
+    builder = GraphBuilder("forward")
+    tokens = builder.input("tokens", TensorType(I64, (B, S)))
+    counted = Add(CumSum(Ne(tokens, padding).result, 1).result, 1).result
+    kinds = Broadcast(Reshape(weight("kinds", ROWS - 5), (1, ROWS - 5)).result, (B, ROWS - 5))
+    for op, longest in (
+        (Embedding(TABLE, counted), ROWS - 2),
+        (TakeAlong(kinds.result, counted, 1), ROWS - 7),
+    ):
+        builder.add(op)
+        found = builder.finish(op.results)
+        assert bound_context(found, random_weights(found), 1000) == longest
 
 
 def test_rows_picked_by_tokens_bound_nothing() -> None:

@@ -16,7 +16,7 @@ from hetc.ir.ops.binary import Add, And, Gt, Le, Mul, Or, Sub
 from hetc.ir.ops.shape import Reshape, Slice
 from hetc.ir.ops.source import Iota, Weight
 from hetc.ir.types import BOOL, F32, Array, TensorType
-from hetc.passes.prove_causal import prove_causal
+from hetc.passes.prove_causal import Proof, prove_causal
 from tests.golden import Golden
 from tests.passes.blocks import B, S
 from tests.passes.harness import cases, check, random_input
@@ -47,6 +47,14 @@ def proven(graph: Graph, data: Array | None = None, max_context: int = 64) -> At
     found = prove_causal(graph, lambda name: np.asarray(data), max_context).graph.ops[-1]
     assert isinstance(found, Attention)
     return found
+
+
+def test_what_was_proven_is_counted() -> None:
+    kinds = {"sliding window 8": 1, "causal": 2}
+    assert Proof(attention(Le(KEY, QUERY).result), kinds).facts == (
+        "2 attention masks proven causal",
+        "1 attention mask proven sliding window 8",
+    )
 
 
 def band(size: int, window: int) -> Array:

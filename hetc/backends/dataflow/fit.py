@@ -17,6 +17,8 @@ from hetc.targets.model import Grid
 
 # The part of a memory unit that holds no tensor: packet headers, and rows rounded up to its banks.
 RESERVED_FRACTION = 1 / 32
+# Lanes that share one copy of their input, in a region of the grid.
+LANES_A_COPY = 16
 
 LEVERS = {
     "compute units": "give stages fewer lanes or reducers, or split the section",
@@ -97,11 +99,11 @@ class Shortfall:
 
 
 def demand_of(stage: Stage, streams: Iterable[Stream], buffers: Iterable[Buffer]) -> Demand:
-    """What `stage` takes, given all streams and buffers of its block.
+    """What `stage` takes, given the streams of its block and all buffers of the plan.
 
     Credits of its streams lie in the memory units of its lanes, evenly; what it makes lies in its
-    output units, or with its lanes where it has none; each input copy holds what one iteration
-    brings, as far as the buffer of the producer lets it run ahead.
+    output units, or with its lanes where it has none. Each region of lanes has a copy of what one
+    iteration brings, in one or more of the input units.
     """
     own = [stream for stream in streams if stream.stage == stage.id]
     credits = sum(stream.depth_bytes for stream in own)
@@ -114,14 +116,17 @@ def demand_of(stage: Stage, streams: Iterable[Stream], buffers: Iterable[Buffer]
         if stage.id in buffer.consumers and stage.units.x_copies:
             copied += min(buffer.bytes, buffer.depth_bytes)
     units = stage.units
+    # Lanes that split rows hold those of their part only.
+    regions = math.ceil(math.ceil(units.lanes / LANES_A_COPY) / stage.split_rows)
+    copies = _share(copied * regions, units.x_copies) if units.x_copies else 0
     if units.outputs:
-        shares = [_share(credits, units.lanes), _share(made, units.outputs), copied]
+        shares = [_share(credits, units.lanes), _share(made, units.outputs), copies]
     else:
-        shares = [_share(credits + made, units.lanes), copied]
+        shares = [_share(credits + made, units.lanes), copies]
     return Demand(
         pcus=units.pcus,
         pmus=units.pmus,
-        sram_bytes=credits + made + copied * units.x_copies,
+        sram_bytes=credits + made + (copied * regions if units.x_copies else 0),
         pmu_bytes=max(shares),
         fullest=stage.id,
         ports=frozenset(port for stream in own for port in stream.ports),

@@ -39,7 +39,7 @@ Template = Literal[
     "generic",  # any other op, in the interpreter's NumPy semantics
 ]
 Form = Literal["axpy", "dot", ""]
-Tier = Literal["sram", "hbm", "ddr"]
+Tier = str  # the name of a memory of the target: hbm, ddr, dram
 Bound = Literal["memory", "compute", "link", "latency"]
 
 
@@ -96,8 +96,8 @@ class Units(Part, frozen=True, kw_only=True):
 class Depends(Part, frozen=True, kw_only=True):
     """A stage that must run first, `barrier`: to its end, or `stream`: chunk by chunk.
 
-    In the same iteration, or in the one before (`carried`: nothing in the first). A stage of another
-    block: in its latest iteration.
+    In the same iteration, or in the one before (`carried`: nothing in the first). A stage of
+    another block: in its latest iteration.
     """
 
     stage: str
@@ -124,7 +124,8 @@ class Stage(Part, frozen=True, kw_only=True):
 
     `ops` count in the ops of the block's graph. `rate_bytes_per_cycle` is how fast the lanes take
     the stage's streams; `work_cycles` what they compute beside that, once an iteration;
-    `latency_cycles` from the last tile in to the last result out. `split_k` lanes share an output.
+    `latency_cycles` from the last tile in to the last result out. `split_k` lanes share an output,
+    each with a part of K; `split_rows` lanes have the same outputs, for other rows.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Stage(Part, frozen=True, kw_only=True):
     form: Form = ""
     tiling: Tiling | None = None
     split_k: int = 1
+    split_rows: int = 1
     units: Units
     rate_bytes_per_cycle: float
     work_cycles: float
@@ -194,7 +196,7 @@ class Buffer(Part, frozen=True, kw_only=True):
     id: str
     producer: str
     consumers: tuple[str, ...]
-    tier: Literal["sram", "hbm"] = "sram"
+    tier: Tier = "sram"
     bytes: int
     tile_bytes: int
     depth_bytes: int
@@ -262,13 +264,15 @@ class Section(Part, frozen=True, kw_only=True):
 class Allocation(Part, frozen=True, kw_only=True):
     """A tensor, or rows of it, in a memory tier: iteration i lies at `offset + i * stride`.
 
-    `rows` are of the tensor's first axis as stored. A lookup table and a matrix may be stored twice
-    in different cuts. `live` names the blocks from the first to the last that use it.
+    `rows` count along the axis that the tensor is cut by: outputs of a matrix, experts, rows of a
+    table, cached tokens. A tensor that is both table and matrix is stored once for each `use`.
+    `live` names the blocks from the first to the last that use it.
     """
 
     block: str
     tensor: str
     kind: Literal["weight", "state"]
+    use: Literal["matrix", "vector", "table", "state"]
     tier: Tier
     rows: tuple[int, int]
     offset: int

@@ -8,7 +8,7 @@ from hetc.backends.base import reasons
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op
-from hetc.ir.ops.control import OPAQUE_RUNNERS, AllReduce, Opaque
+from hetc.ir.ops.control import COLLECTIVES, OPAQUE_RUNNERS, Opaque
 from hetc.ir.text import print_graph
 
 GRAPH_FILE = "graph.hetc"
@@ -24,8 +24,8 @@ class ReferenceBackend:
         at = op.loc or op.kind
         if isinstance(op, Opaque) and op.framework not in OPAQUE_RUNNERS:
             return Reason("HETC-E010", f"nothing here runs {op.framework} ops ({op.target})", at)
-        if isinstance(op, AllReduce) and op.group_size != 1:
-            return Reason("HETC-E010", f"one process cannot sum {op.group_size} shards", at)
+        if isinstance(op, COLLECTIVES) and op.group_size != 1:
+            return Reason("HETC-E010", f"one process is not {op.group_size} shards", at)
         return None
 
     def validate(self, graph: Graph) -> list[Reason]:

@@ -8,6 +8,7 @@ from typing import Any
 from hetc.errors import BackendError
 from hetc.ir.graph import Graph
 from hetc.ir.op import Cost, Op, Value, op
+from hetc.ir.ops.shape import View
 from hetc.ir.types import Array, TensorType
 
 OpaqueRunner = Callable[["Opaque", "tuple[Array, ...]"], "tuple[Array, ...]"]
@@ -47,7 +48,8 @@ class Opaque(Op):
 
     Only the reference executor can run it. `framework` is `aten` or `onnx`; `arguments` is JSON
     that the frontend of that framework understands. `pointwise`: the framework says that every
-    element of the results hangs on the elements at its own place alone.
+    element of the results hangs on the elements at its own place alone. `token_wise`: the user
+    declares that it works token by token; nobody has shown that.
     """
 
     inputs: tuple[Value, ...]
@@ -56,6 +58,7 @@ class Opaque(Op):
     arguments: str
     types: tuple[TensorType, ...]
     pointwise: bool = False
+    token_wise: bool = False
 
     def infer(self) -> tuple[TensorType, ...]:
         return self.types
@@ -70,7 +73,22 @@ class Opaque(Op):
                 found=f"an opaque {self.framework} op",
                 do=f"install what runs {self.framework} ops: pip install 'hetc[compile]'",
             )
-        return runner(self, inputs)
+        results = runner(self, inputs)
+        shapes = [result.shape for result in results]
+        if shapes != [type.shape for type in self.types]:
+            raise BackendError(
+                "HETC-E003",
+                f"{self.target} makes tensors of other sizes than it declares",
+                at=self.loc,
+                expected=", ".join(map(str, self.types)),
+                found=", ".join(str(list(shape)) for shape in shapes),
+                do="correct its fake implementation or its shape inference, and export again",
+            )
+        # A dtype among the arguments still names that of the export after the graph was retyped.
+        return tuple(
+            result.astype(type.dtype.numpy, copy=False)
+            for result, type in zip(results, self.types, strict=True)
+        )
 
 
 @op("transfer")
@@ -101,6 +119,52 @@ class AllReduce(Op):
     def semantics(self, x: Array) -> Array:
         self.require(self.group_size == 1, "one process holds one shard")
         return x
+
+
+@op("all_gather")
+class AllGather(Op):
+    """The `x` of the `group_size` shards of a tensor-parallel group, put together along `axis`."""
+
+    x: Value
+    axis: int
+    group_size: int = 1
+
+    def infer(self) -> TensorType:
+        axis = self.require_axis(self.axis, self.x)
+        shape = list(self.x.shape)
+        shape[axis] = shape[axis] * self.group_size
+        return TensorType(self.x.dtype, tuple(shape))
+
+    def semantics(self, x: Array) -> Array:
+        self.require(self.group_size == 1, "one process holds one shard")
+        return x
+
+
+@op("take_part")
+class TakePart(View):
+    """This shard's part of `x`, which all `group_size` shards hold: the inverse of `all_gather`."""
+
+    x: Value
+    axis: int
+    group_size: int = 1
+
+    def infer(self) -> TensorType:
+        axis = self.require_axis(self.axis, self.x)
+        shape = list(self.x.shape)
+        whole = shape[axis]
+        if not isinstance(whole, int) or self.group_size < 1 or whole % self.group_size:
+            raise self.misfit(f"axis {self.axis} has no {self.group_size} equal parts")
+        shape[axis] = whole // self.group_size
+        return TensorType(self.x.dtype, tuple(shape))
+
+    def semantics(self, x: Array) -> Array:
+        self.require(self.group_size == 1, "one process holds one shard")
+        return x
+
+
+Collective = AllReduce | AllGather | TakePart
+COLLECTIVES = (AllReduce, AllGather, TakePart)
+"""The ops whose result on one shard depends on the others, or on which shard it is."""
 
 
 def describe(item: Any) -> str:

@@ -93,9 +93,7 @@ class Binary(Elementwise):
                 raise self.misfit("operands must have one dtype")
         else:
             literal = self.y if isinstance(self.x, Value) else self.x
-            if isinstance(literal, float) and not (dtype.is_float or dtype.kind == "complex"):
-                whole = math.isfinite(literal) and literal.is_integer()
-                self.require(whole, f"{literal} is no {dtype}: cast the tensor first")
+            self.require(fits(literal, dtype), f"{literal} is no {dtype}: cast the tensor first")
         return TensorType(self.result_dtype or dtype, self.broadcast())
 
     def semantics(self, *tensors: Array) -> Array:
@@ -111,6 +109,12 @@ class Binary(Elementwise):
 
     def compute(self, x: Any, y: Any) -> object:
         raise NotImplementedError(self.kind)
+
+
+def fits(literal: object, dtype: DType) -> bool:
+    """Whether `dtype` has a number for `literal`: a fraction is no integer."""
+    whole = not isinstance(literal, float) or (math.isfinite(literal) and literal.is_integer())
+    return whole or dtype.is_float or dtype.kind == "complex"
 
 
 def literal_array(item: Any, dtype: np.dtype[Any]) -> Array:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hetc.ir.dims import symbol
-from hetc.ir.op import Cost, Op, Value, op
-from hetc.ir.ops.elementwise_base import as_f32
+from hetc.ir.op import Cost, Op, Scalar, Value, op
+from hetc.ir.ops.elementwise_base import as_f32, fits, literal_array
 from hetc.ir.ops.shape import View
-from hetc.ir.types import Array, TensorType
+from hetc.ir.types import BOOL, Array, TensorType
 
 
 @op("kv_append")
@@ -115,16 +115,22 @@ class Conv1dCausal(Op):
 class Scan(Op):
     """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` or zeros.
 
-    Results: every h, and the last one (the state to carry on).
+    Results: every h, and the last one (the state to carry on). With a decay of 1 it is a running
+    sum.
     """
 
     x: Value
-    decay: Value
+    decay: Scalar
     initial: Value | None = None
     axis: int = 1
 
     def infer(self) -> tuple[TensorType, TensorType]:
-        self.require(self.x.type == self.decay.type, "x and decay must have one type")
+        self.require(self.x.dtype is not BOOL, "bools have no sum: cast them first")
+        if isinstance(self.decay, Value):
+            self.require(self.x.type == self.decay.type, "x and decay must have one type")
+        else:
+            rule = f"{self.decay} is no {self.x.dtype}: cast x first"
+            self.require(fits(self.decay, self.x.dtype), rule)
         axis = self.require_axis(self.axis, self.x)
         last = TensorType(self.x.dtype, (*self.x.shape[:axis], *self.x.shape[axis + 1 :]))
         if self.initial is not None:
@@ -133,14 +139,26 @@ class Scan(Op):
             )
         return self.x.type, last
 
+    @property
+    def is_running_sum(self) -> bool:
+        """Whether nothing decays: every h is the sum of the x so far."""
+        return not isinstance(self.decay, Value) and self.decay == 1
+
     def cost(self) -> Cost:
         base = super().cost()
-        return Cost(2 * self.x.size, base.bytes_read, base.bytes_written)
+        flops = self.x.size if self.is_running_sum else 2 * self.x.size
+        return Cost(flops, base.bytes_read, base.bytes_written)
 
-    def semantics(
-        self, x: Array, decay: Array, initial: Array | None = None
-    ) -> tuple[Array, Array]:
-        steps, rates = (np.moveaxis(as_f32(a), self.axis, 0) for a in (x, decay))
+    def semantics(self, x: Array, *extra: Array) -> tuple[Array, Array]:
+        given = iter(extra)
+        decay = (
+            as_f32(next(given))
+            if isinstance(self.decay, Value)
+            else literal_array(self.decay, x.dtype)
+        )
+        initial = next(given) if self.initial is not None else None
+        steps = np.moveaxis(as_f32(x), self.axis, 0)
+        rates = np.moveaxis(np.broadcast_to(decay, x.shape), self.axis, 0)
         state = np.zeros(steps.shape[1:], steps.dtype) if initial is None else as_f32(initial)
         history = np.empty_like(steps)
         for index, (step, rate) in enumerate(zip(steps, rates, strict=True)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -206,11 +207,12 @@ def _buffer(producer: str, consumers: str, nbytes: int) -> Buffer:
 def _sections(blocks: tuple[Block, ...], target: Target, count: int) -> tuple[Section, ...]:
     assert target.device.grid is not None
     mesh, capacity = Mesh(target.device.grid), capacity_of(target.device.grid)
+    buffers = [buffer for block in blocks for buffer in block.buffers]
     found = []
     for number, group in enumerate([blocks] if count == 1 else [blocks[:-1], blocks[-1:]]):
         stages = [stage for block in group for stage in block.stages]
         demand = total(
-            demand_of(stage, block.streams, block.buffers)
+            demand_of(stage, block.streams, buffers)
             for block in group
             for stage in block.stages
         )
@@ -274,6 +276,7 @@ def _memory(graph: Graph, blocks: tuple[Block, ...], kept: int) -> tuple[Allocat
                 block=block.id,
                 tensor=name,
                 kind="state" if name in ("key", "value") else "weight",
+                use=_use(name),
                 tier="hbm",
                 rows=(0, rows),
                 offset=offset,
@@ -286,6 +289,14 @@ def _memory(graph: Graph, blocks: tuple[Block, ...], kept: int) -> tuple[Allocat
             offset += nbytes
         base += stride * block.repeat
     return tuple(found)
+
+
+def _use(tensor: str) -> Literal["matrix", "vector", "table", "state"]:
+    if tensor in ("key", "value"):
+        return "state"
+    if tensor == "embed":
+        return "table"
+    return "vector" if tensor in ("rates", "norm1", "norm2", "norm") else "matrix"
 
 
 def _shards(graph: Graph, blocks: tuple[Block, ...], sockets: int) -> tuple[ShardOf, ...]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from hetc.ir.types import BOOL, F32
-from tests.ir.ops.oracle import ANY, FLOATS, Draw, Trial, as_torch, case, narrow, wide
+from tests.ir.ops.oracle import ANY, FLOATS, NUMBERS, Draw, Trial, as_torch, case, narrow, wide
 
 
 @case("rope", dtypes=FLOATS)
@@ -153,17 +153,19 @@ def conv1d_causal(draw: Draw) -> Trial:
     return Trial(fields, [narrow(expected, x)])
 
 
-@case("scan", dtypes=FLOATS)
+@case("scan", dtypes=NUMBERS)
 def scan(draw: Draw) -> Trial:
     shape = draw.shape(1, 3)
     axis = draw.axis(shape)
-    x, decay = draw.array(*shape), draw.array(*shape, low=0, high=1)
+    x = draw.array(*shape)
+    decay = draw.choice([draw.array(*shape, low=0, high=1), 1, 2])
+    rates = wide(decay) if isinstance(decay, np.ndarray) else torch.full(shape, decay)
     rest = tuple(size for place, size in enumerate(shape) if place != axis % len(shape))
     initial = draw.array(*rest) if draw.flag() else None
-    state = torch.zeros(rest) if initial is None else wide(initial)
+    state = torch.zeros(rest, dtype=wide(x).dtype) if initial is None else wide(initial)
     states = []
     for step in range(shape[axis]):
-        state = wide(decay).select(axis, step) * state + wide(x).select(axis, step)
+        state = rates.select(axis, step) * state + wide(x).select(axis, step)
         states.append(state)
     expected = [narrow(torch.stack(states, axis), x), narrow(state, x)]
     return Trial({"x": x, "decay": decay, "initial": initial, "axis": axis}, expected)

@@ -95,11 +95,13 @@ def tile(draw: Draw) -> Trial:
     return Trial({"x": x, "repeats": repeats}, [torch.tile(as_torch(x), repeats)])
 
 
-@case("transfer", "all_reduce", dtypes=FLOATS)
+@case("transfer", "all_reduce", "all_gather", "take_part", dtypes=FLOATS)
 def movement(draw: Draw) -> Trial:
-    x = draw.array(*draw.shape())
+    """Alone, a shard holds everything; `test_lockstep.py` has the groups."""
+    x = draw.array(*draw.shape(1))
     ends = {"source": "a", "destination": "b"} if draw.kind == "transfer" else {}
-    return Trial({"x": x, **ends}, [x])
+    along = {} if draw.kind in ("transfer", "all_reduce") else {"axis": draw.axis(x.shape)}
+    return Trial({"x": x, **ends, **along}, [x])
 
 
 @case("weight", dtypes=ANY)

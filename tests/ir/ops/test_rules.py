@@ -108,6 +108,8 @@ REFUSED = [
     ("%x: f32[B,4,T], %w: f32[4,4,3], %b: f32[2]", "conv1d_causal %x, %w {bias = %b}"),
     ("%x: f32[B,S], %d: f32[B,1]", "scan %x, %d"),
     ("%x: f32[B,S], %d: f32[B,S], %h: f32[S]", "scan %x, %d {initial = %h}"),
+    ("%x: i64[B,S]", "scan %x, 0.5"),
+    ("%x: bool[B,S]", "scan %x, 1"),
 ]
 
 

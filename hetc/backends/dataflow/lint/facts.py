@@ -105,8 +105,10 @@ class Facts:
     @cached_property
     def demands(self) -> dict[str, Demand]:
         """Stage -> what it takes of a socket."""
+        # What a stage makes may be read in another block: its copies there take room too.
+        buffers = [buffer for block in self.plan.blocks for buffer in block.buffers]
         return {
-            stage.id: demand_of(stage, block.streams, block.buffers)
+            stage.id: demand_of(stage, block.streams, buffers)
             for block in self.plan.blocks
             for stage in block.stages
         }

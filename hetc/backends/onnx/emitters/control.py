@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hetc.backends.onnx.table import Context, emits
-from hetc.ir.ops.control import AllReduce, Transfer
+from hetc.ir.ops.control import COLLECTIVES, Collective, Transfer
 
 
 @emits(Transfer)
@@ -11,10 +11,10 @@ def transfer(c: Context, op: Transfer) -> str:
     return c.w[op.x]
 
 
-def _sharded(op: AllReduce) -> str | None:
-    return None if op.group_size == 1 else f"a sum over {op.group_size} processes"
+def _sharded(op: Collective) -> str | None:
+    return None if op.group_size == 1 else f"it is over {op.group_size} processes"
 
 
-@emits(AllReduce, refuse=_sharded)
-def all_reduce(c: Context, op: AllReduce) -> str:
+@emits(*COLLECTIVES, refuse=_sharded)
+def collective(c: Context, op: Collective) -> str:
     return c.w[op.x]

@@ -24,7 +24,7 @@ from hetc.ir.ops.reduce import (
     Sum,
 )
 from hetc.ir.ops.shape import normalize_axis
-from hetc.ir.types import BOOL, I32, I64
+from hetc.ir.types import BOOL, I32, I64, DType
 
 
 def _reduced(onnx: str) -> Callable[[Context, AnyOp], str]:
@@ -101,14 +101,18 @@ def _place(c: Context, onnx: str, op: ArgMax) -> str:
 
 @emits(CumSum, kernels=("CumSum",))
 def cumsum(c: Context, op: CumSum) -> str:
-    dtype = op.result.dtype
     x = c.w.cast(c.w[op.x], I64) if op.x.dtype is BOOL else c.w[op.x]
-    axis = c.w.constant(normalize_axis(op.axis, op.x.rank), I64)
+    return running_sum(c, x, normalize_axis(op.axis, op.x.rank), op.result.dtype)
+
+
+def running_sum(c: Context, x: str, axis: int, dtype: DType) -> str:
+    """The sums of `x`, of type `dtype`, up to each place along `axis`."""
     works = kernel_type("CumSum", dtype)
     assert works is not None
+    along = c.w.constant(axis, I64)
     if works is computed(dtype):
-        return c.w.node("CumSum", x, axis)
-    return c.w.cast(c.w.node("CumSum", c.w.cast(x, works), axis), dtype)
+        return c.w.node("CumSum", x, along)
+    return c.w.cast(c.w.node("CumSum", c.w.cast(x, works), along), dtype)
 
 
 @emits(Softmax, kernels=("Softmax",))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from hetc.backends.onnx.elements import computed
+from hetc.backends.onnx.emitters.elementwise import operand
+from hetc.backends.onnx.emitters.reduce import running_sum
 from hetc.backends.onnx.emitters.shape import cut
 from hetc.backends.onnx.table import Context, emits
 from hetc.backends.onnx.writer import Body, Node
 from hetc.ir.dims import Dim
+from hetc.ir.op import Value
 from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
 from hetc.ir.ops.shape import normalize_axis
 
@@ -48,13 +51,32 @@ def conv1d_causal(c: Context, op: Conv1dCausal) -> str:
     return c.w.node("Conv", *inputs, group=op.groups, pads=pads)
 
 
-@emits(Scan)
+@emits(Scan, kernels=("Mul", "Add", "CumSum"))
 def scan(c: Context, op: Scan) -> tuple[str, str]:
+    return _summed(c, op) if op.is_running_sum else _looped(c, op)
+
+
+def _summed(c: Context, op: Scan) -> tuple[str, str]:
+    # The kernel begins at zero: the sum so far stands before the first row, and is cut off again.
+    axis = normalize_axis(op.axis, op.x.rank)
+    place = c.w.ints([axis])
+    x = c.w[op.x]
+    if op.initial is not None:
+        x = c.w.node("Concat", c.w.node("Unsqueeze", c.w[op.initial], place), x, axis=axis)
+    sums = running_sum(c, x, axis, op.x.dtype)
+    last = c.w.node("Squeeze", cut(c, sums, axis, -1), place)
+    return cut(c, sums, axis, 0 if op.initial is None else 1), last
+
+
+def _looped(c: Context, op: Scan) -> tuple[str, str]:
     axis, dtype = normalize_axis(op.axis, op.x.rank), computed(op.x.dtype)
     if op.initial is not None:
         first = c.w[op.initial]
     else:
         first = c.sizes.expand(c.w.constant(0, dtype), (), op.results[1].shape)
+    rates = operand(c, op.decay, op.x.dtype)
+    if not isinstance(op.decay, Value):
+        rates = c.sizes.expand(rates, (), op.x.shape)
     state, x, decay = (c.w.fresh() for _ in range(3))
     kept, after, row = (c.w.fresh() for _ in range(3))
     body = Body(
@@ -70,7 +92,7 @@ def scan(c: Context, op: Scan) -> tuple[str, str]:
         "Scan",
         first,
         c.w[op.x],
-        c.w[op.decay],
+        rates,
         outputs=2,
         body=body,
         num_scan_inputs=2,
