@@ -13,7 +13,6 @@ from hetc.backends.dataflow.schema import (
     Allocation,
     Append,
     Block,
-    Issue,
     Route,
     Section,
     ShardOf,
@@ -199,6 +198,18 @@ def back_and_forth(path: Path, draw: Draw) -> Path:
     return path[0], path[1], f"{first}1{back}1{path[2]}"
 
 
+def too_wide(route: Route, draw: Draw) -> Route | None:
+    return msgspec.structs.replace(route, bytes_per_cycle=10_000) if route.paths else None
+
+
+def renamed(route: Route, draw: Draw) -> Route | None:
+    """A net of the right kind to a stage that does not exist."""
+    start, arrow, _ = route.net.partition(">")
+    if not arrow or not route.paths:
+        return None
+    return msgspec.structs.replace(route, net=f"{start}>nobody.{route.kind}")
+
+
 def thin(route: Route, draw: Draw) -> Route | None:
     if route.kind != "memory":
         return None
@@ -255,9 +266,33 @@ def whole(shard: ShardOf, draw: Draw) -> ShardOf | None:
     return msgspec.structs.replace(shard, axis=None, parts=1, groups=1)
 
 
-def queue_backwards(queue: tuple[Issue, ...], draw: Draw) -> tuple[Issue, ...] | None:
-    """The queue of a layer; what stands before and after has too few streams to be out of order."""
-    return queue[::-1] if len(queue) > 2 else None
+def queue_backwards(block: Block, draw: Draw) -> Block | None:
+    """The queue of a layer, in which a stream has not room for all of it."""
+    tight = any(stream.depth_bytes < stream.bytes for stream in block.streams)
+    if not tight or len(block.issue) < 3:
+        return None
+    return msgspec.structs.replace(block, issue=block.issue[::-1])
+
+
+def waits_for_the_end(block: Block, draw: Draw) -> Block | None:
+    """A consumer that takes chunk by chunk from a buffer too small for the whole waits for it."""
+    tight = {
+        (consumer, buffer.producer)
+        for buffer in block.buffers
+        for consumer in buffer.consumers
+        if buffer.depth_bytes < buffer.bytes
+    }
+    stages = [
+        msgspec.structs.replace(
+            stage,
+            depends=tuple(
+                msgspec.structs.replace(d, kind="barrier") if (stage.id, d.stage) in tight else d
+                for d in stage.depends
+            ),
+        )
+        for stage in block.stages
+    ]
+    return msgspec.structs.replace(block, stages=tuple(stages))
 
 
 def too_fast(stage: Stage, draw: Draw) -> Stage | None:

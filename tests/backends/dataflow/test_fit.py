@@ -59,10 +59,13 @@ def test_units_and_bytes_of_a_stage() -> None:
     assert found.ports == {0, 1}
 
 
-def test_an_input_copy_holds_what_the_producer_may_send_ahead() -> None:
-    copied = stage("b", lanes=1, x_copies=3)
-    assert demand_of(copied, [], [buffer("a", "b", 60, 90)]).sram_bytes == 3 * 60
+def test_each_region_of_lanes_has_a_copy_of_what_the_producer_may_send_ahead() -> None:
+    copied = stage("b", lanes=40, x_copies=3)
+    ahead = demand_of(copied, [], [buffer("a", "b", 60, 90)])
+    assert (ahead.sram_bytes, ahead.pmu_bytes) == (3 * 60, 60)
     assert demand_of(copied, [], [buffer("a", "b", 60, 20)]).sram_bytes == 3 * 20
+    halves = msgspec.structs.replace(copied, split_rows=2)
+    assert demand_of(halves, [], [buffer("a", "b", 60, 90)]).sram_bytes == 2 * 60
     assert demand_of(stage("b", lanes=1), [], [buffer("a", "b", 60, 90)]).sram_bytes == 0
 
 

@@ -212,9 +212,7 @@ def _sections(blocks: tuple[Block, ...], target: Target, count: int) -> tuple[Se
     for number, group in enumerate([blocks] if count == 1 else [blocks[:-1], blocks[-1:]]):
         stages = [stage for block in group for stage in block.stages]
         demand = total(
-            demand_of(stage, block.streams, buffers)
-            for block in group
-            for stage in block.stages
+            demand_of(stage, block.streams, buffers) for block in group for stage in block.stages
         )
         sites = toy_sites(stages)
         resources = Resources(

@@ -55,6 +55,7 @@ PLAN: tuple[Rule, ...] = (
     delivery.delivered,
     delivery.outside,
     delivery.stream_demand,
+    delivery.named,
     memory.inside,
     memory.apart,
     memory.iterations,
