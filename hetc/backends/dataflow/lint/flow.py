@@ -220,8 +220,10 @@ def buffered(facts: Facts) -> Faults:
 def buffer_bytes(facts: Facts) -> Faults:
     passed = facts.work.passed
     carried: Counter[tuple[str, str]] = Counter()
+    held: Counter[str] = Counter()
     for block in facts.plan.blocks:
         for buffer in block.buffers:
+            held[buffer.producer] += buffer.bytes
             values: dict[Value, None] = {}
             for consumer in buffer.consumers:
                 values.update(dict.fromkeys(passed.get((buffer.producer, consumer), ())))
@@ -237,7 +239,21 @@ def buffer_bytes(facts: Facts) -> Faults:
             text = f"buffers carry {number(found)} bytes from {producer} to {consumer}"
             text += f", which reads {number(least)}"
             yield Fault(f"stage {consumer}", text, found, least)
-    return f"{number(sum(carried.values()))} bytes"
+    for producer, values in _made(facts).items():
+        least = _nbytes(facts, values)
+        if producer in held and held[producer] < least:
+            text = f"the buffers of {producer} hold {number(held[producer])} bytes"
+            text += f", others read {number(least)} of it"
+            yield Fault(f"stage {producer}", text, held[producer], least)
+    return f"{number(held.total())} bytes"
+
+
+def _made(facts: Facts) -> dict[str, dict[Value, None]]:
+    """Stage -> what others read of it."""
+    found: dict[str, dict[Value, None]] = {}
+    for (producer, _), values in facts.work.passed.items():
+        found.setdefault(producer, {}).update(dict.fromkeys(values))
+    return found
 
 
 def _nbytes(facts: Facts, values: Iterable[Value]) -> int:

@@ -200,15 +200,18 @@ def _end_to_end(found: list[tuple[int, int]], rows: int) -> bool:
 
 
 def _allocations(facts: Facts, block: Block, name: str) -> list[Allocation]:
-    """Where a tensor of a block lies. A weight of the main graph may lie with another block."""
+    """Where a tensor of a block lies. A weight of the main graph may lie with another block that
+    uses it alike: one that is both table and matrix is stored for each."""
     found = [item for item in facts.plan.memory if (item.block, item.tensor) == (block.id, name)]
     if found or not facts.work.is_main(block):
         return found
+    table = any(name in s.tensors and s.kind == "lookup" for s in block.streams)
     order, here = facts.block_order, facts.block_order[block.id]
     return [
         item
         for item in facts.plan.memory
         if item.tensor == name
+        and (item.use == "table") == table
         and facts.work.is_main(facts.blocks[item.block])
         and order[item.live[0]] <= here <= order[item.live[1]]
     ]
