@@ -22,6 +22,7 @@ ROOMS = {
     "P": "Partition and decisions",
     "T": "Targets",
     "E": "Backends",
+    "L": "Plans of dataflow halves",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",

@@ -2,7 +2,8 @@
 
 A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input
 (frontends), X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting
-(backends), B bundle, R runtime, V verification, Z an error of hetc itself.
+(backends), L plans of dataflow halves, B bundle, R runtime, V verification, Z an error of hetc
+itself.
 `docs/errors.md` lists every code.
 """
 
@@ -94,6 +95,10 @@ class TargetError(HetcError):
 
 class BackendError(HetcError):
     """A backend cannot emit or run a half."""
+
+
+class PlanError(HetcError):
+    """The plan of a dataflow half cannot be executed as it is written."""
 
 
 class BundleError(HetcError):
