@@ -112,12 +112,15 @@ class TargetRef:
 class HalfEntry:
     """The files of one half, and its state tensors in hand-off order.
 
-    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half.
+    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half. A decode
+    half for a spatial target has its `plan`, and the graph of one `socket` that the plan is of.
     """
 
     graph: str
     onnx: str | None
     states: tuple[str, ...]
+    plan: str | None = None
+    socket: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class Manifest:
     executors: tuple[str, ...]
     golden: Golden | None = None
     summary: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     contract_sha256: str = ""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
@@ -198,6 +202,7 @@ class Manifest:
             executors=f.names("executors"),
             golden=f.optional("golden", lambda key: _whole(f.nested(key), Golden.read)),
             summary=f.texts("summary"),
+            assumptions=f.texts("assumptions"),
             fallbacks=f.array(
                 "fallbacks", lambda v, where: _whole(Fields(v, where, newer=f.newer), Fallback.read)
             ),
@@ -228,6 +233,7 @@ class Manifest:
             "executors": list(self.executors),
             "golden": None if self.golden is None else vars(self.golden),
             "summary": list(self.summary),
+            "assumptions": list(self.assumptions),
             "fallbacks": [vars(fallback) for fallback in self.fallbacks],
             "contract_sha256": self.contract_sha256,
             "files": {name: vars(entry) for name, entry in self.files.items()},
@@ -261,8 +267,10 @@ class Manifest:
         named = {HANDOFF_FILE: "contract_sha256"}
         for phase, half in self.halves.items():
             named[half.graph] = f"halves.{phase}.graph"
-            if half.onnx is not None:
-                named[half.onnx] = f"halves.{phase}.onnx"
+            for key in ("onnx", "plan", "socket"):
+                file = getattr(half, key)
+                if file is not None:
+                    named[file] = f"halves.{phase}.{key}"
         for name, key in named.items():
             if name not in self.files:
                 raise bad_field(f.where(key), "a file that is listed in files", name)
@@ -294,11 +302,19 @@ def _read_half(f: Fields, phase: Phase) -> HalfEntry:
     def filename(key: str) -> str:
         return check_filename(f.take(key), f.where(key))
 
-    return HalfEntry(filename("graph"), f.optional("onnx", filename), f.names(_STATES_KEY[phase]))
+    spatial = ("plan", "socket") if phase == "decode" else ()
+    return HalfEntry(
+        filename("graph"),
+        f.optional("onnx", filename),
+        f.names(_STATES_KEY[phase]),
+        *(f.optional(key, filename) for key in spatial),
+    )
 
 
 def _plain_half(half: HalfEntry, phase: Phase) -> dict[str, object]:
-    return {"graph": half.graph, "onnx": half.onnx, _STATES_KEY[phase]: list(half.states)}
+    plain: dict[str, object] = {"graph": half.graph, "onnx": half.onnx}
+    plain[_STATES_KEY[phase]] = list(half.states)
+    return plain | ({"plan": half.plan, "socket": half.socket} if phase == "decode" else {})
 
 
 def _read_files(f: Fields) -> dict[str, FileEntry]:

@@ -63,6 +63,7 @@ def _as_json(compiled: Compiled) -> dict[str, Any]:
         "executors": manifest.executors,
         "contract_sha256": manifest.contract_sha256,
         "summary": compiled.summary,
+        "assumptions": list(manifest.assumptions),
         "fallbacks": [vars(fallback) for fallback in manifest.fallbacks],
         "seconds": compiled.seconds,
     }

@@ -46,7 +46,13 @@ _OPTIONS = (
         "--policy",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="TOML file that pins ops to devices.",
+        help="TOML file of pins, limits and declarations.",
+    ),
+    click.option(
+        "--plan",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="JSON file of what is fixed of the spatial plan.",
     ),
     click.option("--strict", is_flag=True, default=None, help="Refuse every fallback."),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hetc.driver.options import DTYPES as DTYPE_NAMES
 from hetc.driver.options import CompileOptions
+from hetc.driver.policy import Policy
 from hetc.driver.weights import WeightReader
 from hetc.errors import UsageError
 from hetc.ir.graph import Graph, Program
@@ -15,7 +16,9 @@ from hetc.ir.types import DTYPES, DType
 from hetc.passes.adopt_state import adopt_state
 from hetc.passes.bound_context import bound_context
 from hetc.passes.canonicalize import canonicalize
+from hetc.passes.declared_ops import declare_token_wise
 from hetc.passes.fold_uniform import fold_uniform
+from hetc.passes.narrow_weights import narrow_weights
 from hetc.passes.prove_causal import prove_causal
 from hetc.passes.retype import float_dtype, retype
 from hetc.passes.scan_sums import scan_sums
@@ -33,17 +36,19 @@ class Lowered:
     dtype: DType
 
 
-def lower(model: Model, options: CompileOptions) -> Lowered:
+def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
     """`forward` of `model` as prefill and decode.
 
     Raises StateError where decode cannot be derived, UsageError (HETC-U011) for a context beyond
-    the model's.
+    the model's, InputError (HETC-I010) for a declared op that the model does not have.
     """
-    graph = canonicalize(model.graph)
+    graph = canonicalize(declare_token_wise(model.graph, policy.token_wise))
     longest = bound_context(graph, WeightReader(model, graph), model.max_context)
     context = _context(longest, options)
     dtype = DTYPES[DTYPE_NAMES[options.dtype]] if options.dtype else model.dtype
     graph = simplify(retype(graph, float_dtype(graph), dtype))
+    if model.stored is not None and model.weights is None:
+        graph = narrow_weights(graph, model.stored)
     reader = WeightReader(model, graph)
     program = _derive(model, graph, reader, context)
     return Lowered(replace(model, max_context=context), program, reader, dtype)

@@ -13,7 +13,8 @@ from hetc.driver.collector import paused_collector
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
 from hetc.driver.policy import read_policy
-from hetc.errors import InputError, PartitionError, Reason
+from hetc.driver.spatial import Spatial, plan_spatially, request_of
+from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
@@ -21,6 +22,7 @@ from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DType
 from hetc.passes.decisions import decide
+from hetc.passes.declared_ops import assumptions
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition
 from hetc.passes.simplify import simplify
@@ -96,10 +98,41 @@ class Planned:
         found = (backend.validate(graph) for graph in self.outlined.values())
         return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
 
+    @cached_property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the policy declares of ops and nothing proves."""
+        return assumptions(self.program.forward)
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether decode runs on a device with a grid, and so has a plan."""
+        runs = any(key[0] == role == "decode" for key, role in self.cut.assignment.items())
+        return runs and self.decode_target.device.grid is not None
+
+    @cached_property
+    def _spatial(self) -> Spatial | Reason | None:
+        if not self.is_spatial:
+            return None
+        decode, request = self.outlined["decode"], request_of(self.options.plan)
+        try:
+            found = plan_spatially(decode, self.decode_target, self.workload, request)
+        except (BackendError, PlanError) as error:
+            return Reason(error.code, f"no spatial plan: {error.what}", error.at)
+        wrong = [finding for finding in found.findings if finding.severity == "error"]
+        if wrong:
+            return Reason(wrong[0].code, f"the plan does not lint: {wrong[0].text}", wrong[0].place)
+        return found
+
+    @property
+    def spatial(self) -> Spatial | None:
+        """The plan of the decode half; None for a target without a grid, or with a fallback."""
+        return None if isinstance(self._spatial, Reason) else self._spatial
+
     @property
     def fallbacks(self) -> tuple[Reason, ...]:
-        """Every op that did not get its first choice, with the reason."""
-        return (*self.model.opaque, *self.onnx_reasons)
+        """Every op and half that did not get its first choice, with the reason."""
+        unplanned = (self._spatial,) if isinstance(self._spatial, Reason) else ()
+        return (*self.model.opaque, *self.onnx_reasons, *unplanned)
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
@@ -117,7 +150,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     model = open_model(source)
     step("deriving prefill and decode")
     with paused_collector():
-        lowered = lower(model, options)
+        lowered = lower(model, options, policy)
         workload = _workload(options, lowered)
         step("cutting")
         cut = partition(

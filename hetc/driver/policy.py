@@ -1,8 +1,13 @@
-"""Placement policy: a TOML file that pins ops and sets limits, so that a compile fails where it
-would break them.
+"""Policy: a TOML file that pins ops, sets limits and declares what hetc cannot know.
 
-    granularity = "phase"              # or "op": whether ops of one phase may be on different
-    devices max_fallback_ops = 0 [pins] "decode:layers.*.self_attn*" = "decode"
+A compile fails where it would break the policy, and where a declaration shows to be false.
+
+    granularity = "phase"                       # or "op": one phase on different devices
+    max_fallback_ops = 1
+    token_wise = ["mylib.rotate.default"]       # unknown ops that work token by token
+
+    [pins]
+    "decode:layers.*.self_attn*" = "decode"
 """
 
 from __future__ import annotations
@@ -16,16 +21,20 @@ from typing import Any
 from hetc.errors import InputError
 from hetc.passes.partition import Granularity
 
-_KEYS = {"granularity": str, "max_fallback_ops": int, "pins": dict}
+_KEYS = {"granularity": str, "max_fallback_ops": int, "token_wise": list, "pins": dict}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a placement must keep to. Halves are the unit of deployment, so each phase stays whole
-    unless asked otherwise."""
+    """What a compile must keep to.
+
+    Halves are the unit of deployment, so each phase stays whole unless asked otherwise.
+    `token_wise` names opaque ops that are taken to work token by token.
+    """
 
     granularity: Granularity = "phase"
     max_fallback_ops: int | None = None
+    token_wise: tuple[str, ...] = ()
     pins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -42,6 +51,7 @@ def read_policy(path: str | Path | None) -> Policy:
         ) from error
     for key, value in fields.items():
         _check(path, key, value)
+    fields["token_wise"] = tuple(fields.get("token_wise", ()))
     return Policy(**fields)
 
 
@@ -52,6 +62,8 @@ def _check(path: Path, key: str, value: Any) -> None:
         right = value in ("phase", "op")
     elif key == "max_fallback_ops":
         right = type(value) is int and value >= 0
+    elif key == "token_wise":
+        right = right and all(isinstance(name, str) for name in value)
     elif key == "pins":
         right = right and all(isinstance(role, str) for role in value.values())
     if not right:
@@ -59,6 +71,7 @@ def _check(path: Path, key: str, value: Any) -> None:
             "HETC-I007",
             "the policy has a field that hetc does not take",
             at=f"{path}: {key}",
-            expected='granularity = "phase" or "op", max_fallback_ops = 0 or more, [pins] of globs',
+            expected='granularity = "phase" or "op", max_fallback_ops = 0 or more, '
+            "token_wise = [names of ops], [pins] of globs",
             found=repr(value),
         )

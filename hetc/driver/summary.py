@@ -25,6 +25,8 @@ def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
             fallbacks=planned.fallbacks,
             max_error=checked.max_abs_error if checked else None,
             notes=model.notes,
+            assumptions=planned.assumptions,
+            spatial=planned.spatial.facts() if planned.spatial is not None else None,
         )
     )
 

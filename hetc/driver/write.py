@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 import hetc
+from hetc.backends.dataflow.plan_file import plan_bytes
 from hetc.backends.onnx import emit_onnx
 from hetc.bundle import (
     BundleWriter,
@@ -30,6 +31,7 @@ from hetc.report.html import Report, html_report
 from hetc.report.readme import readme
 
 Step = Callable[[str], None]
+PLAN_FILE, SOCKET_FILE = "decode/plan.json", "decode/socket.hetc"
 Tensor = tuple[str, str, tuple[int, ...], Callable[[], Array]]
 
 
@@ -51,6 +53,11 @@ def write_bundle(
         writer.write_bytes(f"{phase}/graph.hetc", print_graph(graph).encode())
         if "onnx" in executors:
             writer.write_bytes(f"{phase}/model.onnx", emit_onnx(graph))
+    spatial = planned.spatial
+    if spatial is not None:
+        step("planning the decode half")
+        writer.write_bytes(PLAN_FILE, plan_bytes(spatial.plan))
+        writer.write_bytes(SOCKET_FILE, spatial.graph_text.encode())
     writer.write_bytes("handoff.json", contract.to_bytes())
     writer.write_json("decisions.json", planned.decisions)
     if planned.model.weights is not None:
@@ -71,7 +78,8 @@ def write_bundle(
 
 def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
     targets = {"prefill": planned.prefill_target, "decode": planned.decode_target}
-    facts = (*planned.program.facts, *planned.model.notes)
+    assumed = (f"assumed, not proven: {text}" for text in planned.assumptions)
+    facts = (*planned.program.facts, *assumed, *planned.model.notes)
     return Report(manifest, contract, planned.decisions, targets, planned.cut.link, facts)
 
 
@@ -112,6 +120,7 @@ def _manifest(
     names = tuple(spec.name for spec in program.states)
     onnx = "onnx" in executors
     states = {"prefill": tuple(f"{name}.out" for name in names), "decode": names}
+    spatial = (PLAN_FILE, SOCKET_FILE) if planned.spatial is not None else ()
     golden = Golden(checked.prefill_tokens, len(checked.decode_logits)) if checked else None
     return Manifest(
         tool=ToolInfo("hetc", hetc.__version__),
@@ -134,12 +143,16 @@ def _manifest(
         },
         halves={
             phase: HalfEntry(
-                f"{phase}/graph.hetc", f"{phase}/model.onnx" if onnx else None, states[phase]
+                f"{phase}/graph.hetc",
+                f"{phase}/model.onnx" if onnx else None,
+                states[phase],
+                *(spatial if phase == "decode" else ()),
             )
             for phase in ("prefill", "decode")
         },
         executors=executors,
         golden=golden,
         summary=summary,
+        assumptions=planned.assumptions,
         fallbacks=tuple(Fallback(r.code, r.at, r.text) for r in planned.fallbacks),
     )

@@ -47,6 +47,7 @@ def _model(source: sources.ModelSource) -> Model:
         weights=weights,
         dtype=DTYPES[source.dtype],
         max_context=longest or 2**31,
+        stored=DTYPES[source.stored] if source.stored is not None else None,
         layers=source.config.get_text_config().num_hidden_layers,
         tokenizer=Tokenizer(tokenizer.tokenizer_json, tokenizer.config) if tokenizer else None,
         opaque=imported.opaque,

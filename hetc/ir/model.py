@@ -46,7 +46,7 @@ class Model:
     its weight ops to their data; None for a plan that was made from a configuration alone.
     `max_context` bounds S (what was assumed of S on the way in); `layers` counts the decoder
     layers, 0 where unknown. `notes` are sentences about what the import did that the user should
-    know.
+    know. `stored` is the type of a quantized checkpoint's matrices, for a plan without weights.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Model:
     layers: int = 0
     tokenizer: Tokenizer | None = None
     carried: tuple[CarriedState, ...] = ()
+    stored: DType | None = None
     opaque: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

@@ -12,7 +12,7 @@ from hetc.ir.ops.index import Embedding, Gather, Index, TakeAlong
 from hetc.ir.ops.reduce import CumSum
 from hetc.ir.types import I64, TensorType
 from hetc.passes.index_only import IndexOnly, cone, ops_behind
-from hetc.passes.token_axis import LENGTH
+from hetc.passes.tokens import LENGTH
 
 B = symbol("B")
 # Of row numbers, evaluated at once: what is longer is not tried, and so not allowed.

@@ -20,7 +20,7 @@ from hetc.ir.ops.shape import Concat, Reshape, Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import I64, TensorType
 from hetc.passes.state_analysis import Analysis, state_specs
-from hetc.passes.token_axis import LENGTH, TokenAxis
+from hetc.passes.tokens import LENGTH, TokenAxis
 
 B, P, T = symbol("B"), symbol("P"), symbol("T")
 NEW: Mapping[str, DimLike] = {"S": T}

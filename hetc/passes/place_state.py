@@ -13,7 +13,7 @@ from hetc.ir.dims import evaluate, exact_div
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.passes.token_axis import LENGTH, TokenAxis
+from hetc.passes.tokens import LENGTH, TokenAxis
 
 
 def place_state(graph: Graph, axes: dict[Value, TokenAxis | None]) -> list[Value]:

@@ -11,7 +11,7 @@ from hetc.ir.interpret import WeightLookup, interpret
 from hetc.ir.op import Op, Value
 from hetc.passes.index_only import cone
 from hetc.passes.probe import FULL_LIMIT, constants_of
-from hetc.passes.token_axis import LENGTH, TokenAxis, refuse
+from hetc.passes.tokens import LENGTH, TokenAxis, refuse
 
 
 def check_prefix_closed(

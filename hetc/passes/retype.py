@@ -12,6 +12,7 @@ from typing import Any
 
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
+from hetc.ir.ops.control import Opaque
 from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import F32, DType
@@ -67,6 +68,9 @@ def _with_dtype(op: Op, old: DType, new: DType) -> Op:
     changes: dict[str, Any] = {
         name: new for name, item in op.attributes() if isinstance(item, DType) and item is old
     }
+    if isinstance(op, Opaque):
+        types = [type.with_dtype(new) if type.dtype is old else type for type in op.types]
+        changes["types"] = tuple(types)
     return op.replace(**changes) if changes else op
 
 

@@ -14,7 +14,7 @@ from hetc.ir.ops.shape import normalize_axis
 from hetc.ir.types import F32, DType
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.rewrite import fit
-from hetc.passes.token_axis import LENGTH
+from hetc.passes.tokens import LENGTH
 
 
 def scan_sums(graph: Graph) -> Graph:

@@ -15,6 +15,8 @@ from hetc.ir.graph import Graph, Program
 from hetc.ir.interpret import WeightLookup, interpret
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import F32, Array
+from hetc.passes.check_declared import check_declared
+from hetc.passes.declared_ops import declared_ops
 from hetc.passes.retype import float_dtype, retype
 
 PREFILL_TOKENS = 8
@@ -44,7 +46,8 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
 
     Then change the last 4 tokens and require that `forward` gives the same logits before them.
     `weights` may have any float type. Raises CheckFailed: HETC-V001 (the halves are wrong),
-    HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch).
+    HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch), HETC-V004
+    (an op that was declared token-wise is not).
     """
     program = in_f32(program)
     types = {
@@ -63,7 +66,7 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     other = tokens.copy()
     other[:, split:] = (other[:, split:] + 1) % vocabulary
     # Both sequences in one batch: the weights are read once.
-    both = interpret(program.forward, (np.concatenate([tokens, other]),), lookup)[0]
+    both = _forward(program.forward, np.concatenate([tokens, other]), split, lookup)
     forward = both[:1]
     tolerance = TOLERANCE * max(1.0, float(np.max(np.abs(forward))))
     prefill, decode = _derived(program, tokens, split, lookup)
@@ -82,6 +85,20 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
             do="export a causal form of the model, or report it if it is one",
         )
     return Checked(tokens, prefill, decode, error)
+
+
+def _forward(graph: Graph, tokens: Array, split: int, lookup: WeightLookup) -> Array:
+    """The logits of `graph`, on the way to which declared ops are held to their declaration."""
+    declared = declared_ops(graph)
+    watched = [value for op in declared for value in (*op.operands, *op.results)]
+    open_graph = replace(graph, outputs=(*graph.outputs, *watched), output_names=())
+    logits, *arrays = interpret(open_graph, (tokens,), lookup)
+    known, length = dict(zip(watched, arrays, strict=True)), tokens.shape[1]
+    # The prompt, the tokens that follow it one by one, and all of those at once.
+    spans = [range(split), *(range(i, i + 1) for i in range(split, length)), range(split, length)]
+    for op in declared:
+        check_declared(op, known, [span for span in spans if span], TOLERANCE)
+    return logits
 
 
 def _difference(derived: Array, forward: Array, split: int) -> float:

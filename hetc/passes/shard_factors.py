@@ -265,7 +265,8 @@ def _scan(op: Scan) -> Iterator[Factor]:
         if axis != along:
             after = axis - (axis > along)
             initial = () if op.initial is None else (Place(op.initial, after),)
-            operands = (Place(op.x, axis), Place(op.decay, axis), *initial)
+            decay = (Place(op.decay, axis),) if isinstance(op.decay, Value) else ()
+            operands = (Place(op.x, axis), *decay, *initial)
             yield Factor(operands, (Place(history, axis), Place(last, after)))
 
 

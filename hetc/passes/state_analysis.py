@@ -19,7 +19,8 @@ from hetc.passes.index_only import IndexOnly
 from hetc.passes.layer_names import layer_numbers
 from hetc.passes.place_state import place_state
 from hetc.passes.positions import check_prefix_closed
-from hetc.passes.token_axis import LENGTH, Mixes, TokenAxis, refuse, token_axes
+from hetc.passes.token_axis import token_axes
+from hetc.passes.tokens import LENGTH, Mixes, TokenAxis, refuse
 
 B, P = symbol("B"), symbol("P")
 
@@ -70,7 +71,7 @@ def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
             axes.update(zip(op.results, token_axes(op, axes), strict=True))
         except Mixes as reason:
             if not positional:
-                raise refuse(op, str(reason)) from None
+                raise refuse(op, str(reason), reason.do) from None
             irregular.update(op.results)
             axes.update(dict.fromkeys(op.results))
     found = Analysis(graph, axes, sliced)

@@ -1,18 +1,12 @@
-"""The token axis: where a value carries it, and proof that an op treats every token by itself.
-
-`TokenAxis(axis, outer, inner)` says that axis `axis` of a value has size outer * S * inner, tokens
-being the middle part: reshapes may merge the batch before it or heads after it. A value without a
-token axis is invariant: the same for every token.
-"""
+"""Proof that an op treats every token by itself, and where its results carry their tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from hetc.errors import IRError, StateError
-from hetc.ir.dims import DimLike, exact_div, product, symbol, symbols_of
+from hetc.errors import IRError
+from hetc.ir.dims import DimLike, exact_div, product, symbols_of
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.attention import Attention, Rope
@@ -37,30 +31,9 @@ from hetc.ir.ops.shape import (
 )
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import Shape
+from hetc.passes.declared_ops import declared_axes
 from hetc.passes.length_use import as_dim, counts_length, holds_length, mentions_length
-
-LENGTH = symbol("S")
-
-
-@dataclass(frozen=True)
-class TokenAxis:
-    """Where the token axis is: `axis` has size outer * S * inner."""
-
-    axis: int
-    outer: DimLike = 1
-    inner: DimLike = 1
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the axis holds tokens and nothing else."""
-        return self.outer == 1 and self.inner == 1
-
-
-class Mixes(Exception):
-    """An op mixes tokens, or hetc cannot show that it does not; the text says how."""
-
-
-Axes = dict[Value, "TokenAxis | None"]
+from hetc.passes.tokens import LENGTH, Axes, Mixes, TokenAxis
 
 
 def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
@@ -90,17 +63,6 @@ def _check_sizes(op: Op, value: Value, axis: TokenAxis) -> None:
     rest = (*value.shape[: axis.axis], *value.shape[axis.axis + 1 :])
     if value.shape[axis.axis] != axis.outer * axis.inner * LENGTH or holds_length(rest):
         raise Mixes(f"{op.kind} has sizes beside the tokens that depend on their number")
-
-
-def refuse(op: Op, reason: str) -> StateError:
-    """The error for an op on data that mixes tokens in a way that has no state."""
-    return StateError(
-        "HETC-S014",
-        f"decode cannot be derived: {reason}",
-        at=op.loc or describe(op),
-        found=f"{describe(op)} over {', '.join(str(value.type) for value in op.operands)}",
-        do="export a causal form of the model",
-    )
 
 
 Answer = TokenAxis | None | tuple[TokenAxis | None, ...]
@@ -143,9 +105,7 @@ def _check_literals(op: Op) -> None:
 
 
 def _opaque(op: Opaque, axes: Axes) -> Answer:
-    if not op.pointwise:
-        raise Mixes(f"hetc cannot tell how {op.target} treats tokens")
-    return _aligned(op, list(op.operands), axes)
+    return _aligned(op, list(op.operands), axes) if op.pointwise else declared_axes(op, axes)
 
 
 def _aligned(op: Op, values: list[Value], axes: Axes) -> TokenAxis | None:

@@ -28,10 +28,25 @@ class StateFacts:
 
 
 @dataclass(frozen=True)
+class SpatialFacts:
+    """The spatial plan: its sections, the compute units of the fullest one, and what a simulated
+    token takes and is limited by."""
+
+    sections: int
+    units: int
+    units_of: int
+    tpot_s: float
+    mbu: float
+    mbu_bound: float
+    bottleneck: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """What the summary tells. `decisions` is the document of `hetc.passes.decisions.decide`;
     `max_error` what the self-check found, None where it could not run; `notes` are sentences about
-    the import (weights that were dequantized, say)."""
+    the import (weights that were dequantized, say), `assumptions` what the policy declares and
+    nothing proves."""
 
     name: str
     family: str
@@ -44,6 +59,8 @@ class Summary:
     fallbacks: tuple[Reason, ...] = ()
     max_error: float | None = None
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    spatial: SpatialFacts | None = None
 
 
 def summary_lines(summary: Summary) -> tuple[str, ...]:
@@ -51,7 +68,9 @@ def summary_lines(summary: Summary) -> tuple[str, ...]:
     fixed = [
         _model(summary),
         _line("state", _state(summary.state)),
+        *_assumed(summary),
         *_halves(summary.decisions),
+        *_plan(summary.spatial),
         _line("hand-off", handoff_text(summary.decisions)),
         _line("cut", cut_text(summary.decisions)),
     ]
@@ -136,6 +155,14 @@ def _state(state: StateFacts) -> str:
     return " · ".join((*parts, *state.facts))
 
 
+def _assumed(summary: Summary) -> list[str]:
+    if not summary.assumptions:
+        return []
+    listed, checked = ", ".join(summary.assumptions), summary.max_error is not None
+    kind = "assumed, not proven" if checked else "assumed, unchecked"
+    return [_line("note", f"{kind}: {listed}{' · held in the self-check' if checked else ''}")]
+
+
 def _halves(decisions: Mapping[str, Any]) -> list[str]:
     """One line for each phase, with columns of equal width."""
     prompt = plural(decisions["workload"]["prompt_tokens"], "token")
@@ -159,6 +186,16 @@ def _halves(decisions: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[0] = _LABEL - 3
     return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def _plan(facts: SpatialFacts | None) -> list[str]:
+    if facts is None:
+        return []
+    units = f"{facts.units:,} of {facts.units_of:,} compute units"
+    used = f"MBU {percent(facts.mbu)} of {percent(facts.mbu_bound)}"
+    time = f"TPOT {duration(facts.tpot_s)} simulated"
+    parts = (plural(facts.sections, "section"), units, time, used, f"bound by {facts.bottleneck}")
+    return [_line("plan", " · ".join(parts))]
 
 
 def _common(facts: PhaseFacts) -> list[str]:

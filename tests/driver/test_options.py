@@ -31,8 +31,16 @@ def test_wrong_kinds(option: str, value: Any, code: str, tmp_path: Path) -> None
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("line", ["max_fallback_ops = true", "max_fallback_ops = -1"])
-def test_a_policy_counts_from_nothing(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "max_fallback_ops = true",
+        "max_fallback_ops = -1",
+        'token_wise = "mylib.rotate.default"',
+        "token_wise = [1]",
+    ],
+)
+def test_a_policy_has_fields_of_one_kind(line: str, tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(line, "utf-8")
     with pytest.raises(InputError, match="HETC-I007"):
         read_policy(tmp_path / "policy.toml")

@@ -96,7 +96,7 @@ class Exported:
 def export_stateless(family: str, folder: Path, opset: int | None = None) -> Exported:
     """`family` by the torch.export-based exporter; the weights of qwen2 go to a second file."""
     model = decoder(family)
-    program = _quietly(
+    program = quietly(
         Stateless(model).eval(),
         (torch.randint(0, VOCABULARY, (2, 7)),),
         dynamo=True,
@@ -115,7 +115,7 @@ def export_legacy(family: str, folder: Path) -> Exported:
     model = decoder(family)
     path = folder / f"{family}_legacy.onnx"
     dynamic = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
-    _quietly(
+    quietly(
         Stateless(model).eval(),
         (torch.randint(0, VOCABULARY, (2, 7)), torch.ones(2, 7, dtype=torch.long)),
         str(path),
@@ -142,7 +142,7 @@ def export_with_past(family: str, folder: Path) -> Exported:
         past,
     )
     sequence = {0: "batch", 1: "sequence"}
-    program = _quietly(
+    program = quietly(
         WithPast(model).eval(),
         inputs,
         dynamo=True,
@@ -161,7 +161,7 @@ def export_with_past(family: str, folder: Path) -> Exported:
     return Exported(path, model)
 
 
-def _quietly(module: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+def quietly(module: Any, inputs: Any, *args: Any, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.onnx.export(module, inputs, *args, verbose=False, **options)

@@ -12,6 +12,7 @@ from onnx import NodeProto, parser, save_model
 
 from hetc.errors import BackendError, InputError
 from hetc.frontends.onnx import ImportedOnnx, import_onnx, load_onnx
+from hetc.frontends.onnx.opaque import bare
 from hetc.ir.dims import symbol
 from hetc.ir.interpret import interpret
 from hetc.ir.ops.control import Opaque
@@ -51,8 +52,19 @@ def test_unknown_operator_is_kept_and_runs(tmp_path: Path) -> None:
 
 
 def test_unsupported_use_says_why(tmp_path: Path) -> None:
-    model = imported("logits = LayerNormalization <axis = 1> (x, x)", tmp_path)
-    assert model.opaque[0].text.endswith("a normalisation over several axes")
+    model = imported("logits = Mod <fmod = 1> (x, x)", tmp_path)
+    assert model.opaque[0].text.endswith("the C remainder of floats")
+    assert all(op.pointwise for op in model.graph.ops if isinstance(op, Opaque))
+
+
+def test_stack_traces_of_the_exporter_are_dropped(tmp_path: Path) -> None:
+    node = parser.parse_node('logits = Einsum <equation = "bse,bte->bst"> (x, x)')
+    node.doc_string = "File /home/somebody/model.py"
+    node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File /home/somebody/model.py")
+    node.attribute[0].doc_string = "/home/somebody"
+    kept = bare(node)
+    assert b"somebody" not in kept.SerializeToString()
+    assert kept.attribute[0].s == node.attribute[0].s
 
 
 def test_loop_is_kept_with_what_it_captures(tmp_path: Path) -> None:

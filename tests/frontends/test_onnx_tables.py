@@ -309,10 +309,8 @@ def test_causal_attention_over_a_past() -> None:
 @pytest.mark.parametrize(
     ("node", "shape"),
     [
-        (helper.make_node("LayerNormalization", ["x", "c"], ["y", "mean"]), (2, 4)),
         (helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1]), (1, 2, 5)),
         (helper.make_node("Softmax", ["x"], ["y"], axis=1), (2, 3, 4)),
-        (helper.make_node("Attention", ["q", "k", "k"], ["y"], is_causal=1), (1,)),
         (helper.make_node("Dropout", ["x", "ratio", "training"], ["y"]), (2, 3)),
         (helper.make_node("NonMaxSuppression", ["x"], ["y"]), (2, 3)),
     ],
@@ -323,8 +321,7 @@ def test_what_a_table_cannot_say_is_kept_or_refused(
 ) -> None:
     known = {"x": f32(*shape), "c": f32(4), "w": f32(2, 2, 3), "training": np.asarray(True)}
     known["ratio"] = np.asarray(0.25, np.float32)
-    known |= {"q": f32(1, 2, 3, 8), "k": f32(1, 2, 5, 8)}
-    inputs = {name: known[name] for name in node.input if name in ("x", "q", "k")}
+    inputs = {"x": known["x"]}
     fixed = {name: known[name] for name in node.input if name and name not in inputs}
     ctx_version = 11 if node.op_type == "Softmax" else OPSET
     if node.op_type == "NonMaxSuppression":
@@ -333,6 +330,57 @@ def test_what_a_table_cannot_say_is_kept_or_refused(
         return
     _, (reason,) = imported(node, inputs, fixed, ctx_version)
     assert reason.code == "HETC-I310"
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes"),
+    [
+        ("Selu", {"x": f32(2, 4)}, {}),
+        ("Selu", {"x": f32(2, 4)}, {"alpha": 0.5}),
+        ("Celu", {"x": f32(2, 4)}, {"alpha": 2.0}),
+        ("Mish", {"x": f32(2, 4)}, {}),
+        ("PRelu", {"x": f32(2, 4), "slope": f32(4)}, {}),
+        ("Shrink", {"x": f32(2, 4)}, {"bias": 0.25}),
+        ("Softsign", {"x": f32(2, 4)}, {}),
+        ("ThresholdedRelu", {"x": f32(2, 4)}, {}),
+        ("MeanVarianceNormalization", {"x": f32(2, 3, 4)}, {"axes": [2]}),
+        ("GroupNormalization", {"x": f32(2, 4, 3), "s": f32(4), "b": f32(4)}, {"num_groups": 2}),
+        ("LayerNormalization", {"x": f32(2, 3, 4), "scale": f32(3, 4)}, {"axis": 1}),
+        # What the tables cannot say, the function body can: queries that begin with the keys.
+        (
+            "Attention",
+            {"q": f32(1, 2, 3, 8), "k": f32(1, 2, 5, 8), "v": f32(1, 2, 5, 8)},
+            {"is_causal": 1},
+        ),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_functions_of_the_standard_are_expanded(
+    kind: str, inputs: dict[str, Array], attributes: dict[str, Any]
+) -> None:
+    node = helper.make_node(kind, list(inputs), ["y"], **attributes)
+    (found,), opaque = imported(node, inputs, {})
+    assert opaque == ()
+    np.testing.assert_allclose(found, reference(node, inputs, {})[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_with_several_results_keeps_their_order() -> None:
+    x = f32(2, 4)
+    node = helper.make_node("LayerNormalization", ["x", "scale"], ["y", "", "deviation"])
+    (_, deviation), opaque = imported(node, {"x": x}, {"scale": f32(4)})
+    assert opaque == ()
+    np.testing.assert_allclose(deviation, 1 / np.sqrt(x.var(-1, keepdims=True) + 1e-5), rtol=1e-4)
+
+
+def test_names_inside_a_function_do_not_hide_those_of_the_graph() -> None:
+    x, scale = f32(2, 4), f32(4)
+    ctx = Context("node")
+    for name, array in {"x": x, "XU__1": scale, "Alpha__1": scale}.items():
+        value = ctx.builder.input(name, TensorType(dtype_of(array), array.shape))
+        ctx.env[name] = Item(value.type, value)
+    outside = dict(ctx.env)
+    import_nodes(ctx, [helper.make_node("Selu", ["x"], ["y"])], {"": OPSET})
+    assert {name: ctx.env[name] for name in outside} == outside
 
 
 def test_sequences_of_known_length_are_followed() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from hetc.ir.dims import evaluate
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import interpret
 from hetc.ir.lockstep import interpret_lockstep

@@ -1,1 +1,1 @@
-"""The decode half as a plan for a spatial dataflow machine."""
+"""The decode half as a spatial plan for a grid of compute and memory units."""

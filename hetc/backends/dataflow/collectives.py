@@ -10,7 +10,8 @@ CHUNKS = 8
 
 
 def collective(kind: str, nbytes: int, sockets: int, link: PeerLink | None) -> Collective:
-    """The cheaper of two ways to sum (`all_reduce`) or to join (`all_gather`) `nbytes` a socket.
+    """The cheaper of two ways to sum vectors of `nbytes` (`all_reduce`), or to join parts to one
+    of `nbytes` (`all_gather`).
 
     One shot: each socket sends its vector to all others, which add for themselves. Two shots:
     reduce-scatter and all-gather, (n-1)/n of the vector twice, and the link's latency twice
@@ -22,11 +23,12 @@ def collective(kind: str, nbytes: int, sockets: int, link: PeerLink | None) -> C
             algorithm="one-shot", bytes=nbytes, chunks=1, wire_cycles=0.0, latency_cycles=0.0
         )
     whole = nbytes / link.bytes_per_cycle
+    part = whole / sockets if kind == "all_gather" else whole
     one = Collective(
         algorithm="one-shot",
         bytes=nbytes,
         chunks=CHUNKS,
-        wire_cycles=(sockets - 1) * whole,
+        wire_cycles=(sockets - 1) * part,
         latency_cycles=float(link.latency_cycles),
     )
     if kind == "all_gather":

@@ -38,7 +38,7 @@ class PeerLink:
 
 @dataclass(frozen=True)
 class Fabric:
-    """One socket: `rows` x `columns` switches with `lanes` lanes on `lanes_x` x `lanes_y` sites.
+    """One socket: `columns` x `rows` switches, `lanes` lanes on `lanes_x` x `lanes_y` sites.
 
     A lane is a compute unit (PCU) and the memory unit (PMU) beside it, or one tile that is both.
     Rates are bytes a cycle of one unit, port or link direction; `macs_per_cycle` is the peak of one

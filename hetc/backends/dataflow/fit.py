@@ -99,7 +99,7 @@ class Shortfall:
 
 
 def demand_of(stage: Stage, streams: Iterable[Stream], buffers: Iterable[Buffer]) -> Demand:
-    """What `stage` takes, given all streams and buffers of its block.
+    """What `stage` takes, given the streams of its block and all buffers of the plan.
 
     Credits of its streams lie in the memory units of its lanes, evenly; what it makes lies in its
     output units, or with its lanes where it has none. Each region of lanes has a copy of what one

@@ -16,9 +16,11 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.index import Embedding
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Source
+from hetc.ir.ops.unary import Cast
 
 _TEMPLATES: dict[str, Template] = {
     "linear": "gemm",
@@ -44,11 +46,13 @@ _ALONE = frozenset({"all_reduce", "all_gather", "attention", "scan", "conv1d_cau
 
 @dataclass(eq=False)
 class Group:
-    """Ops that become one stage; `anchors` are those that gave it its template."""
+    """Ops that become one stage; `anchors` are those that gave it its template, `turned` only turn
+    what streams in from memory: views, casts and scales of weights."""
 
     template: Template
     anchors: list[Op] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
+    turned: set[Op] = field(default_factory=set)
 
 
 def group_ops(run: Run) -> tuple[Group, ...]:
@@ -77,24 +81,19 @@ class _Grouping:
         return tuple(self.found)
 
     def waits(self, op: Op) -> bool:
-        """Whether `op` only turns what lies in memory, and so runs where its result is used."""
+        """Whether `op` runs where its result is used: it only turns what lies in memory, or makes
+        a constant."""
         if isinstance(op, Source):
             return True
-        if isinstance(op, Embedding | KVAppend):
+        if not isinstance(op, View | Cast | Dequantize) or isinstance(op, Embedding | KVAppend):
             return False
-        return (
-            bool(op.operands)
-            and all(
-                value in self.stored
-                or value in self.deferred
-                or (isinstance(value.op, KVAppend) and isinstance(op, View))
-                for value in op.operands
-            )
-            and any(
-                value in self.stored or isinstance(value.op, KVAppend) or self.is_turned(value)
-                for value in op.operands
-            )
+        return any(self.is_stored(value) for value in op.operands) and all(
+            self.is_stored(value) or value in self.deferred for value in op.operands
         )
+
+    def is_stored(self, value: Value) -> bool:
+        """Whether `value` streams in from memory, as it lies there or turned on its way."""
+        return value in self.stored or isinstance(value.op, KVAppend) or self.is_turned(value)
 
     def is_turned(self, value: Value) -> bool:
         op = self.deferred.get(value)
@@ -143,6 +142,8 @@ class _Grouping:
         self.place[op] = place
         group = self.found[place]
         group.ops.append(op)
+        if all(self.is_turned(value) for value in op.results):
+            group.turned.add(op)
         if _TEMPLATES.get(op.kind) == group.template:
             group.anchors.append(op)
 

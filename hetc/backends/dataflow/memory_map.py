@@ -2,13 +2,14 @@
 
 Everything lives as long as the plan runs, so that tensors lie one after the other: first the
 weights of each block, layer by layer, then the states. What exceeds the main memory goes to the
-tier behind it: tables of which a row is read, then rows of the largest matrices.
+tier behind it: tables of which a row is read, then some rows of every matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 from hetc.backends.dataflow.blocks import Run
@@ -82,8 +83,9 @@ def pieces_of(
 def spill(pieces: Sequence[Piece], fabric: Fabric) -> tuple[Piece, ...]:
     """`pieces` with what the main memory cannot hold in the tier behind it.
 
-    Tables go first, since a row is read of them; then as many rows of the largest matrices as are
-    too many. Raises BackendError (HETC-E031) where the machine has no room for all of it.
+    Tables go first, since a row is read of them; then the same part of every matrix, so that the
+    slower tier has something to read all the time. Raises BackendError (HETC-E031) where the
+    machine has no room for all of it.
     """
     room = usable_bytes(fabric, fabric.main_memory)
     over = sum(piece.total for piece in pieces) - room
@@ -96,19 +98,24 @@ def spill(pieces: Sequence[Piece], fabric: Fabric) -> tuple[Piece, ...]:
     ):
         raise _too_small(pieces, fabric)
     moved: dict[Piece, tuple[Piece, ...]] = {}
-    for piece in sorted(movable, key=lambda item: (item.use != "table", -item.total)):
-        if over <= 0:
-            break
-        moved[piece] = parts = _cut(piece, over, behind)
-        over += sum(part.total for part in parts if part.tier != behind) - piece.total
+    for piece in (item for item in movable if item.use == "table"):
+        if over > 0:
+            moved[piece] = (replace(piece, tier=behind),)
+            over -= piece.total
+    matrices = [item for item in movable if item.use == "matrix"]
+    whole = sum(piece.total for piece in matrices)
+    for piece in matrices:
+        if over > 0:
+            moved[piece] = _cut(piece, over / whole, behind)
     return tuple(part for piece in pieces for part in moved.get(piece, (piece,)))
 
 
-def _cut(piece: Piece, over: int, tier: str) -> tuple[Piece, ...]:
-    """`piece` with at least `over` bytes of it, or all, in `tier`: the last rows of each layer."""
+def _cut(piece: Piece, part: float, tier: str) -> tuple[Piece, ...]:
+    """`piece` with at least this part of it in `tier`: the last rows of each layer."""
     first, stop = piece.rows
-    away = -(-over // (piece.row_bytes * piece.count)) + ALIGNMENT // piece.row_bytes + 1
-    if away >= stop - first or piece.use == "table":
+    # Padding of two pieces instead of one takes room too.
+    away = ceil(part * (stop - first)) + 2 * ALIGNMENT // piece.row_bytes + 1
+    if away >= stop - first:
         return (replace(piece, tier=tier),)
     return (
         replace(piece, rows=(first, stop - away)),
@@ -167,7 +174,7 @@ def _state_rows(value: Value, batch: int, context: int) -> tuple[int, int]:
     """Rows of a state when it is full, over all sequences, and bytes of one."""
     bindings = {"B": batch, "P": context}
     growing = [dim for dim in value.shape if isinstance(dim, Dim) and str(dim) != "B"]
-    rows = evaluate(growing[0], bindings) if growing else 1
+    rows = batch * evaluate(growing[0], bindings) if growing else batch
     return rows, evaluate(value.nbytes, bindings) // max(1, rows)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import msgspec
@@ -27,8 +27,10 @@ from hetc.backends.dataflow.fit import (
     total,
 )
 from hetc.backends.dataflow.groups import group_ops
+from hetc.backends.dataflow.issue import held_whole
 from hetc.backends.dataflow.memory_map import Piece, lay_out, pieces_of, spill
 from hetc.backends.dataflow.program import make_program
+from hetc.backends.dataflow.resources import resources_of
 from hetc.backends.dataflow.schema import (
     SCHEMA,
     Bindings,
@@ -36,7 +38,6 @@ from hetc.backends.dataflow.schema import (
     Buffer,
     Plan,
     Request,
-    Resources,
     Section,
     ShardOf,
     Stage,
@@ -44,9 +45,15 @@ from hetc.backends.dataflow.schema import (
     TargetRef,
 )
 from hetc.backends.dataflow.sections import Place, Unit, find_sections
-from hetc.backends.dataflow.sizing import Draft, draft, share_lanes
+from hetc.backends.dataflow.sizing import Draft, Wish, draft, share_lanes
 from hetc.backends.dataflow.stages import make_stage
-from hetc.backends.dataflow.streams import bind_ports, give_credits, split_tiers
+from hetc.backends.dataflow.streams import (
+    behind,
+    bind_ports,
+    give_credits,
+    split_tiers,
+    usable_bytes,
+)
 from hetc.errors import BackendError
 from hetc.ir.op import Value
 from hetc.ir.ops.source import Weight
@@ -122,9 +129,15 @@ class Planner:
     @cached_property
     def sections(self) -> tuple[tuple[Place, ...], ...]:
         """The stages of each section, in the order of execution."""
-        least = self.fill(dict.fromkeys(self.places, 1), least=True)
         units = [
-            Unit(block, number, least.demand((block, number)), item.work, item.useful_lanes)
+            Unit(
+                block,
+                number,
+                self._least.demand((block, number)),
+                item.work,
+                self._wish((block, number)).most,
+                item.stream_bytes / self.fabric.tiers[self.fabric.main_memory].bytes_per_cycle,
+            )
             for block, items in enumerate(self.drafts)
             for number, item in enumerate(items)
         ]
@@ -141,12 +154,31 @@ class Planner:
             lanes |= self._lanes(section)
         return self.fill(lanes)
 
+    def _wish(self, place: Place) -> Wish:
+        """The lanes that a stage can use: for its work, or to hold what is fetched early."""
+        block, number = place
+        wish = self.drafts[block][number].wish
+        held = self._least.streams[block]
+        own = [stream for stream in held if stream.stage == stage_id(block, number)]
+        loops = self.runs[block].repeat > 1 and self.request.prefetch and self.request.looping
+        early = held_whole(held) if loops else frozenset()
+        slower = any(stream.tier != self.fabric.main_memory for stream in own)
+        if not slower and not any(stream.id in early for stream in own):
+            return wish
+        room = sum(behind(own, item, self.fabric) for item in own if slower or item.id in early)
+        return replace(wish, most=max(wish.most, -(-room // usable_bytes(self.fabric)) + 1))
+
+    @cached_property
+    def _least(self) -> _Filled:
+        """Every stage on one lane, with the fewest credits."""
+        return self.fill(dict.fromkeys(self.places, 1), least=True)
+
     def _lanes(self, section: tuple[Place, ...]) -> dict[Place, int]:
-        items = [self.drafts[block][number] for block, number in section]
+        wishes = [self._wish(place) for place in section]
         others = dict.fromkeys(self.places, 1)
         budget = self.fabric.lanes
         while True:
-            lanes = dict(zip(section, share_lanes(items, budget), strict=True))
+            lanes = dict(zip(section, share_lanes(wishes, budget), strict=True))
             filled = self.fill(others | lanes)
             lacks = fit(total(filled.demand(place) for place in section), self.capacity)
             sites = sum(self._sites(filled.stages[block][number]) for block, number in section)
@@ -217,6 +249,7 @@ class Planner:
         """The plan, without places, routes, estimate and checks."""
         constant, cycle_us = self.target.device.constant, self.fabric.clock_hz / 1e6
         text = print_graph(self.sharded.graph)
+        blocks = self.blocks()
         return Plan(
             schema=SCHEMA,
             tool=self.tool,
@@ -228,8 +261,8 @@ class Planner:
                 batch=self.sizes.batch, past=self.sizes.past, context=self.sizes.context
             ),
             request=self.request,
-            blocks=self.blocks(),
-            sections=tuple(self._section(n, part) for n, part in enumerate(self.sections)),
+            blocks=blocks,
+            sections=tuple(self._section(n, blocks) for n in range(len(self.sections))),
             program=make_program(
                 self.runs,
                 self.sections,
@@ -242,24 +275,10 @@ class Planner:
             shards=tuple(self._shards()),
         )
 
-    def _section(self, number: int, part: tuple[Place, ...]) -> Section:
-        demand, capacity = total(self.filled.demand(place) for place in part), self.capacity
-        return Section(
-            id=f"c{number}",
-            stages=tuple(stage_id(*place) for place in part),
-            resources=Resources(
-                pcus=demand.pcus,
-                pcus_of=capacity.pcus,
-                pmus=demand.pmus,
-                pmus_of=capacity.pmus,
-                sram_bytes=demand.sram_bytes,
-                sram_bytes_of=capacity.sram_bytes,
-                ports=len(demand.ports),
-                ports_of=capacity.ports,
-            ),
-            sites={},
-            routes=(),
-        )
+    def _section(self, number: int, blocks: tuple[Block, ...]) -> Section:
+        stages = tuple(stage_id(*place) for place in self.sections[number])
+        used = resources_of(blocks, stages, self.capacity)
+        return Section(id=f"c{number}", stages=stages, resources=used, sites={}, routes=())
 
     def _shards(self) -> Iterator[ShardOf]:
         """Which part of each tensor of a block a socket holds, in every iteration alike."""

@@ -43,33 +43,38 @@ class Read:
 def reads_of(run: Run, group: Group, bindings: Mapping[str, int]) -> tuple[Read, ...]:
     """The reads of one stage, each tensor once, matrices and state after small tensors."""
     found: dict[tuple[str, bool], Read] = {}
+    names = {value: name for name, value in (*run.weights.items(), *run.states.items())}
     for op in group.ops:
-        for tensor, value in _stored(run, op):
+        if op in group.turned:
+            continue
+        for tensor, value in _stored(names, group, op):
             read = _read(run, op, tensor, value, bindings)
             found.setdefault((tensor, read.kind == "lookup"), read)
     return tuple(sorted(found.values(), key=lambda read: read.matrix))
 
 
-def _stored(run: Run, op: Op) -> Iterator[tuple[str, Value]]:
+def _stored(names: Mapping[Value, str], group: Group, op: Op) -> Iterator[tuple[str, Value]]:
+    """The stored tensors that `op` reads, by itself or through what turns them on their way."""
     if isinstance(op, KVAppend):
         return
-    names = {value: name for name, value in (*run.weights.items(), *run.states.items())}
     for value in op.operands:
         if value in names:
             yield names[value], value
         elif isinstance(value.op, KVAppend) and value.op.past in names:
             yield names[value.op.past], value.op.past
+        elif value.op in group.turned and value.op is not None:
+            yield from _stored(names, group, value.op)
 
 
 def _read(run: Run, op: Op, tensor: str, value: Value, bindings: Mapping[str, int]) -> Read:
     kind: Kind = "state" if tensor in run.states else "weight"
     nbytes = evaluate(value.nbytes, bindings)
-    if isinstance(op, Embedding) and value is op.table:
+    if isinstance(op, Embedding):
         rows = evaluate(op.ids.size, bindings)
         row_bytes = evaluate(op.result.nbytes, bindings) // max(1, rows)
         return Read(tensor, value, "lookup", op, rows * row_bytes, 0.0, False)
-    if isinstance(op, ExpertLinear) and value is op.weight:
-        kind, nbytes = "expert", round(expected_experts(op, bindings) * _matrix_bytes(op))
+    if isinstance(op, ExpertLinear) and value.rank == op.weight.rank:
+        kind, nbytes = "expert", round(expected_experts(op, bindings) * _matrix_bytes(value))
     streamed = op.kind in _STREAMED and value.rank >= 2
     elements = max(1, nbytes // (value.dtype.bits // 8))
     macs = evaluate(op.cost().flops, bindings) / 2 / elements if streamed else 0.0
@@ -96,8 +101,8 @@ def picks_of(op: ExpertLinear, bindings: Mapping[str, int]) -> int:
     return max(1, rows // tokens) if rows % tokens == 0 else rows
 
 
-def _matrix_bytes(op: ExpertLinear) -> int:
-    return static(op.weight.nbytes) // static(op.weight.shape[0])
+def _matrix_bytes(experts: Value) -> int:
+    return static(experts.nbytes) // static(experts.shape[0])
 
 
 def static(dim: DimLike) -> int:

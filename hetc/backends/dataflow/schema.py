@@ -124,7 +124,8 @@ class Stage(Part, frozen=True, kw_only=True):
 
     `ops` count in the ops of the block's graph. `rate_bytes_per_cycle` is how fast the lanes take
     the stage's streams; `work_cycles` what they compute beside that, once an iteration;
-    `latency_cycles` from the last tile in to the last result out. `split_k` lanes share an output.
+    `latency_cycles` from the last tile in to the last result out. `split_k` lanes share an output,
+    each with a part of K; `split_rows` lanes have the same outputs, for other rows.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Stage(Part, frozen=True, kw_only=True):
     form: Form = ""
     tiling: Tiling | None = None
     split_k: int = 1
+    split_rows: int = 1
     units: Units
     rate_bytes_per_cycle: float
     work_cycles: float

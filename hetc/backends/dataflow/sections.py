@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.dataflow.fit import Capacity, Demand, fit, total
+from hetc.backends.dataflow.sizing import Wish, share_lanes
 from hetc.errors import BackendError
 
 Place = tuple[int, int]
@@ -18,14 +19,15 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Unit:
-    """A stage as the search sees it: block, number in it, least demand, its work in lane-cycles and
-    the lanes that are useful to it."""
+    """A stage as the search sees it: block, number in it, least demand, its work in lane-cycles,
+    the lanes that are useful to it, and what its streams take of the memory."""
 
     block: int
     number: int
     least: Demand
     work: float
     useful: int
+    memory_cycles: float
 
 
 def find_sections(
@@ -69,9 +71,15 @@ def find_sections(
 
 
 def _chain(part: Sequence[Unit], repeats: Sequence[int], lanes: int) -> float:
-    """Cycles of a token's passes through these stages, one after the other."""
-    scarce = max(1.0, sum(unit.useful for unit in part) / lanes)
-    return scarce * sum(repeats[unit.block] * unit.work / unit.useful for unit in part)
+    """Cycles of a token's passes through these stages: by block, the longer of the stages one
+    after the other and of what memory takes."""
+    given = share_lanes([Wish(unit.work, unit.useful) for unit in part], lanes)
+    computed: dict[int, float] = {}
+    read: dict[int, float] = {}
+    for unit, count in zip(part, given, strict=True):
+        computed[unit.block] = computed.get(unit.block, 0.0) + unit.work / count
+        read[unit.block] = read.get(unit.block, 0.0) + unit.memory_cycles
+    return sum(repeats[block] * max(computed[block], read[block]) for block in computed)
 
 
 def _whole_blocks(units: Sequence[Unit]) -> dict[int, int]:

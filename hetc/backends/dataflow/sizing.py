@@ -18,10 +18,19 @@ from hetc.backends.dataflow.reads import Read, reads_of
 from hetc.ir.dims import evaluate
 from hetc.ir.op import Op
 from hetc.ir.ops.sequence import KVAppend
+from hetc.passes.cost import MATRIX
 
 # Below this many cycles a stage without streams is latency, and more lanes do not help.
 _SHORT_CYCLES = 128
 _FORMATS = {8: "f8", 16: "bf16"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a stage asks for: its work in lane-cycles, and the most lanes that are useful to it."""
+
+    work: float
+    most: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +38,7 @@ class Draft:
     """A stage before it has units: its ops, what it reads, and its work in lane-cycles.
 
     `stream_work` is what its matrices and state take on one lane, `vector_work` everything else;
-    `outputs` are the elements it hands on, `sent_bytes` what a collective sends, `most_lanes` how
+    `outputs` are the elements it hands on, `sent_bytes` what a collective makes, `most_lanes` how
     many can share the work, and `useful_lanes` how many memory can keep busy.
     """
 
@@ -55,6 +64,10 @@ class Draft:
         return self.stream_work + self.vector_work
 
     @property
+    def wish(self) -> Wish:
+        return Wish(self.work, 1 if self.is_link else self.useful_lanes)
+
+    @property
     def is_link(self) -> bool:
         return self.group.template in ("all_reduce", "all_gather")
 
@@ -66,10 +79,11 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
     stream_work = sum(
         read.bytes / read.element_bytes / elements_per_cycle(read, fabric) for read in matrices
     )
-    anchored = set(group.anchors) if matrices else set()
-    vector_flops = sum(_flops(op, bindings) for op in group.ops if op not in anchored)
+    streamed = {read.op for read in matrices}
+    # What turns a tensor on its way costs nothing: it runs at the rate of the stream.
+    others = [op for op in group.ops if op not in streamed and op not in group.turned]
+    vector_work = sum(_work(op, bindings, fabric) for op in others)
     outputs, output_bytes = _outputs(run, group, bindings)
-    vector_work = vector_flops / fabric.pcu_lanes
     most = max(1, -(-max(outputs, _width(matrices)) // fabric.pcu_lanes))
     stream_bytes = sum(read.bytes for read in matrices)
     if stream_bytes:
@@ -87,7 +101,7 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
         outputs=outputs,
         output_bytes=output_bytes,
         input_bytes=_input_bytes(run, group, bindings),
-        sent_bytes=evaluate(group.anchors[0].operands[0].nbytes, bindings) if group.anchors else 0,
+        sent_bytes=evaluate(group.anchors[0].result.nbytes, bindings) if group.anchors else 0,
         stream_work=stream_work,
         vector_work=vector_work,
         most_lanes=most,
@@ -103,17 +117,13 @@ def elements_per_cycle(read: Read, fabric: Fabric) -> float:
     return min(fed, done / max(1.0, read.macs_per_element))
 
 
-def share_lanes(drafts: Sequence[Draft], lanes: int) -> tuple[int, ...]:
+def share_lanes(wishes: Sequence[Wish], lanes: int) -> tuple[int, ...]:
     """Lanes of each stage, `lanes` in all at most; as many as are useful where they suffice."""
-    wanted = [1 if item.is_link else item.useful_lanes for item in drafts]
-    if sum(wanted) <= lanes:
-        return tuple(wanted)
+    if sum(wish.most for wish in wishes) <= lanes:
+        return tuple(wish.most for wish in wishes)
 
     def at(scale: float) -> list[int]:
-        return [
-            max(1, min(most, math.floor(math.sqrt(item.work) * scale)))
-            for item, most in zip(drafts, wanted, strict=True)
-        ]
+        return [max(1, min(wish.most, math.floor(math.sqrt(wish.work) * scale))) for wish in wishes]
 
     low, high = 0.0, float(lanes)
     for _ in range(60):
@@ -125,8 +135,12 @@ def share_lanes(drafts: Sequence[Draft], lanes: int) -> tuple[int, ...]:
     return tuple(at(low))
 
 
-def _flops(op: Op, bindings: Mapping[str, int]) -> float:
-    return float(evaluate(op.cost().flops, bindings))
+def _work(op: Op, bindings: Mapping[str, int], fabric: Fabric) -> float:
+    """Cycles of an op on one lane whose operands are on the chip."""
+    flops = float(evaluate(op.cost().flops, bindings))
+    if op.kind in MATRIX:
+        return flops / 2 / fabric.macs_per_cycle[_FORMATS.get(op.operands[0].dtype.bits, "f32")]
+    return flops / fabric.pcu_lanes
 
 
 def _width(matrices: Sequence[Read]) -> int:
@@ -141,11 +155,12 @@ def _outputs(run: Run, group: Group, bindings: Mapping[str, int]) -> tuple[int, 
     for op in run.graph.ops:
         if op not in inside:
             needed.update(op.operands)
+    # Of a state that grows, the new rows are handed on: the others come from memory.
     handed = [
-        value
+        op.new if isinstance(op, KVAppend) else value
         for op in group.ops
         for value in op.results
-        if value in needed and op.kind != "kv_append"
+        if value in needed
     ]
     elements = sum(evaluate(value.size, bindings) for value in handed)
     return elements, sum(evaluate(value.nbytes, bindings) for value in handed)

@@ -25,10 +25,10 @@ from hetc.backends.dataflow.schema import (
 )
 from hetc.backends.dataflow.sizing import Draft
 from hetc.backends.dataflow.tiling import (
-    TILE_BYTES,
     TILES_IN_UNITS,
     Grouping,
     group_lanes,
+    tile_aim,
     tile_inputs,
 )
 from hetc.ir.op import Op
@@ -58,7 +58,8 @@ def make_stage(
     asked = requested(request, id, stage_name(draft))
     grouping = _grouping(draft, asked, lanes, fabric)
     tiling = asked.tiling or _tiling(draft, grouping, fabric)
-    streams = tuple(_streams(id, draft, tiling, after, fabric))
+    most = _most_tile_bytes(grouping, fabric)
+    streams = tuple(_streams(id, draft, tiling, most, after, fabric))
     matrices = [read for read in draft.reads if read.matrix]
     usable = fabric.pmu_bytes * (1 - RESERVED_FRACTION)
     units = Units(
@@ -84,6 +85,7 @@ def make_stage(
         form=_form(draft),
         tiling=tiling,
         split_k=grouping.split_k,
+        split_rows=grouping.split_rows,
         units=units,
         rate_bytes_per_cycle=draft.stream_bytes / busy if busy else _vector_rate(fabric),
         work_cycles=draft.vector_work / grouping.lanes,
@@ -138,15 +140,21 @@ def _form(draft: Draft) -> Form:
 def _grouping(draft: Draft, asked: StageRequest, lanes: int, fabric: Fabric) -> Grouping:
     matrices = _products(draft)
     if not matrices:
-        return Grouping(asked.lanes or lanes, 1, 1, 1.0)
+        return Grouping(groups=asked.lanes or lanes)
     outputs, inputs = _outputs_inputs(matrices)
     if asked.split_k is not None and asked.lanes is not None:
         groups = max(1, asked.lanes // asked.split_k)
         slices = -(-outputs // fabric.pcu_lanes)
         rounds = -(-slices // groups)
-        return Grouping(groups, asked.split_k, rounds, slices / (rounds * groups))
+        fill = slices / (rounds * groups)
+        return Grouping(groups, asked.split_k, 1, rounds, fill)
     wanted = asked.lanes or lanes
-    return group_lanes(outputs, inputs, fabric.pcu_lanes, wanted, wanted + wanted // 3)
+    rows = max(1, int(max(read.macs_per_element for read in matrices)))
+    return group_lanes(outputs, inputs, rows, fabric.pcu_lanes, wanted, wanted + wanted // 3)
+
+
+def _most_tile_bytes(grouping: Grouping, fabric: Fabric) -> int:
+    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION)) * grouping.lanes // TILES_IN_UNITS
 
 
 def _products(draft: Draft) -> list[Read]:
@@ -165,8 +173,7 @@ def _outputs_inputs(matrices: list[Read]) -> tuple[int, int]:
 
 def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
     products = _products(draft)
-    usable = int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
-    most = usable * grouping.lanes // TILES_IN_UNITS
+    most = _most_tile_bytes(grouping, fabric)
     if products:
         outputs, inputs = _outputs_inputs(products)
         wide = min(outputs, grouping.groups * fabric.pcu_lanes)
@@ -177,12 +184,12 @@ def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
         return None
     width = states[0].value.shape[-1]
     row = width if isinstance(width, int) else 1
-    fits = max(1, min(TILE_BYTES, most) // (row * states[0].element_bytes))
+    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].element_bytes))
     return Tiling(outputs=row, inputs=1, rows=fits)
 
 
 def _streams(
-    id: str, draft: Draft, tiling: Tiling | None, after: str | None, fabric: Fabric
+    id: str, draft: Draft, tiling: Tiling | None, most: int, after: str | None, fabric: Fabric
 ) -> Iterator[Stream]:
     small = [read for read in draft.reads if not read.matrix and read.kind == "weight"]
     groups = [("v", small)] if small else []
@@ -193,7 +200,7 @@ def _streams(
     groups += [(f"s{number}", [read]) for number, read in enumerate(_states(draft))]
     for suffix, reads in groups:
         nbytes = sum(read.bytes for read in reads)
-        tile = _tile_bytes(reads, tiling, nbytes)
+        tile = _tile_bytes(reads, tiling, nbytes, most)
         yield Stream(
             id=f"{id}.{suffix}",
             stage=id,
@@ -213,9 +220,9 @@ def _states(draft: Draft) -> list[Read]:
     return [read for read in draft.reads if read.kind == "state"]
 
 
-def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int) -> int:
+def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int, most: int) -> int:
     if not reads[0].matrix or tiling is None:
-        return max(1, nbytes)
+        return max(1, min(nbytes, most))
     size = reads[0].element_bytes
     if reads[0].kind == "state":
         return max(1, min(nbytes, tiling.rows * tiling.outputs * size))

@@ -13,6 +13,9 @@ from hetc.backends.dataflow.memory_map import Piece
 from hetc.backends.dataflow.schema import Request, Stage, Stream
 from hetc.backends.dataflow.stages import requested
 
+# A port that has less to bring than takes it this long is not worth its wires.
+_SHORT_CYCLES = 64
+
 
 def split_tiers(
     streams: Sequence[Stream], pieces: Iterable[Piece], main: str
@@ -57,20 +60,22 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
 def bind_ports(
     streams: Sequence[Stream], stages: Mapping[str, Stage], fabric: Fabric
 ) -> tuple[Stream, ...]:
-    """`streams` bound to as many memory ports as their tier can fill, spread round the grid."""
-    ports = len(fabric.ports)
-    found = []
-    first = 0
+    """`streams` bound to memory ports: a stage's lanes to as many as its fastest tier fills."""
+    wanted: dict[str, int] = {}
     for stream in streams:
-        rate = fabric.tiers[stream.tier].peak_bytes_per_cycle
-        needed = min(ports, ceil(rate / fabric.port_bytes_per_cycle))
-        if stream.bytes <= stream.tile_bytes:
-            needed = 1
-        count = max(1, min(needed, stages[stream.stage].units.lanes))
-        bound = tuple(sorted((first + ports * place // count) % ports for place in range(count)))
-        first = (first + 1) % ports
-        found.append(msgspec.structs.replace(stream, ports=bound))
-    return tuple(found)
+        most = min(_ports_filled(stream, fabric), stages[stream.stage].units.lanes)
+        wanted[stream.stage] = max(1, most, wanted.get(stream.stage, 1))
+    return tuple(
+        msgspec.structs.replace(stream, ports=tuple(range(wanted[stream.stage])))
+        for stream in streams
+    )
+
+
+def _ports_filled(stream: Stream, fabric: Fabric) -> int:
+    """Ports that the stream's tier keeps busy, each for a while at least."""
+    filled = ceil(fabric.tiers[stream.tier].peak_bytes_per_cycle / fabric.port_bytes_per_cycle)
+    worth = ceil(stream.bytes / (fabric.port_bytes_per_cycle * _SHORT_CYCLES))
+    return max(1, min(len(fabric.ports), filled, worth))
 
 
 def give_credits(
@@ -83,25 +88,57 @@ def give_credits(
 ) -> tuple[Stream, ...]:
     """`streams` with room for all of their bytes, or what the memory units of their lanes hold.
 
-    With `least`, two tiles each. What the user fixed stays.
+    What comes from a slower tier is served first. With `least`, two tiles each. What the user fixed
+    stays.
     """
-    usable = int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
-    wanted: dict[str, int] = {}
-    for stream in streams:
-        wanted[stream.stage] = wanted.get(stream.stage, 0) + stream.bytes
-    found = []
-    for stream in streams:
-        stage = stages[stream.stage]
-        room = usable * stage.units.lanes
-        fixed = requested(request, stage.id, stage.name).depth_bytes
-        smallest = min(stream.bytes, 2 * stream.tile_bytes)
-        depth = stream.bytes * min(room, wanted[stage.id]) // max(1, wanted[stage.id])
-        why = "holds one iteration, so that the next is fetched while this one computes"
-        if depth < stream.bytes:
-            why = f"what the memory units of {stage.units.lanes} lanes hold"
-        if fixed is not None:
-            depth, why = min(fixed, stream.bytes), "as requested"
-        elif least:
-            depth = smallest
-        found.append(msgspec.structs.replace(stream, depth_bytes=max(depth, smallest), why=why))
-    return tuple(found)
+    found: dict[str, Stream] = {}
+    for id, stage in stages.items():
+        own = [stream for stream in streams if stream.stage == id]
+        fixed = requested(request, id, stage.name).depth_bytes
+        room = usable_bytes(fabric) * stage.units.lanes
+        # Two tiles of each are there in any case.
+        room -= sum(_smallest(stream) for stream in own)
+        slow = [stream for stream in own if stream.tier != fabric.main_memory]
+        fast = [stream for stream in own if stream.tier == fabric.main_memory]
+        for same in (slow, fast):
+            wanted = {stream.id: behind(own, stream, fabric) for stream in same}
+            more = sum(wanted.values()) - sum(_smallest(stream) for stream in same)
+            given = max(0, min(more, room))
+            room -= given
+            for stream in same:
+                depth = smallest = _smallest(stream)
+                if more > 0 and not least:
+                    depth += (wanted[stream.id] - smallest) * given // more
+                why = _why(depth, wanted[stream.id], stream, stage, fabric)
+                if fixed is not None:
+                    depth, why = max(smallest, min(fixed, stream.bytes)), "as requested"
+                found[stream.id] = msgspec.structs.replace(stream, depth_bytes=depth, why=why)
+    return tuple(found[stream.id] for stream in streams)
+
+
+def _why(depth: int, wanted: int, stream: Stream, stage: Stage, fabric: Fabric) -> str:
+    if depth < wanted:
+        return f"what the memory units of {stage.units.lanes} lanes hold"
+    if stream.tier != fabric.main_memory:
+        return f"what {stream.tier} brings while the stage takes its other streams"
+    return "holds one iteration, so that the next is fetched while this one computes"
+
+
+def usable_bytes(fabric: Fabric) -> int:
+    """What streams may take of one memory unit."""
+    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
+
+
+def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric) -> int:
+    """The credits that `stream`, of the stage's `own`, can use: all of its bytes; from a slower
+    tier what that brings while the stage takes the others."""
+    if stream.tier == fabric.main_memory:
+        return stream.bytes
+    others = sum(other.bytes for other in own if other.tier == fabric.main_memory)
+    cycles = others / fabric.tiers[fabric.main_memory].bytes_per_cycle
+    brought = ceil(cycles * fabric.tiers[stream.tier].bytes_per_cycle)
+    return min(stream.bytes, brought + _smallest(stream))
+
+
+def _smallest(stream: Stream) -> int:
+    return min(stream.bytes, 2 * stream.tile_bytes)

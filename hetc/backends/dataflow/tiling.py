@@ -6,6 +6,7 @@ groups of outputs than lanes, K is split and one more unit a group adds the part
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 TILE_BYTES = 256 * 1024
@@ -17,16 +18,20 @@ _SMALLEST_TILE = 4096
 
 @dataclass(frozen=True)
 class Grouping:
-    """`groups` of `split_k` lanes; outputs take `rounds` passes, filled to the fraction `fill`."""
+    """`groups` of lanes; outputs take `rounds` passes, filled to the fraction `fill`.
 
-    groups: int
-    split_k: int
-    rounds: int
-    fill: float
+    The lanes of a group share its outputs: `split_rows` times `split_k` of them.
+    """
+
+    groups: int = 1
+    split_k: int = 1
+    split_rows: int = 1
+    rounds: int = 1
+    fill: float = 1.0
 
     @property
     def lanes(self) -> int:
-        return self.groups * self.split_k
+        return self.groups * self.split_k * self.split_rows
 
     @property
     def cost(self) -> tuple[bool, int, int]:
@@ -36,12 +41,14 @@ class Grouping:
     @property
     def reducers(self) -> int:
         """Units that add the parts of a split K."""
-        return self.groups if self.split_k > 1 else 0
+        return self.groups * self.split_rows if self.split_k > 1 else 0
 
 
-def group_lanes(outputs: int, inputs: int, width: int, wanted: int, at_most: int) -> Grouping:
-    """The grouping of `at_most` lanes at most that does the work of `wanted` with fewest lanes, or
-    most of it; `width` outputs are made by one group at a time."""
+def group_lanes(
+    outputs: int, inputs: int, rows: int, width: int, wanted: int, at_most: int
+) -> Grouping:
+    """The grouping of `at_most` lanes at most that does the work of `wanted` with fewest units, or
+    most of it; `width` outputs are made by one group at a time. Rows are split before K is."""
     slices = max(1, -(-outputs // width))
     best: Grouping | None = None
     for rounds in range(1, slices + 1):
@@ -49,8 +56,10 @@ def group_lanes(outputs: int, inputs: int, width: int, wanted: int, at_most: int
         if groups > at_most:
             continue
         fill = slices / (rounds * groups)
-        for split_k in {1, *_splits(groups, fill, wanted, at_most, inputs)}:
-            found = Grouping(groups, split_k, rounds, fill)
+        for copies in {1, *_splits(wanted, at_most, groups * fill, groups)}:
+            split_rows = min(rows, copies)
+            split_k = min(inputs, copies // split_rows)
+            found = Grouping(groups, split_k, split_rows, rounds, fill)
             if best is None or _better(found, best, wanted):
                 best = found
         if groups == 1:
@@ -59,10 +68,10 @@ def group_lanes(outputs: int, inputs: int, width: int, wanted: int, at_most: int
     return best
 
 
-def _splits(groups: int, fill: float, wanted: int, at_most: int, inputs: int) -> tuple[int, ...]:
-    enough = int(-(-wanted // (groups * fill)))
-    most = min(at_most // groups, max(1, inputs))
-    return tuple(split for split in (enough, most) if 1 <= split <= most)
+def _splits(wanted: int, at_most: int, work: float, groups: int) -> tuple[int, ...]:
+    """Lanes a group: enough for what is wanted, and as many as there are."""
+    most = at_most // groups
+    return tuple(split for split in (math.ceil(wanted / work), most) if 1 <= split <= most)
 
 
 def _better(found: Grouping, best: Grouping, wanted: int) -> bool:
@@ -73,9 +82,14 @@ def _better(found: Grouping, best: Grouping, wanted: int) -> bool:
     return found.cost < best.cost
 
 
+def tile_aim(total_bytes: int, most: int) -> int:
+    """Bytes of a tile: small beside its stream, and beside the units that hold it."""
+    return max(_SMALLEST_TILE, min(TILE_BYTES, most, total_bytes // _FEWEST_TILES))
+
+
 def tile_inputs(outputs: int, inputs: int, element_bytes: int, total_bytes: int, most: int) -> int:
     """How much of K is in one tile of `outputs` rows: a divisor of K, for tiles of 256 KiB or
     `most` bytes, and smaller ones where the whole stream is small."""
-    aim = max(_SMALLEST_TILE, min(TILE_BYTES, most, total_bytes // _FEWEST_TILES))
+    aim = tile_aim(total_bytes, most)
     deepest = max(1, min(inputs, aim // (outputs * element_bytes)))
     return next(size for size in range(deepest, 0, -1) if inputs % size == 0)

@@ -18,6 +18,7 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_source,
 )
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
+from hetc.frontends.onnx.functions import function_body
 from hetc.frontends.onnx.item import Item, SequenceItem
 from hetc.frontends.onnx.known import fold
 from hetc.frontends.onnx.nodes import Node, read_node
@@ -132,12 +133,36 @@ def _import_node(ctx: Context, node: Node, versions: dict[str, int]) -> tuple[Bo
         if folded is not None:
             return (folded,)
     if handler is None:
-        return keep_opaque(ctx, node, versions, "no table of hetc has it")
+        return _without_table(ctx, node, given, versions, "no table of hetc has it")
     try:
         result = handler(ctx, node, *given)
     except Unsupported as reason:
-        return keep_opaque(ctx, node, versions, str(reason))
+        return _without_table(ctx, node, given, versions, str(reason))
     return result if type(result) is tuple else (result,)  # type: ignore[return-value]
+
+
+def _without_table(
+    ctx: Context, node: Node, given: list[Bound | None], versions: dict[str, int], why: str
+) -> tuple[Bound, ...]:
+    """A node by its function body, where ONNX has one that can be imported; else as it is."""
+    items = {n: item for n, item in zip(node.inputs, given, strict=True) if isinstance(item, Item)}
+    plain = not any(isinstance(item, SequenceItem) for item in given)
+    body = function_body(node, items, versions) if plain else None
+    if body is None:
+        return keep_opaque(ctx, node, versions, why)
+    outside, loc, reasons = ctx.env, ctx.loc, len(ctx.opaque)
+    # The names inside are the function's own: they must not hide those of the graph.
+    ctx.env = dict(items)
+    try:
+        import_nodes(ctx, body, versions)
+        made = [ctx.env[name] for name in node.outputs if name]
+        # An output that the node leaves out keeps its place.
+        return tuple(ctx.env.get(name, made[0]) for name in node.outputs)
+    except InputError:
+        del ctx.opaque[reasons:]
+    finally:
+        ctx.env, ctx.loc = outside, loc
+    return keep_opaque(ctx, node, versions, why)
 
 
 def _decided_branch(node: Node, given: list[Bound | None]) -> GraphProto | None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 _STANDARD = ("", "ai.onnx.ml")
+# Operators that hetc does not have, or not in every use, and that the standard defines element by
+# element, with NumPy's broadcasting (https://onnx.ai/onnx/operators).
+_TRIGONOMETRIC = {"Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh"}
+POINTWISE = frozenset(_TRIGONOMETRIC | {"BitShift", "IsInf", "Mod", "PRelu"})
 
 
 def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) -> tuple[Item, ...]:
@@ -48,14 +52,41 @@ def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) ->
     ctx.opaque.append(
         Reason("HETC-I310", f"{target} runs in the reference executor only: {why}", ctx.loc)
     )
-    encoded = base64.b64encode(node.proto.SerializeToString(deterministic=True)).decode("ascii")
-    arguments = {"inputs": names, "node": encoded, "outputs": makes, "versions": versions}
+    encoded = base64.b64encode(bare(node.proto).SerializeToString(deterministic=True))
+    arguments = {
+        "inputs": names,
+        "node": encoded.decode("ascii"),
+        "outputs": makes,
+        "versions": versions,
+    }
     text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
-    made = iter(ctx.emit_all(Opaque, tuple(items), "onnx", target, text, types))
+    pointwise = node.kind in POINTWISE
+    made = iter(
+        ctx.emit_all(Opaque, tuple(items), "onnx", target, text, types, pointwise=pointwise)
+    )
     # An output that the node leaves out keeps its place, so that results line up with names.
     return tuple(
         next(made) if name else Item(TensorType(types[0].dtype, ())) for name in node.outputs
     )
+
+
+def bare(proto: NodeProto) -> NodeProto:
+    """`proto` without its remarks: exporters write stack traces with paths of the machine there."""
+    from onnx import NodeProto
+
+    copy = NodeProto()
+    copy.CopyFrom(proto)
+    _drop_remarks(copy)
+    return copy
+
+
+def _drop_remarks(message: Any) -> None:
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                _drop_remarks(part)
 
 
 def captured_names(proto: NodeProto) -> list[str]:
@@ -94,7 +125,7 @@ def _result_types(
     symbols = dict(ctx.symbols)
     for item in items:
         symbols.update({str(dim): dim for dim in item.shape if isinstance(dim, Dim)})
-    model = _one_node_model(node.proto, names, [item.type for item in items], versions, makes)
+    model = one_node_model(node.proto, names, [item.type for item in items], versions, makes)
     for name, item in zip(names, items, strict=True):
         if item.known is not None and not item.symbolic:
             _add_constant(model, name, item.known)
@@ -110,13 +141,14 @@ def _result_types(
     )
 
 
-def _one_node_model(
+def one_node_model(
     proto: NodeProto,
     names: Sequence[str],
     types: Sequence[TensorType],
     versions: dict[str, int],
     makes: Sequence[str],
 ) -> ModelProto:
+    """A model of one node, which reads `names` of these types and makes `makes`."""
     from onnx import TypeProto, ValueInfoProto, helper
 
     inputs = [
@@ -182,7 +214,7 @@ def run_opaque(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     proto.ParseFromString(base64.b64decode(arguments["node"]))
     names: list[str] = arguments["inputs"]
     types = [value.type for value in op.inputs]
-    model = _one_node_model(proto, names, types, arguments["versions"], arguments["outputs"])
+    model = one_node_model(proto, names, types, arguments["versions"], arguments["outputs"])
     for info, type in zip(model.graph.output, op.types, strict=True):
         info.type.tensor_type.elem_type = NUMBERS[type.dtype]
     feeds = dict(zip(names, inputs, strict=True))

@@ -28,7 +28,7 @@ def open_hf_directory(path: str | Path) -> ModelSource:
     directory = Path(path).resolve()
     config, notes = read_config(directory)
     stored = read_checkpoint(directory)
-    config, more = _plain_weights(config, stored, directory)
+    config, narrow, more = _plain_weights(config, stored, directory)
     notes += more
     weights = None
     if stored is not None:
@@ -48,16 +48,21 @@ def open_hf_directory(path: str | Path) -> ModelSource:
         tokenizer=tokenizer,
         dtype=dtype_name(config.dtype) if config.dtype is not None else "f32",
         notes=(*notes, *more),
+        stored=narrow,
     )
+
+
+# quantization_config.quant_method -> the type in which a plan stores the matrices.
+_STORED_TYPES = {"fp8": "f8e4m3"}
 
 
 def _plain_weights(
     config: Any, stored: Mapping[str, StoredTensor] | None, directory: Path
-) -> tuple[Any, tuple[str, ...]]:
-    """Refuse weights that only a quantization library can read; a plan does not need it."""
+) -> tuple[Any, str | None, tuple[str, ...]]:
+    """Refuse weights that only a quantization library can read; a plan needs only their type."""
     method = getattr(config, "quantization_config", None)
     if method is None:
-        return config, ()
+        return config, None, ()
     name = method.get("quant_method") if isinstance(method, dict) else type(method).__name__
     if stored is not None:
         raise InputError(
@@ -70,7 +75,10 @@ def _plain_weights(
         )
     config = copy.deepcopy(config)
     del config.quantization_config
-    return config, (f"quantization_config ({name}) ignored: planned in the config's dtype",)
+    narrow = _STORED_TYPES.get(str(name))
+    if narrow is None:
+        return config, None, (f"quantization_config ({name}): planned in the config's dtype",)
+    return config, narrow, (f"quantization_config ({name}): matrices planned as {narrow}",)
 
 
 def _own_dtype(config: Any, stored: Mapping[str, StoredTensor]) -> tuple[Any, tuple[str, ...]]:

@@ -46,7 +46,7 @@ class ModelSource:
     `config` is transformers' config (no remote code). `weights` maps every name of the transformers
     module's state dict to its tensor, or is None for a config without weights. `dtype` is the
     model's own (a quantized GGUF counts as bf16). `notes` says everything that was ignored, assumed
-    or converted.
+    or converted. `stored` is the type of the matrices where a plan is made of a quantized model.
     """
 
     name: str
@@ -56,3 +56,4 @@ class ModelSource:
     tokenizer: TokenizerFiles | None
     dtype: str
     notes: tuple[str, ...]
+    stored: str | None = None

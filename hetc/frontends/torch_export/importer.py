@@ -26,7 +26,7 @@ from hetc.frontends.torch_export.functional import (
 from hetc.frontends.torch_export.inputs import bind_inputs
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.outputs import check_stateless, choose_logits
-from hetc.frontends.torch_export.places import Places, describe, wrapper_of
+from hetc.frontends.torch_export.places import Places, describe, place, wrapper_of
 from hetc.frontends.torch_export.registry import TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
 from hetc.frontends.torch_export.table_complex import COMPLEX
@@ -218,7 +218,7 @@ class _Import:
         if result is NotImplemented:
             result = opaque(self.ctx, node, args, kwargs)
             text = f"{node.target} is not in hetc's table and PyTorch does not decompose it"
-            reason = Reason("HETC-I210", text, at=describe(node, self.ctx.loc))
+            reason = Reason("HETC-I210", text, at=place(node, self.ctx.loc))
             self.unknown.append((node.target, reason, self.ctx.builder.ops[-1]))
         if mutable:
             self.ctx.values[node.args[0]] = result  # type: ignore[index]

@@ -83,7 +83,7 @@ def _is_pointwise(target: Any) -> bool:
 
 def run_aten(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     """Run an opaque op with PyTorch; raises BackendError (HETC-E002) where this PyTorch has no such
-    op."""
+    op, or the op fails."""
     import torch
 
     target: Any = torch.ops
@@ -108,11 +108,18 @@ def run_aten(op: Opaque, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         return float(value) if kind == "float" else getattr(torch, value)
 
     arguments = json.loads(op.arguments)
-    with torch.no_grad():
-        made = target(
-            *decode(arguments["args"]),
-            **{key: decode(item) for key, item in arguments["kwargs"].items()},
-        )
+    keywords = {key: decode(item) for key, item in arguments["kwargs"].items()}
+    try:
+        with torch.no_grad():
+            made = target(*decode(arguments["args"]), **keywords)
+    except Exception as error:  # the op is anybody's code
+        raise BackendError(
+            "HETC-E002",
+            f"PyTorch cannot run {op.target}",
+            at=op.loc,
+            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}",
+            do="make the op take these sizes and types, or replace it in the model",
+        ) from error
     results = made if isinstance(made, tuple | list) else (made,)
     return tuple(to_numpy(tensor.contiguous()) for tensor in results if tensor is not None)
 

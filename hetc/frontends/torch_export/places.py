@@ -49,12 +49,17 @@ def common_root(paths: Iterable[str]) -> str:
     return f"{first.pop()}." if len(first) == 1 else ""
 
 
+def place(node: Node, loc: str) -> str:
+    """Module path and node name: the same on every machine, so that bundles may hold it."""
+    return f"{loc or 'the root module'}: %{node.name}"
+
+
 def describe(node: Node, loc: str) -> str:
-    """Module path, node name and the line of the model's source that made the node."""
+    """The place of a node and the line of the model's source that made it, for errors."""
     trace = (line.strip() for line in node.meta.get("stack_trace", "").splitlines())
     lines = [line for line in trace if line.startswith("File ")]
     where = f" ({lines[-1]})" if lines else ""
-    return f"{loc or 'the root module'}: %{node.name}{where}"
+    return f"{place(node, loc)}{where}"
 
 
 def _path(node: Node) -> str:

@@ -48,7 +48,8 @@ class Opaque(Op):
 
     Only the reference executor can run it. `framework` is `aten` or `onnx`; `arguments` is JSON
     that the frontend of that framework understands. `pointwise`: the framework says that every
-    element of the results hangs on the elements at its own place alone.
+    element of the results hangs on the elements at its own place alone. `token_wise`: the user
+    declares that it works token by token; nobody has shown that.
     """
 
     inputs: tuple[Value, ...]
@@ -57,6 +58,7 @@ class Opaque(Op):
     arguments: str
     types: tuple[TensorType, ...]
     pointwise: bool = False
+    token_wise: bool = False
 
     def infer(self) -> tuple[TensorType, ...]:
         return self.types
@@ -71,7 +73,22 @@ class Opaque(Op):
                 found=f"an opaque {self.framework} op",
                 do=f"install what runs {self.framework} ops: pip install 'hetc[compile]'",
             )
-        return runner(self, inputs)
+        results = runner(self, inputs)
+        shapes = [result.shape for result in results]
+        if shapes != [type.shape for type in self.types]:
+            raise BackendError(
+                "HETC-E003",
+                f"{self.target} makes tensors of other sizes than it declares",
+                at=self.loc,
+                expected=", ".join(map(str, self.types)),
+                found=", ".join(str(list(shape)) for shape in shapes),
+                do="correct its fake implementation or its shape inference, and export again",
+            )
+        # A dtype among the arguments still names that of the export after the graph was retyped.
+        return tuple(
+            result.astype(type.dtype.numpy, copy=False)
+            for result, type in zip(results, self.types, strict=True)
+        )
 
 
 @op("transfer")

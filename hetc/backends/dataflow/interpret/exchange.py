@@ -27,8 +27,9 @@ def exchange(op: AllReduce | AllGather | TakePart, x: Shards, stage: Stage) -> S
         parts = [np.split(whole, op.group_size, axis=op.axis) for whole in x]
         return tuple(parts[rank][rank // holders] for rank in range(len(x)))
     sent = stage.collective
-    if sent is None or sent.bytes != x[0].nbytes:
-        raise _wrong(stage, f"{x[0].nbytes} bytes are sent", sent and f"{sent.bytes} bytes")
+    made = x[0].nbytes * (op.group_size if isinstance(op, AllGather) else 1)
+    if sent is None or sent.bytes != made:
+        raise _wrong(stage, f"{made} bytes are made", sent and f"{sent.bytes} bytes")
     groups = [x[first::holders] for first in range(holders)]
     if isinstance(op, AllGather):
         joined = [np.concatenate(group, axis=op.axis) for group in groups]

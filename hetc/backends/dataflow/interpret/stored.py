@@ -82,10 +82,11 @@ def tiled_matrices(wired: Wired, stage: Stage, memory: Memory, batch: int) -> Ti
         raise wrong_tiles(stage, "tiles of one output and input at least", tiling)
     if tiling.rows != batch:
         raise wrong_tiles(stage, f"tiles that serve {batch} tokens", f"{tiling.rows}")
-    reducers = stage.units.lanes // stage.split_k if stage.split_k > 1 else 0
-    if stage.units.lanes % stage.split_k or stage.units.reducers < reducers:
-        found = f"{stage.units.lanes} lanes and {stage.units.reducers} reducers"
-        raise wrong_tiles(stage, f"groups of {stage.split_k} lanes, each with a reducer", found)
+    lanes, reducers = stage.units.lanes, stage.units.reducers
+    groups, rest = divmod(lanes, max(1, stage.split_k))
+    if rest or (stage.split_k > 1 and reducers < groups):
+        expected = f"groups of {stage.split_k} lanes, each with a reducer"
+        raise wrong_tiles(stage, expected, f"{lanes} lanes and {reducers} reducers")
     experts = tiled[0].kind == "expert"
     pieces = {name: memory.pieces(wired.block.id, name) for name in tensors}
     readers = {name: _readers(wired, stage, name) for name in tensors}
@@ -212,12 +213,13 @@ def stored_state(wired: Wired, tensor: str, memory: Memory, batch: int) -> Store
     lead = prod(size or 1 for size in sizes[:axis])
     row_bytes = prod(size or 1 for size in sizes[axis:]) * value.dtype.bits // 8
     (piece,) = memory.pieces(wired.block.id, tensor)
-    require_bytes(piece, lead * piece.rows[1] * row_bytes)
+    capacity, rest = divmod(piece.rows[1], batch)
+    require_bytes(piece, lead * capacity * row_bytes + rest)
     return StoredState(
         value=value,
         piece=piece,
         lead=lead,
-        capacity=piece.rows[1],
+        capacity=capacity,
         row_bytes=row_bytes,
         grows=None in sizes,
         ring=appends[0].ring if appends else None,

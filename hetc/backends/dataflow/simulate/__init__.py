@@ -1,0 +1,65 @@
+"""Times a plan: cycles of one token on one socket, tile by tile.
+
+Times are floats in cycles of the fabric's clock. The rules, which `maxplus.py` follows as a longest
+path and `heap.py` as events:
+
+Queues. Each memory tier has one queue, in program order: in a turn the entries of the block's
+`issue`, each with all tiles of its stream for the iteration `ahead` of it (nothing beyond the last;
+the first turn also issues what lies before that). Nothing is ahead in a loop that is launched,
+configured or not prefetched. A tile is issued when the queue is free, its stream has credits for
+all its bytes (they come back when a tile is taken) and its gate is open; it occupies the queue for
+tile / min(tier's sustained rate, ports x port rate) and arrives a latency later. Gates: the end of
+the stream's `after` stage; the turn's launch; a stage's own launch; without prefetch the end of the
+iteration, or the start of the token.
+
+Stages. An execution begins at the latest of: the turn's begin, its own end before, the end of each
+`barrier` and the first result of each `stream` dependence, its buffers read from memory; plus its
+launch. It takes its streams' tiles one after the other, each in tile / rate; the last one waits for
+the end of the producers that it takes results from. It ends `latency_cycles` after the latest of
+its last tile, begin + `work_cycles` and those producers' end; the first result is there
+`latency_cycles` after the first tile, or after the begin where there are none. Activations on the
+chip never wait for room.
+
+Exchanges. The peer link serves one at a time, in program order, from begin to the later of begin +
+`wire_cycles` and the input's end + `wire_cycles` (/ `chunks` where the input is a stream). The
+exchange's latency adds to the stage's; its first result is its end.
+
+Writes. Rows of the state are written at the end of the next turn, after the stage that made them,
+on the queue of the tier that they are read from: a row is written before the next token reads it,
+and reading ahead goes on. A buffer in memory is written after its producer, and read before its
+consumer begins, each with the tier's latency.
+
+Program. A token begins `overhead_cycles` after the end of the one before. `Configure` of a section
+that is not loaded, and a launch of a block, begin when everything before has ended.
+"""
+
+from hetc.backends.dataflow.simulate.result import (
+    BlockUse,
+    Bottleneck,
+    Mode,
+    QueueUse,
+    Simulated,
+    StageUse,
+    StreamUse,
+)
+from hetc.backends.dataflow.simulate.run import simulate
+from hetc.backends.dataflow.simulate.sensitivity import Sensitivity, sensitivity
+from hetc.backends.dataflow.simulate.speeds import MemorySpeed, Speeds, speeds_of
+from hetc.backends.dataflow.simulate.trace import trace
+
+__all__ = [
+    "BlockUse",
+    "Bottleneck",
+    "MemorySpeed",
+    "Mode",
+    "QueueUse",
+    "Sensitivity",
+    "Simulated",
+    "Speeds",
+    "StageUse",
+    "StreamUse",
+    "sensitivity",
+    "simulate",
+    "speeds_of",
+    "trace",
+]
