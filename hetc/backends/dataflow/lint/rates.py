@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hetc.backends.dataflow.lint.facts import Facts
@@ -205,7 +206,12 @@ def _figures(facts: Facts, estimate: Estimate) -> Iterator[tuple[str, float, flo
     tokens = facts.plan.bindings.batch * 1e6
     yield "tokens a second", estimate.tokens_per_s, tokens / max(estimate.tpot_us, 1e-9)
     peak = device.memory().bandwidth.value * max(estimate.tpot_us, 1e-9) * 1e-6
-    yield "MBU", estimate.mbu, estimate.bytes_read / peak
+    read = Counter[str]()
+    for block in facts.plan.blocks:
+        for stream in block.streams:
+            read[stream.tier] += block.repeat * stream.bytes
+    share = read[device.main_memory] / max(1, read.total())
+    yield "MBU", estimate.mbu, estimate.bytes_read * share / peak
     yield "the bound of MBU", estimate.mbu_bound, device.constant("bandwidth_fraction")
     for constant in estimate.constants:
         if constant.name in device.constants:
