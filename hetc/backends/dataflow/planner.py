@@ -240,10 +240,16 @@ class Planner:
                 filled.streams[number],
                 filled.buffers[number],
                 bindings,
-                prefetch=self.request.prefetch and self.request.looping,
+                prefetch=self._goes_on(number),
             )
             for number, run in enumerate(self.runs)
         )
+
+    def _goes_on(self, block: int) -> bool:
+        """Whether the queues may go on into the next iteration while one computes."""
+        parts = sum(any(place[0] == block for place in part) for part in self.sections)
+        asked = self.request
+        return asked.prefetch and asked.looping and asked.fused and parts == 1
 
     def plan(self) -> Plan:
         """The plan, without places, routes, estimate and checks."""
