@@ -27,9 +27,26 @@ class Addresses:
             for stream in wired.block.streams:
                 stage = wired.stages[stream.stage]
                 self._home[stream.id] = wired, stage
+                self._require_kind(wired, stage, stream)
                 for iteration in range(wired.block.repeat):
                     for value in _ids(wired, stage, stream):
                         self._require_after(wired, stream, iteration, value)
+
+    def _require_kind(self, wired: Wired, stage: Stage, stream: Stream) -> None:
+        """A stream is of the kind that its tensors are; of a state it says how much it brings."""
+        machine = self._machine
+        tiled = machine.matrices.get(stage.id)
+        states = [machine.states.get((wired.block.id, name)) for name in stream.tensors]
+        nbytes = stream.bytes
+        if stream.kind == "state":
+            known = [state for state in states if state is not None]
+            nbytes = sum(state.nbytes(machine.plan.bindings.past) for state in known)
+            right = len(known) == len(states)
+        else:
+            experts = tiled is not None and tiled.experts and stream.tensors[0] in tiled.matrices
+            right = not any(states) and experts == (stream.kind == "expert")
+        if not right or nbytes != stream.bytes:
+            raise _wrong_stream(stream, nbytes)
 
     def _require_after(self, wired: Wired, stream: Stream, iteration: int, ids: Value) -> None:
         """What is looked up must be what the plan lets the stream wait for."""
@@ -61,14 +78,7 @@ class Addresses:
         spans = of(entry, chosen)
         nbytes = sum(span.bytes for span in spans)
         if stream.kind != "expert" and nbytes != stream.bytes:
-            raise PlanError(
-                "HETC-L313",
-                "a stream moves another number of bytes than the plan says",
-                at=stream.id,
-                expected=stream.bytes,
-                found=nbytes,
-                do="plan the graph again",
-            )
+            raise _wrong_stream(stream, nbytes)
         return spans
 
     def _is_open(self, entry: Entry) -> bool:
@@ -147,6 +157,17 @@ class Addresses:
                 for item in self._machine.memory.pieces(wired.block.id, tensor)
             ]
         return [span for span in spans if span.tier == entry.stream.tier]
+
+
+def _wrong_stream(stream: Stream, nbytes: int) -> PlanError:
+    return PlanError(
+        "HETC-L313",
+        "a stream is not what the plan says",
+        at=stream.id,
+        expected=f"{stream.bytes} bytes of {stream.kind}",
+        found=f"{nbytes} bytes of {', '.join(stream.tensors)}",
+        do="plan the graph again",
+    )
 
 
 def _ids(wired: Wired, stage: Stage, stream: Stream) -> list[Value]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hetc.backends.dataflow.interpret.buffers import Buffers
-from hetc.backends.dataflow.interpret.fifo import Fifo
+from hetc.backends.dataflow.interpret.fifo import Fifo, Position
 from hetc.backends.dataflow.interpret.memory import Memory
-from hetc.backends.dataflow.interpret.queues import Position
 from hetc.backends.dataflow.interpret.stored import (
     StoredState,
     TiledMatrices,
@@ -57,7 +56,7 @@ class Machine:
         self.started: dict[str, Position] = {}
         self.done: dict[str, Position] = {}
         self.appended: dict[tuple[str, str, int], int] = {}
-        self.fifos = {id: Fifo(self.sockets, s.depth_bytes) for id, s in self.streams.items()}
+        self.fifos = {id: Fifo(id, self.sockets, s.depth_bytes) for id, s in self.streams.items()}
 
     def past(self, token: int) -> int:
         """How many tokens the row pointers count before a token of this run."""

@@ -33,6 +33,7 @@ class Memory:
             self._pieces.setdefault(key, []).append(item)
         _check_overlaps(plan.memory)
         sockets = plan.target.sockets
+        self.sizes = sizes
         self._images = {tier: np.zeros((sockets, n), np.uint8) for tier, n in sizes.items()}
 
     def pieces(self, block: str, tensor: str, *, table: bool = False) -> tuple[Allocation, ...]:

@@ -28,6 +28,9 @@ def check_names(plan: Plan) -> None:
         for stream in block.streams:
             if stream.tile_bytes < 1:
                 raise _wrong(stream.id, "tiles of at least one byte", stream.tile_bytes)
+        for issue in block.issue:
+            if not 0 <= issue.ahead < block.repeat:
+                raise _wrong(issue.stream, "an iteration of its block", f"{issue.ahead} ahead")
 
 
 def _used(plan: Plan) -> Iterator[tuple[str, str, str]]:

@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from hetc.backends.dataflow.interpret.fifo import Fifo
+from hetc.backends.dataflow.interpret.fifo import Fifo, Position
 from hetc.backends.dataflow.interpret.memory import Memory
 from hetc.backends.dataflow.interpret.stored import Span
 from hetc.backends.dataflow.schema import Execute, Issue, Loop, Plan, Stream
-
-Position = tuple[int, int, int]
-"""A place in the program: token, step, iteration of the step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +134,10 @@ class Queue:
         if not self._spans:
             self._head = self._spans = None
             return True
-        return self._fetch(entry.stream, self._spans)
+        return self._fetch(entry, self._spans)
 
-    def _fetch(self, stream: Stream, spans: deque[Span]) -> bool:
+    def _fetch(self, entry: Entry, spans: deque[Span]) -> bool:
+        stream = entry.stream
         fifo = self._fifos[stream.id]
         nbytes = min(stream.tile_bytes, self._left)
         if not fifo.has_room(nbytes):
@@ -152,7 +150,7 @@ class Queue:
         while nbytes:
             span = spans.popleft()
             part = min(span.bytes, nbytes)
-            fifo.push(self._memory.read(span.tier, span.address, part))
+            fifo.push(self._memory.read(span.tier, span.address, part), entry.turn)
             if part < span.bytes:
                 spans.appendleft(Span(span.tier, span.address + part, span.bytes - part))
             nbytes -= part

@@ -50,6 +50,11 @@ class PlanRun:
         self._restart(past)
 
     @property
+    def memory(self) -> Memory:
+        """The memory of the sockets."""
+        return self._machine.memory
+
+    @property
     def bytes_taken(self) -> dict[str, int]:
         """Bytes a socket that each stream has brought to its stage since the state was loaded."""
         return {name: fifo.taken for name, fifo in self._machine.fifos.items()}

@@ -107,7 +107,7 @@ class StageRun:
         while fifo.level < nbytes:
             yield f"waits for {nbytes} bytes of {stream.id}"
         self.taken += nbytes
-        return fifo.pop(nbytes)
+        return fifo.pop(nbytes, self._machine.position)
 
     def _take_whole(self, stream: Stream, nbytes: int) -> Waiting[Array]:
         """Bytes of a tensor that is gathered, tile by tile."""
@@ -138,17 +138,15 @@ class StageRun:
         shape = tuple(evaluate(dim, bound) for dim in value.shape)
         nbytes = evaluate(value.nbytes, bound)
         state = self._machine.states.get((self._wired.block.id, tensor))
-        if state is not None and state.grows:
-            kept = state.kept(self._machine.now)
-            if state.lead * kept * state.row_bytes != nbytes:
-                raise PlanError(
-                    "HETC-L309",
-                    "the plan keeps another number of rows than the graph reads",
-                    at=f"{stream.id} {tensor}",
-                    expected=f"{value.type} with {shape}",
-                    found=f"{kept} rows",
-                    do="plan the graph again",
-                )
+        if state is not None and state.nbytes(self._machine.now) != nbytes:
+            raise PlanError(
+                "HETC-L309",
+                "the plan keeps another number of rows than the graph reads",
+                at=f"{stream.id} {tensor}",
+                expected=f"{value.type} with {shape}",
+                found=f"{state.nbytes(self._machine.now)} bytes",
+                do="plan the graph again",
+            )
         raw = yield from self._take_whole(stream, nbytes)
         return tuple(part.view(value.dtype.numpy).reshape(shape) for part in raw)
 

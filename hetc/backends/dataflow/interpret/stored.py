@@ -174,6 +174,10 @@ class StoredState:
         """Rows of each sequence after `past` tokens."""
         return min(past, self.ring) if self.ring is not None else past
 
+    def nbytes(self, past: int) -> int:
+        """Bytes that are read after `past` tokens."""
+        return self.lead * (self.kept(past) if self.grows else 1) * self.row_bytes
+
     def spans(self, iteration: int, first: int, stop: int) -> Iterator[Span]:
         """The places of positions `first` to `stop` of every sequence, in their order.
 
