@@ -45,6 +45,8 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
         if tier == sorted(shares, key=lambda name: name != main)[-1]:
             part = left
         left -= part
+        # An expert lies in one tier as a whole, however few there are to be expected.
+        tile = stream.tile_bytes if stream.kind == "expert" else min(stream.tile_bytes, part)
         if part:
             suffix = "" if tier == main else f"@{tier}"
             yield msgspec.structs.replace(
@@ -52,7 +54,7 @@ def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[S
                 id=f"{stream.id}{suffix}",
                 tier=tier,
                 bytes=part,
-                tile_bytes=min(stream.tile_bytes, part),
+                tile_bytes=tile,
                 depth_bytes=part,
             )
 
@@ -157,4 +159,5 @@ def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric, hold: Mapping[
 
 
 def _smallest(stream: Stream) -> int:
-    return min(stream.bytes, 2 * stream.tile_bytes)
+    two_tiles = 2 * stream.tile_bytes
+    return two_tiles if stream.kind == "expert" else min(stream.bytes, two_tiles)
