@@ -240,12 +240,12 @@ def _layer(shape: Decoder) -> Block:
         ("rope", (streamed("qkv"),)),
         ("score", (barrier("rope"),)),
         ("values", (barrier("score"),)),
-        ("o", (streamed("values"),)),
+        ("o", (barrier("values"),)),
         ("reduce1", (streamed("o") if shape.overlap else barrier("o"),)),
         ("norm2", (barrier("reduce1"),)),
         ("gate_up", (barrier("norm2"),)),
         ("act", (streamed("gate_up"),)),
-        ("down", (streamed("act"),)),
+        ("down", (barrier("act"),)),
         ("reduce2", (streamed("down") if shape.overlap else barrier("down"),)),
         ("add2", (barrier("reduce2"),)),
     )
@@ -255,7 +255,7 @@ def _layer(shape: Decoder) -> Block:
             *depends,
             streams=(f"w.{name}",) if name in sizes else (),
             rate=2 * _HBM * matrices.get(name, 1),
-            latency=60.0,
+            latency=90.0,
             collective=_all_reduce(shape) if name.startswith("reduce") else None,
         )
         for name, depends in names

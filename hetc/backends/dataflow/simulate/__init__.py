@@ -6,11 +6,11 @@ path and `heap.py` as events:
 Queues. Each memory tier has one queue, in program order: in a turn the entries of the block's
 `issue`, each with all tiles of its stream for the iteration `ahead` of it (nothing beyond the last;
 the first turn also issues what lies before that). Nothing is ahead in a loop that is launched,
-configured or not prefetched. A tile is issued when the queue is free, its stream has credits for all
-its bytes (they come back when a tile is taken) and its gate is open; it occupies the queue for tile
-/ min(tier's sustained rate, ports x port rate) and arrives a latency later. Gates: the end of the
-stream's `after` stage; the turn's launch; a stage's own launch; without prefetch the end of the
-iteration, or token, before.
+configured or not prefetched. A tile is issued when the queue is free, its stream has credits for
+all its bytes (they come back when a tile is taken) and its gate is open; it occupies the queue for
+tile / min(tier's sustained rate, ports x port rate) and arrives a latency later. Gates: the end of
+the stream's `after` stage; the turn's launch; a stage's own launch; without prefetch the end of the
+iteration, or the start of the token.
 
 Stages. An execution begins at the latest of: the turn's begin, its own end before, the end of each
 `barrier` and the first result of each `stream` dependence, its buffers read from memory; plus its
@@ -43,7 +43,9 @@ from hetc.backends.dataflow.simulate.result import (
     StreamUse,
 )
 from hetc.backends.dataflow.simulate.run import simulate
+from hetc.backends.dataflow.simulate.sensitivity import Sensitivity, sensitivity
 from hetc.backends.dataflow.simulate.speeds import MemorySpeed, Speeds, speeds_of
+from hetc.backends.dataflow.simulate.trace import trace
 
 __all__ = [
     "BlockUse",
@@ -51,10 +53,13 @@ __all__ = [
     "MemorySpeed",
     "Mode",
     "QueueUse",
+    "Sensitivity",
     "Simulated",
     "Speeds",
     "StageUse",
     "StreamUse",
+    "sensitivity",
     "simulate",
     "speeds_of",
+    "trace",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hetc.backends.dataflow.simulate.tally import Outcome, Tally
 from hetc.backends.dataflow.simulate.timing import Gate, Read, Timing, Turn, When
 from hetc.errors import BackendError
 
@@ -58,73 +59,112 @@ def token_cycles(timing: Timing) -> float:
     return total + timing.overhead if opens else max(total, chains + timing.overhead)
 
 
+def closed_form(timing: Timing) -> Outcome:
+    """A token by the closed form: what is not busy is idle, and nothing waits for credits."""
+    cycles = token_cycles(timing)
+    tally = Tally.zero(timing)
+    for turn in timing.turns:
+        segment = timing.segments[turn.segment]
+        tally.blocks[segment.block] += cycles / len(timing.turns)
+        for queue in range(len(timing.queues)):
+            tally.busy[queue] += _served(timing, turn, queue)
+        for index in segment.stages:
+            stage = timing.stages[index]
+            tally.link[0] += stage.wire
+            tally.active[index] += max(stage.work, _taken(timing, index)) + stage.wire_last
+            tally.active[index] += stage.latency
+    return Outcome((0.0, cycles), tally, (0,) * len(timing.flows))
+
+
 def longest_path(timing: Timing, turn: Turn, *, cold: bool) -> Path:
     """The longest path through a turn's stages. `cold`: tiles arrive one after the other."""
     stages = timing.segments[turn.segment].stages
     arrives = _arrivals(timing, turn) if cold else {}
-    firsts: dict[int, float] = {}
-    ends: dict[int, float] = {}
-    through: dict[int, int | None] = {}
+    found: dict[int, _Span] = {}
     waiting = list(stages)
     while waiting:
-        found = [stage for stage in waiting if _known(timing, stage, stages, ends)]
-        if not found:
+        known = [stage for stage in waiting if _known(timing, stage, stages, found)]
+        if not known:
             names = ", ".join(timing.stages[stage].name for stage in waiting)
             raise BackendError("HETC-L104", "stages of one iteration wait for each other", at=names)
-        for index in found:
-            waiting.remove(index)
-            stage = timing.stages[index]
-            gate, from_gate = 0.0, None
-            done, from_end = 0.0, None
-            for wait in stage.waits:
-                if wait.when is not When.SAME or wait.stage not in ends:
-                    continue
-                start = (firsts if wait.streamed else ends)[wait.stage]
-                if start > gate:
-                    gate, from_gate = start, wait.stage
-                if wait.streamed and ends[wait.stage] > done:
-                    done, from_end = ends[wait.stage], wait.stage
-            gate += turn.launch
-            clock = gate
-            for flow in (timing.flows[flow] for flow in stage.flows):
-                start, end = arrives.get(flow.name, (0.0, 0.0))
-                if turn.launch:
-                    end += gate - start
-                clock = max(clock + flow.take * (flow.tiles - 1), end) + flow.take_last
-            if stage.flows:
-                first = timing.flows[stage.flows[0]]
-                tail = timing.flows[stage.flows[-1]].take_last
-                start = gate + (first.take if first.tiles > 1 else first.take_last)
-            else:
-                start, tail = gate, 0.0
-            own = max(clock, gate + stage.work)
-            late = done + tail > own
-            finish = max(own, done + tail)
-            if stage.wire:
-                finish = max(gate + stage.wire, finish + stage.wire_last)
-            ends[index] = finish + stage.latency
-            firsts[index] = ends[index] if stage.wire else min(start + stage.latency, ends[index])
-            through[index] = from_end if late else from_gate
-    last = max(ends, key=lambda stage: ends[stage])
-    return Path(ends[last], _trace_back(timing, last, through))
+        for stage in known:
+            waiting.remove(stage)
+            found[stage] = _span(timing, turn, stage, found, arrives)
+    last = max(found, key=lambda stage: found[stage].end)
+    path: list[str] = []
+    through: int | None = last
+    while through is not None:
+        path.append(timing.stages[through].name)
+        through = found[through].through
+    return Path(found[last].end, tuple(reversed(path)))
 
 
-def _known(timing: Timing, stage: int, stages: tuple[int, ...], ends: dict[int, float]) -> bool:
+@dataclass(frozen=True)
+class _Span:
+    """First result and end of a stage, and the stage on the longest path before it."""
+
+    first: float
+    end: float
+    through: int | None
+
+
+def _span(
+    timing: Timing,
+    turn: Turn,
+    index: int,
+    found: Mapping[int, _Span],
+    arrives: Mapping[int, tuple[float, float]],
+) -> _Span:
+    stage = timing.stages[index]
+    gate, through = 0.0, None
+    produced, producer = 0.0, None
+    for wait in stage.waits:
+        if wait.when is not When.SAME or wait.stage not in found:
+            continue
+        other = found[wait.stage]
+        start = other.first if wait.streamed else other.end
+        if start > gate or through is None:
+            gate, through = max(gate, start), wait.stage
+        if wait.streamed and other.end > produced:
+            produced, producer = other.end, wait.stage
+    gate += turn.launch
+    clock, tail = gate, 0.0
+    for number in stage.flows:
+        flow = timing.flows[number]
+        start, arrival = arrives.get(number, (0.0, 0.0))
+        if turn.launch and number in arrives:
+            arrival += gate - start
+        clock = max(clock + flow.take * (flow.tiles - 1), arrival) + flow.take_last
+        tail = flow.take_last
+    own = max(clock, gate + stage.work)
+    done = max(own, produced + tail)
+    if stage.wire:
+        done = max(gate + stage.wire, done + stage.wire_last)
+    end = done + stage.latency
+    first = end if stage.wire else min(end, gate + _first_take(timing, index) + stage.latency)
+    return _Span(first, end, producer if produced + tail > own else through)
+
+
+def _first_take(timing: Timing, stage: int) -> float:
+    flows = timing.stages[stage].flows
+    if not flows:
+        return 0.0
+    flow = timing.flows[flows[0]]
+    return flow.take if flow.tiles > 1 else flow.take_last
+
+
+def _taken(timing: Timing, stage: int) -> float:
+    flows = (timing.flows[flow] for flow in timing.stages[stage].flows)
+    return sum(flow.take * (flow.tiles - 1) + flow.take_last for flow in flows)
+
+
+def _known(timing: Timing, stage: int, stages: tuple[int, ...], found: Mapping[int, _Span]) -> bool:
     waits = timing.stages[stage].waits
     same = [wait.stage for wait in waits if wait.when is When.SAME and wait.stage in stages]
-    return all(other in ends for other in same)
+    return all(other in found for other in same)
 
 
-def _trace_back(timing: Timing, last: int, through: Mapping[int, int | None]) -> tuple[str, ...]:
-    names: list[str] = []
-    stage: int | None = last
-    while stage is not None:
-        names.append(timing.stages[stage].name)
-        stage = through[stage]
-    return tuple(reversed(names))
-
-
-def _arrivals(timing: Timing, turn: Turn) -> dict[str, tuple[float, float]]:
+def _arrivals(timing: Timing, turn: Turn) -> dict[int, tuple[float, float]]:
     """When a queue that starts with the turn begins each flow, and when its last tile is there."""
     arrives = {}
     for queue, work in zip(timing.queues, turn.work, strict=True):
@@ -134,7 +174,7 @@ def _arrivals(timing: Timing, turn: Turn) -> dict[str, tuple[float, float]]:
             if isinstance(item, Read):
                 flow = timing.flows[item.flow]
                 free += flow.serve * (flow.tiles - 1) + flow.serve_last
-                arrives[flow.name] = (start, free + queue.latency)
+                arrives[item.flow] = (start, free + queue.latency)
             else:
                 free += item.serve
     return arrives

@@ -16,7 +16,7 @@ from hetc.backends.dataflow.simulate.result import (
 from hetc.backends.dataflow.simulate.speeds import Speeds
 from hetc.backends.dataflow.simulate.tally import Outcome
 from hetc.backends.dataflow.simulate.timing import Gate, Timing
-from hetc.errors import InternalError
+from hetc.errors import BackendError, InternalError
 
 # From this share of the time on, a resource that is busy is said to bound the token.
 _BOUND = 0.85
@@ -25,8 +25,11 @@ _BOUND = 0.85
 def simulated(
     plan: Plan, speeds: Speeds, timing: Timing, outcome: Outcome, mode: Mode
 ) -> Simulated:
-    """The result; InternalError HETC-Z020 if more was read than the memory can give."""
+    """The result; BackendError HETC-L110 where a token takes no time, and
+    InternalError HETC-Z020 if more was read than the memory can give."""
     cycles = outcome.ends[-1] - outcome.ends[-2]
+    if cycles <= 0:
+        raise BackendError("HETC-L110", "a token takes no time", at="the plan", found=cycles)
     main = speeds.memories[speeds.main_memory]
     queues = _queues(timing, outcome, cycles)
     blocks = _blocks(timing, outcome)

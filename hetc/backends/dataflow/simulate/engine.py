@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hetc.backends.dataflow.simulate.maxplus import Run, know
+from hetc.backends.dataflow.simulate.maxplus import Run
+from hetc.backends.dataflow.simulate.process import know
 from hetc.backends.dataflow.simulate.steady import Steady
 from hetc.backends.dataflow.simulate.tally import Outcome, Tally
 from hetc.backends.dataflow.simulate.timing import Timing

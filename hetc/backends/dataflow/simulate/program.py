@@ -72,7 +72,9 @@ def steps_of(plan: Plan) -> tuple[tuple[Step, ...], tuple[LoopSpan, ...]]:
         if isinstance(step, Loop):
             walk.loop(step)
         elif isinstance(step, Execute):
-            walk.execute(step, 0, 1, reads_ahead=False, enters=False)
+            place = (step.block, step.section)
+            times = sum((before.block, before.section) == place for before in walk.steps)
+            walk.execute(step, times, times + 1, reads_ahead=False, enters=False)
         elif isinstance(step, Configure):
             walk.configure(step)
     if not walk.steps:

@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hetc.backends.dataflow.simulate.maxplus import Run, StageProcess, Times
+from hetc.backends.dataflow.simulate.maxplus import Run
+from hetc.backends.dataflow.simulate.process import Times
+from hetc.backends.dataflow.simulate.stage import StageProcess
 from hetc.backends.dataflow.simulate.tally import Tally
 from hetc.backends.dataflow.simulate.timing import Gate, Move, Repeat
 
@@ -61,7 +63,7 @@ class Steady:
         before, now = self.states[-2:]
         self._later(number, times * (now.base - before.base))
         self.run.tally.add(now.tally, before.tally, times)
-        self.run.position += times * self.repeat.length
+        self.run.skip(times * self.repeat.length)
         return times
 
     def _repeats(self) -> bool:

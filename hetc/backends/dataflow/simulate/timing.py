@@ -151,7 +151,8 @@ class Queue:
 class Timing:
     """All of it. `overhead` lies between the end of a token and the start of the next.
 
-    `blocks` has the names, and `segment_of` the segment of each stage.
+    `blocks` has the names, `segment_of` the segment of each stage, and `main` is the queue of the
+    main memory, through which buffers pass.
     """
 
     blocks: tuple[str, ...]
@@ -160,6 +161,7 @@ class Timing:
     stages: tuple[Stage, ...]
     flows: tuple[Flow, ...]
     queues: tuple[Queue, ...]
+    main: int
     moves: int
     turns: tuple[Turn, ...]
     repeats: tuple[Repeat, ...]

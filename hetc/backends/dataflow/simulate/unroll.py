@@ -50,6 +50,7 @@ def unroll(plan: schema.Plan, speeds: Speeds) -> Timing:
         stages=tuple(unrolled.stages),
         flows=tuple(unrolled.flows),
         queues=tuple(unrolled.queue(tier, turns) for tier in unrolled.tiers),
+        main=unrolled.main,
         moves=unrolled.moves,
         turns=turns,
         repeats=tuple(repeat_of(turns, span) for span in loops),
@@ -187,15 +188,16 @@ class _Unrolled:
         queues, segments = range(len(self.tiers)), range(len(self.names.segments))
         work = [[self._work(place, queue) for queue in queues] for place in segments]
         appends = [self._appends(place) for place in segments]
+        at_once = self._last_rows_at_once(steps)
+        places = [self.names.segment_of[step.block, step.section] for step in steps]
         same: dict[Turn, Turn] = {}
         turns: list[Turn] = []
-        for position, step in enumerate(steps):
-            place = self.names.segment_of[step.block, step.section]
+        for position, (step, place) in enumerate(zip(steps, places, strict=True)):
             items = [_of_turn(work[place][queue], step) for queue in queues]
             for queue in queues:
-                if turns:
-                    items[queue] += appends[turns[-1].segment][queue]
-                if position == len(steps) - 1:
+                if position > 0 or not at_once:
+                    items[queue] += appends[places[position - 1]][queue]
+                if position == len(steps) - 1 and at_once:
                     items[queue] += [_at_once(move) for move in appends[place][queue]]
             turn = Turn(
                 segment=place,
@@ -208,6 +210,16 @@ class _Unrolled:
             )
             turns.append(same.setdefault(turn, turn))
         return tuple(turns)
+
+    def _last_rows_at_once(self, steps: tuple[Step, ...]) -> bool:
+        """Whether the first turn may read the rows that the last turn made, a token before.
+
+        If not, they are written at the end of that turn, and the next token is read ahead.
+        """
+        first, last = steps[0], steps[-1]
+        block = next(block for block in self.plan.blocks if block.id == last.block)
+        ahead = max((issue.ahead for issue in block.issue), default=0)
+        return first.block == last.block and last.iteration <= ahead
 
     def queue(self, tier: str, turns: Sequence[Turn]) -> Queue:
         """A tier's queue, with the bytes of a token."""
@@ -239,7 +251,7 @@ def _of_turn(work: Sequence[_Item], step: Step) -> list[Read | Move]:
 
 
 def _at_once(move: Move) -> Move:
-    """A token's last rows are written in the turn that makes them."""
+    """Rows that are written in the turn that makes them."""
     assert move.wait is not None
     return dataclasses.replace(move, wait=dataclasses.replace(move.wait, when=When.SAME))
 
