@@ -14,6 +14,7 @@ from hetc.cli.doctor import doctor_command
 from hetc.cli.faults import guarded
 from hetc.cli.group import Group
 from hetc.cli.inspect import explain_command, inspect_command
+from hetc.cli.lint import lint_command
 from hetc.cli.opt import opt_command
 from hetc.cli.run import run_command
 from hetc.cli.targets import targets_group
@@ -45,6 +46,7 @@ for _command in (
     explain_command,
     run_command,
     verify_command,
+    lint_command,
     targets_group,
     opt_command,
     doctor_command,

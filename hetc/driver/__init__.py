@@ -1,8 +1,10 @@
 """The driver: the rooms of hetc put together, from a model to a running bundle."""
 
+from hetc.backends.dataflow.lint import render as render_findings
 from hetc.driver.compile import Compiled, compile, compile_bundle
 from hetc.driver.doctor import Finding, doctor
 from hetc.driver.inspect import Inspection, inspect, is_bundle
+from hetc.driver.lint import Linted, lint_path
 from hetc.driver.load import load
 from hetc.driver.optimize import optimize
 from hetc.driver.options import CompileOptions
@@ -13,13 +15,16 @@ __all__ = [
     "Compiled",
     "Finding",
     "Inspection",
+    "Linted",
     "Verification",
     "compile",
     "compile_bundle",
     "doctor",
     "inspect",
     "is_bundle",
+    "lint_path",
     "load",
     "optimize",
+    "render_findings",
     "verify",
 ]
