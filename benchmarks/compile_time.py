@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.machine import machine, smollm2, versions
 from hetc.driver import CompileOptions, compile_bundle
 
-_LLAMA = {
+LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": 128256,
@@ -43,13 +43,13 @@ _LLAMA = {
     "bos_token_id": 128000,
     "eos_token_id": 128001,
 }
-_8B = {
+LLAMA_8B = {
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
 }
-_405B = {
+LLAMA_405B = {
     "hidden_size": 16384,
     "intermediate_size": 53248,
     "num_hidden_layers": 126,
@@ -71,8 +71,8 @@ class Case:
 
 CASES = (
     Case("SmolLM2-135M, GGUF", None, "h200", "sn40l", 20, 1.5),
-    Case("Llama-3.1-8B, config.json", _LLAMA | _8B, "h200", "sn40l", 15, 2),
-    Case("Llama-3.1-405B, config.json", _LLAMA | _405B, "h200:8", "sn40l:16", 60, 2),
+    Case("Llama-3.1-8B, config.json", LLAMA | LLAMA_8B, "h200", "sn40l", 15, 2),
+    Case("Llama-3.1-405B, config.json", LLAMA | LLAMA_405B, "h200:8", "sn40l:16", 60, 2),
 )
 
 

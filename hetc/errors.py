@@ -2,8 +2,8 @@
 
 A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input
 (frontends), X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting
-(backends), D placement and routing, L dataflow plans, B bundle, R runtime, V verification, Z an
-error of hetc itself.
+(backends), D placing and routing, L plans (files, lint, simulation), B bundle, R runtime,
+V verification, Z an error of hetc itself.
 `docs/errors.md` lists every code.
 """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 import hetc
+from hetc.backends.dataflow.credits import fewest_credits
 from hetc.backends.dataflow.fabric import fabric_of
 from hetc.backends.dataflow.floorplan import floorplan
 from hetc.backends.dataflow.lint import Finding, lint, verdicts
@@ -70,8 +71,10 @@ def plan_spatially(
     sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
     sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
     planner = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}")
-    drawn = floorplan(planner.plan(), planner.fabric)
-    simulated = simulate(drawn, speeds_of(target))
+    speeds = speeds_of(target)
+    credited = fewest_credits(planner.plan(), speeds, planner.capacity)
+    drawn = floorplan(credited, planner.fabric)
+    simulated = simulate(drawn, speeds)
     estimated = msgspec.structs.replace(
         drawn, estimate=_estimate(drawn, simulated, sharded, target)
     )

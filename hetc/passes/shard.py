@@ -214,4 +214,4 @@ def _decisions(
 def _needed_whole(reader: Op | None) -> Reason:
     if isinstance(reader, Embedding):
         return Reason("HETC-P207", "one row a token is read")
-    return Reason("HETC-P208", "every shard needs all of it")
+    return Reason("HETC-P208", "every socket needs all of it")

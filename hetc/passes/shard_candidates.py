@@ -13,6 +13,7 @@ from hetc.ir.ops.control import Call
 from hetc.ir.ops.index import Sort, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear
 from hetc.ir.ops.reduce import ArgMax
+from hetc.ir.ops.shape import Slice, normalize_axis
 from hetc.passes.shard_classes import Axis, AxisClasses, Grouped, Holder, axes_of, holder
 
 
@@ -61,8 +62,8 @@ class Candidate:
 def candidates(
     graph: Graph, classes: AxisClasses, given: Collection[Value], whole: Collection[Value]
 ) -> list[Candidate]:
-    """Every candidate that holds outputs of a product or something `given`, in the order of the
-    graph. `whole` are the outputs of the graph that would be gathered."""
+    """Every candidate that holds outputs of a product, heads or something `given`, in the order of
+    the graph. `whole` are the outputs of the graph that would be gathered."""
     members = classes.members()
     leader = _tied(classes, members)
     found: dict[Axis, Candidate] = {}
@@ -98,7 +99,7 @@ def candidates(
     for value in given:
         for axis in _known(classes, value, value.rank):
             candidate(axis).is_given = True
-    return [one for one in found.values() if one.columns or one.is_given]
+    return [one for one in found.values() if one.columns or one.attention or one.is_given]
 
 
 def _known(classes: AxisClasses, held: Holder, rank: int) -> list[Axis]:
@@ -113,6 +114,21 @@ def _tied(classes: AxisClasses, roots: Collection[Axis]) -> dict[Axis, Axis]:
         if heads != keys:
             leader.update({root: heads for root, led in leader.items() if led == keys})
     return leader
+
+
+def uneven_slices(graph: Graph) -> set[Op]:
+    """Slices of one axis that differ in length: queries and fewer keys, made by one product. They
+    cannot all be cut like that axis."""
+    found: dict[tuple[Value, int], list[Slice]] = {}
+    for op in graph.ops:
+        if isinstance(op, Slice):
+            found.setdefault((op.x, normalize_axis(op.axis, op.x.rank)), []).append(op)
+    return {
+        op
+        for (_, axis), slices in found.items()
+        if len({one.result.shape[axis] for one in slices}) > 1
+        for op in slices
+    }
 
 
 def choosers(graph: Graph) -> set[Op]:

@@ -54,7 +54,7 @@ class Place:
 @dataclass(frozen=True)
 class Factor:
     """Axes that are cut alike. `fewer` are those of grouped key heads: cut alike where they have as
-    many elements as there are parts, else each element is held by several shards."""
+    many elements as there are parts, else each element is held by several sockets."""
 
     operands: tuple[Place, ...]
     results: tuple[Place, ...] = ()

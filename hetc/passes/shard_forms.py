@@ -1,4 +1,4 @@
-"""The forms of a value on a shard: whole, a part or an addend of it, and the ways between them."""
+"""The forms of a value on a socket: whole, a part or an addend of it, and the ways between them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from hetc.passes.shard_plan import Cut
 
 @dataclass(frozen=True)
 class Partial:
-    """The shards of a group of `parts` hold addends of a value; `once` is added after the sum."""
+    """The sockets of a group of `parts` hold addends of a value; `once` is added after the sum."""
 
     parts: int
     once: Value | None = None
 
 
 Form = Cut | Partial | None
-"""None: every shard has it whole."""
+"""None: every socket has it whole."""
 
 
 @dataclass
 class LocalWeights:
-    """The parts of weights that shards hold, each under a name of its own."""
+    """The parts of weights that sockets hold, each under a name of its own."""
 
     parts: dict[str, tuple[Weight, Cut | None]] = field(default_factory=dict)
     _names: dict[tuple[str, Cut | None], str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class LocalWeights:
 
 
 def local_shape(shape: Shape, cut: Cut | None) -> Shape:
-    """The shape of a shard's part."""
+    """The shape of a socket's part."""
     if cut is None:
         return shape
     return (*shape[: cut.axis], shape[cut.axis] // cut.parts, *shape[cut.axis + 1 :])
@@ -111,7 +111,7 @@ class Forms:
 
     def _reduce(self, made: Value, partial: Partial, loc: str) -> Value:
         op = AllReduce(made, partial.parts, loc=loc)
-        self._add(op, Reason("HETC-P220", f"each shard has summed its part of {_name(made)}", loc))
+        self._add(op, Reason("HETC-P220", f"each socket has an addend of {_name(made)}", loc))
         if partial.once is None:
             return op.result
         return self.builder.add(Add(partial.once, op.result, loc=loc))
@@ -119,14 +119,14 @@ class Forms:
     def _gather(self, value: Value, made: Value, cut: Cut, loc: str) -> Value:
         apart, axis = self._apart(made, cut, loc)
         op = AllGather(apart, axis, cut.parts, loc=loc)
-        why = f"each shard has a part of {_name(made)}, which is needed whole"
+        why = f"each socket has a part of {_name(made)}, which is needed whole"
         self._add(op, Reason("HETC-P221", why, loc))
         return self._together(op.result, value.shape, loc)
 
     def _take(self, whole: Value, cut: Cut, loc: str) -> Value:
         apart, axis = self._apart(whole, cut, loc)
         op = TakePart(apart, axis, cut.parts, loc=loc)
-        self._add(op, Reason("HETC-P222", "every shard has it whole and needs a part", loc))
+        self._add(op, Reason("HETC-P222", "every socket has it whole and needs a part", loc))
         return self._together(op.result, local_shape(whole.shape, cut), loc)
 
     def _apart(self, value: Value, cut: Cut, loc: str) -> tuple[Value, int]:

@@ -1,4 +1,4 @@
-"""Rewrite a graph to what one shard runs, as a plan has it: local shapes, and collectives between.
+"""Rewrite a graph to what one socket runs, as a plan has it: local shapes, and collectives between.
 
 A partial sum stays one through ops that are linear in it, so that experts are added up and
 parallel branches joined before anything is sent. What is added to it on the way (a bias, the
@@ -7,6 +7,7 @@ residual stream) is kept beside it, and added once after the sum.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from hetc.passes.shard_plan import Cut, Cuts, Plan
 
 @dataclass(frozen=True)
 class LocalGraph:
-    """What one shard runs of a graph, how its inputs and outputs are cut, and why each collective
+    """What one socket runs of a graph, how its inputs and outputs are cut, and why each collective
     is there."""
 
     graph: Graph
@@ -47,7 +48,7 @@ def rewrite(
     inputs: Sequence[Cut | None],
     outputs: Mapping[Value, Cut | None],
 ) -> LocalGraph:
-    """`graph` as one shard runs it.
+    """`graph` as one socket runs it.
 
     `callees` are the local forms of the graphs that it calls, by their ids. `inputs` says how every
     input comes, `outputs` how some outputs are left; the others are left as they come out.
@@ -112,7 +113,7 @@ class _Rewriter:
         changes = op.operand_changes(local)
         once = None
         if bias is not None:
-            # Every shard would add it.
+            # Every socket would add it.
             changes["bias"], once = None, changes.get("bias", bias)
             if isinstance(op, ExpertLinear):
                 once = Embedding(once, changes.get("ids", op.ids), loc=op.loc).result
@@ -127,12 +128,12 @@ class _Rewriter:
     def on_partial_sums(self, op: Op) -> bool:
         """Do `op` on addends, if an operand is a partial sum and `op` is linear in it."""
         sums = {v: form for v in op.operands if isinstance(form := self.forms.of(v), Partial)}
-        if len({form.parts for form in sums.values()}) != 1:
-            return False
         if isinstance(op, Add):
             return self.add(op, sums)
-        ((value, form),) = sums.items() if len(sums) == 1 else ((None, None),)
-        if value is None or form is None or not _is_linear(op, value):
+        if len(sums) != 1:
+            return False
+        ((value, form),) = sums.items()
+        if not _is_linear(op, value):
             return False
 
         def on(x: Value) -> Op:
@@ -146,20 +147,26 @@ class _Rewriter:
         return True
 
     def add(self, op: Add, sums: Mapping[Value, Partial]) -> bool:
-        """Two partial sums are added on every shard; what is whole waits for the sum."""
-        if len(op.operands) != 2 or op.operands[0].shape != op.operands[1].shape:
+        """Two partial sums are added on every socket; what is whole waits for the sum."""
+        parts = {form.parts for form in sums.values()}
+        shapes = {value.shape for value in op.operands}
+        if len(parts) != 1 or len(shapes) != 1 or len(op.operands) != 2:
             return False
-        rest = [value for value in op.operands if value not in sums]
-        addends = [self.forms.get(value, sums[value]) for value in op.operands if value in sums]
-        once = [form.once for form in sums.values() if form.once is not None]
-        once += [self.forms.get(value, None, op.loc) for value in rest]
-        total = addends[0] if rest else Add(addends[0], addends[-1], loc=op.loc).result
-        whole = None
-        for value in once:
-            whole = value if whole is None else Add(whole, value, loc=op.loc).result
-        (parts,) = {form.parts for form in sums.values()}
-        self.forms.put(op.result, total, Partial(parts, whole))
+        addends: list[Value] = []
+        once: list[Value] = []
+        for value in op.operands:
+            form = sums.get(value)
+            made = self.forms.get(value, form, op.loc)
+            (addends if form else once).append(made)
+            if form and form.once is not None:
+                once.append(form.once)
+        whole = _total(once, op.loc) if once else None
+        self.forms.put(op.result, _total(addends, op.loc), Partial(parts.pop(), whole))
         return True
+
+
+def _total(values: Sequence[Value], loc: str) -> Value:
+    return functools.reduce(lambda x, y: Add(x, y, loc=loc).result, values)
 
 
 def _is_linear(op: Op, x: Value) -> bool:

@@ -30,6 +30,7 @@ from hetc.backends.dataflow.groups import group_ops
 from hetc.backends.dataflow.issue import held_whole
 from hetc.backends.dataflow.memory_map import Piece, lay_out, pieces_of, spill
 from hetc.backends.dataflow.program import make_program
+from hetc.backends.dataflow.resources import resources_of
 from hetc.backends.dataflow.schema import (
     SCHEMA,
     Bindings,
@@ -37,7 +38,6 @@ from hetc.backends.dataflow.schema import (
     Buffer,
     Plan,
     Request,
-    Resources,
     Section,
     ShardOf,
     Stage,
@@ -249,6 +249,7 @@ class Planner:
         """The plan, without places, routes, estimate and checks."""
         constant, cycle_us = self.target.device.constant, self.fabric.clock_hz / 1e6
         text = print_graph(self.sharded.graph)
+        blocks = self.blocks()
         return Plan(
             schema=SCHEMA,
             tool=self.tool,
@@ -260,8 +261,8 @@ class Planner:
                 batch=self.sizes.batch, past=self.sizes.past, context=self.sizes.context
             ),
             request=self.request,
-            blocks=self.blocks(),
-            sections=tuple(self._section(n, part) for n, part in enumerate(self.sections)),
+            blocks=blocks,
+            sections=tuple(self._section(n, blocks) for n in range(len(self.sections))),
             program=make_program(
                 self.runs,
                 self.sections,
@@ -274,24 +275,10 @@ class Planner:
             shards=tuple(self._shards()),
         )
 
-    def _section(self, number: int, part: tuple[Place, ...]) -> Section:
-        demand, capacity = total(self.filled.demand(place) for place in part), self.capacity
-        return Section(
-            id=f"c{number}",
-            stages=tuple(stage_id(*place) for place in part),
-            resources=Resources(
-                pcus=demand.pcus,
-                pcus_of=capacity.pcus,
-                pmus=demand.pmus,
-                pmus_of=capacity.pmus,
-                sram_bytes=demand.sram_bytes,
-                sram_bytes_of=capacity.sram_bytes,
-                ports=len(demand.ports),
-                ports_of=capacity.ports,
-            ),
-            sites={},
-            routes=(),
-        )
+    def _section(self, number: int, blocks: tuple[Block, ...]) -> Section:
+        stages = tuple(stage_id(*place) for place in self.sections[number])
+        used = resources_of(blocks, stages, self.capacity)
+        return Section(id=f"c{number}", stages=stages, resources=used, sites={}, routes=())
 
     def _shards(self) -> Iterator[ShardOf]:
         """Which part of each tensor of a block a socket holds, in every iteration alike."""

@@ -25,10 +25,10 @@ from hetc.backends.dataflow.schema import (
 )
 from hetc.backends.dataflow.sizing import Draft
 from hetc.backends.dataflow.tiling import (
-    TILE_BYTES,
     TILES_IN_UNITS,
     Grouping,
     group_lanes,
+    tile_aim,
     tile_inputs,
 )
 from hetc.ir.op import Op
@@ -184,7 +184,7 @@ def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
         return None
     width = states[0].value.shape[-1]
     row = width if isinstance(width, int) else 1
-    fits = max(1, min(TILE_BYTES, most) // (row * states[0].element_bytes))
+    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].element_bytes))
     return Tiling(outputs=row, inputs=1, rows=fits)
 
 

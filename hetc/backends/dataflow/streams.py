@@ -13,6 +13,9 @@ from hetc.backends.dataflow.memory_map import Piece
 from hetc.backends.dataflow.schema import Request, Stage, Stream
 from hetc.backends.dataflow.stages import requested
 
+# A port that has less to bring than takes it this long is not worth its wires.
+_SHORT_CYCLES = 64
+
 
 def split_tiers(
     streams: Sequence[Stream], pieces: Iterable[Piece], main: str
@@ -69,11 +72,10 @@ def bind_ports(
 
 
 def _ports_filled(stream: Stream, fabric: Fabric) -> int:
-    """Ports that the stream's tier keeps busy; one for what is a single tile."""
-    if stream.bytes <= stream.tile_bytes:
-        return 1
-    rate = fabric.tiers[stream.tier].peak_bytes_per_cycle
-    return min(len(fabric.ports), ceil(rate / fabric.port_bytes_per_cycle))
+    """Ports that the stream's tier keeps busy, each for a while at least."""
+    filled = ceil(fabric.tiers[stream.tier].peak_bytes_per_cycle / fabric.port_bytes_per_cycle)
+    worth = ceil(stream.bytes / (fabric.port_bytes_per_cycle * _SHORT_CYCLES))
+    return max(1, min(len(fabric.ports), filled, worth))
 
 
 def give_credits(

@@ -82,9 +82,14 @@ def _better(found: Grouping, best: Grouping, wanted: int) -> bool:
     return found.cost < best.cost
 
 
+def tile_aim(total_bytes: int, most: int) -> int:
+    """Bytes of a tile: small beside its stream, and beside the units that hold it."""
+    return max(_SMALLEST_TILE, min(TILE_BYTES, most, total_bytes // _FEWEST_TILES))
+
+
 def tile_inputs(outputs: int, inputs: int, element_bytes: int, total_bytes: int, most: int) -> int:
     """How much of K is in one tile of `outputs` rows: a divisor of K, for tiles of 256 KiB or
     `most` bytes, and smaller ones where the whole stream is small."""
-    aim = max(_SMALLEST_TILE, min(TILE_BYTES, most, total_bytes // _FEWEST_TILES))
+    aim = tile_aim(total_bytes, most)
     deepest = max(1, min(inputs, aim // (outputs * element_bytes)))
     return next(size for size in range(deepest, 0, -1) if inputs % size == 0)

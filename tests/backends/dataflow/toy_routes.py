@@ -199,8 +199,11 @@ def _lanes_of_ports(stages: dict[str, Stage], streams: list[Stream]) -> dict[int
 
 def _inside(router: ToyRouter, stage: Stage) -> None:
     names = unit_names(stage)
-    for copy in names["x"]:
-        router.net(f"{copy}.operand", copy, names["w"], "operand", 4)
+    for first in names["x"][:1]:
+        router.net(f"{stage.id}.broadcast", first, names["x"][1:], "broadcast", 1)
+    for place, copy in enumerate(names["x"]):
+        lanes = names["w"][place :: len(names["x"])]
+        router.net(f"{copy}.operand", copy, lanes, "operand", 4)
     for reducer in names["r"]:
         router.gather(f"{reducer}.gather", names["w"], reducer, "gather", 1)
     for output in names["b"]:
@@ -214,7 +217,7 @@ def _exits(stage: Stage) -> list[str]:
 
 def _entries(stage: Stage) -> list[str]:
     names = unit_names(stage)
-    return names["x"] or names["w"] or names["b"]
+    return names["x"][:1] or names["w"] or names["b"]
 
 
 def _path(points: list[Point]) -> Path:

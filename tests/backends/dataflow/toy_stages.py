@@ -64,7 +64,7 @@ def _layer(n: int) -> list[Row]:
         Row("o", "gemv", "o_part", "attend", 2, (0, 0, 1), o),
         *([sums["o"]] if summed else []),
         Row("norm2", "norm", "attended normed2", residual, 1, streams=norm2),
-        Row("gateup", "gemv", "gate_out up_out gated", "norm2", 2, (1, 1, 1), gateup),
+        Row("gateup", "gemv", "gate_out up_out gated", "norm2", 2, (2, 1, 1), gateup),
         Row("down", "gemv", "down_part", "gateup~", 2, streams=down),
         *([sums["down"]] if summed else []),
         Row("add2", "elementwise", "out", f"{behind_down} norm2", 1),

@@ -3,6 +3,7 @@
 What a net is for is in its name (docs/plan-format.md), `KEY.kind`, perhaps with a number behind:
 
 memory.5               from port 5 into the PMUs of the lanes that it feeds
+stage.broadcast        from the first copy of the input to the others
 stage.x0.operand       from a copy of the input to the PCUs of lanes
 stage.r0.gather        from the PCUs of lanes to a reducer; also to an output, `stage.b0`
 one>other.activation   from where results leave a stage to where another one takes them in
@@ -10,7 +11,7 @@ stage>port.5.append    new rows of a state, to a memory port
 stage>peer.5.peer      between a stage and a port that talks to other sockets; also `peer.5>stage`
 
 Whether it gets there is read off its tree: one out of a switch serves the switches that it enters,
-one into a switch those that it leaves.
+one into a switch those that it leaves. What stands on one switch needs no net.
 """
 
 from __future__ import annotations
@@ -40,14 +41,20 @@ class Need:
     sources: list[End]
     sinks: list[End]
 
+    def keys(self) -> set[str]:
+        """What the names of the nets begin with that may serve it."""
+        if self.kind == "memory":
+            return {name.replace("port", "memory") for name, _ in self.sources}
+        if self.kind == "broadcast":
+            return {_owner(name) for name, _ in self.sources}
+        if self.kind in ("operand", "gather"):
+            return {name for name, _ in (self.sources if self.kind == "operand" else self.sinks)}
+        ends = {_owner(name) for name, _ in self.sinks}
+        return {f"{start}>{end}" for start in map(_owner, _names(self.sources)) for end in ends}
 
-def _key(kind: str, source: str, sink: str) -> str:
-    """What the name of a net of `kind` between two units or ports begins with."""
-    if kind == "memory":
-        return source.replace("port", "memory")
-    if kind in ("operand", "gather"):
-        return source if kind == "operand" else sink
-    return f"{_owner(source)}>{_owner(sink)}"
+
+def _names(ends: Iterable[End]) -> Iterator[str]:
+    return (name for name, _ in ends)
 
 
 def _owner(end: str) -> str:
@@ -71,13 +78,25 @@ class _Wiring:
             found.setdefault((kind, key), []).append(tree)
         return found
 
-    def trees(self, kind: str, source: End, sink: End) -> list[Tree]:
-        """The trees that bring data from one unit to another."""
-        found = self._nets.get((kind, _key(kind, source[0], sink[0])), ())
-        return [tree for tree in found if tree.joins(source[1], sink[1])]
+    def serving(self, need: Need) -> Iterator[tuple[Tree, set[Switch], set[Switch]]]:
+        """The trees that serve a need, each with the sources and the sinks that it joins."""
+        sources = {switch for _, switch in need.sources}
+        sinks = {switch for _, switch in need.sinks}
+        for key in sorted(need.keys()):
+            for tree in self._nets.get((need.kind, key), ()):
+                if tree.source in sources and (gets := sinks & tree.entered):
+                    yield tree, sources & {tree.source}, gets
+                elif tree.sink in sinks and (gives := sources & tree.left):
+                    yield tree, gives, sinks & {tree.sink}
 
-    def joined(self, kind: str, source: End, sink: End) -> bool:
-        return source[1] == sink[1] or bool(self.trees(kind, source, sink))
+    def served(self, need: Need) -> tuple[set[Switch], set[Switch]]:
+        """The switches of sources that give to a sink, and of sinks that get from a source."""
+        gives = {switch for _, switch in need.sources} & {switch for _, switch in need.sinks}
+        gets = set(gives)
+        for _, sources, sinks in self.serving(need):
+            gives |= sources
+            gets |= sinks
+        return gives, gets
 
     def units(self, stage: Stage, role: str, *, half: str = "") -> list[End]:
         """The placed units of one role; of a work lane the `half` that takes part, PMU or PCU."""
@@ -88,8 +107,8 @@ class _Wiring:
         return [(name, switch(sites[name])) for name in placed if mesh.has_site(sites[name])]
 
     def entries(self, stage: Stage) -> list[End]:
-        """Where input of a stage arrives: its copies, or its lanes, or its outputs."""
-        return self.units(stage, "x") or self.units(stage, "w") or self.units(stage, "b")
+        """Where input of a stage arrives: its first copy, or its lanes, or its outputs."""
+        return self.units(stage, "x")[:1] or self.units(stage, "w") or self.units(stage, "b")
 
     def exits(self, stage: Stage) -> list[End]:
         """Where results of a stage leave it: its outputs, or its reducers, or its lanes."""
@@ -111,16 +130,18 @@ def delivered(facts: Facts) -> Faults:
     for section in facts.plan.sections:
         wiring = _Wiring(facts, section)
         for need in _needs(facts, section, wiring):
+            if not need.sources or not need.sinks:
+                continue
             count += 1
-            kind, sources, sinks = need.kind, need.sources, need.sinks
-            for sink in sinks:
-                if sources and not any(wiring.joined(kind, source, sink) for source in sources):
-                    text = f"no {kind} net brings {need.what} to {sink[0]}"
-                    yield Fault(f"section {section.id}, {sink[0]}", text)
-            for source in sources:
-                if sinks and not any(wiring.joined(kind, source, sink) for sink in sinks):
-                    text = f"no {kind} net takes {need.what} from {source[0]}"
-                    yield Fault(f"section {section.id}, {source[0]}", text)
+            gives, gets = wiring.served(need)
+            for name, switch in need.sinks:
+                if switch not in gets:
+                    text = f"no {need.kind} net brings {need.what} to {name}"
+                    yield Fault(f"section {section.id}, {name}", text)
+            for name, switch in need.sources:
+                if switch not in gives:
+                    text = f"no {need.kind} net takes {need.what} from {name}"
+                    yield Fault(f"section {section.id}, {name}", text)
     return f"{count} bundles of nets"
 
 
@@ -147,11 +168,10 @@ def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:
 def _inside(stage: Stage, wiring: _Wiring) -> Iterator[Need]:
     lanes = wiring.units(stage, "w", half="PCU")
     copies, reducers = wiring.units(stage, "x"), wiring.units(stage, "r")
-    yield Need("operand", f"the input of {stage.id}", copies, lanes if copies else [])
-    yield Need("gather", f"the sums of {stage.id}", lanes if reducers else [], reducers)
-    outputs = wiring.units(stage, "b")
-    results = reducers or lanes
-    yield Need("gather", f"the results of {stage.id}", results if outputs else [], outputs)
+    yield Need("broadcast", f"the input of {stage.id}", copies[:1], copies[1:])
+    yield Need("operand", f"the input of {stage.id}", copies, lanes)
+    yield Need("gather", f"the sums of {stage.id}", lanes, reducers)
+    yield Need("gather", f"the results of {stage.id}", reducers or lanes, wiring.units(stage, "b"))
 
 
 @rule(
@@ -163,32 +183,35 @@ def outside(facts: Facts) -> Faults:
     count = 0
     for section in facts.plan.sections:
         wiring = _Wiring(facts, section)
-        own = dict.fromkeys(section.stages)
-        ports = wiring.ports(range(facts.capacity.ports))
-        peers = wiring.ports(range(facts.capacity.ports), "peer")
-        for stage in map(facts.stages.__getitem__, own):
-            place = f"section {section.id}, {stage.id}"
-            exits = wiring.exits(stage)
-            for append in facts.block_of[stage.id].appends:
-                if append.stage == stage.id:
-                    count += 1
-                    if not _any_joined(wiring, "append", exits, ports):
-                        text = f"no append net takes new rows of {append.tensor} from {stage.id}"
-                        yield Fault(place, f"{text} to a memory port")
-            if stage.collective is not None:
-                count += 2
-                # The part that goes out may leave from the stage that made it.
-                before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
-                leaving = exits + [end for other in before for end in wiring.exits(other)]
-                if not _any_joined(wiring, "peer", leaving, peers):
-                    yield Fault(place, f"no peer net takes the part of {stage.id} to other sockets")
-                if not _any_joined(wiring, "peer", peers, wiring.entries(stage)):
-                    yield Fault(place, f"no peer net brings {stage.id} the parts of other sockets")
+        for stage in map(facts.stages.__getitem__, dict.fromkeys(section.stages)):
+            for needs in _ways_out(facts, section, stage, wiring):
+                count += 1
+                if not any(wiring.served(need)[0] for need in needs):
+                    text = f"no {needs[0].kind} net {needs[0].what}"
+                    yield Fault(f"section {section.id}, {stage.id}", text)
     return f"{count} ways in and out"
 
 
-def _any_joined(wiring: _Wiring, kind: str, sources: list[End], sinks: list[End]) -> bool:
-    return any(wiring.joined(kind, source, sink) for source in sources for sink in sinks)
+def _ways_out(
+    facts: Facts, section: Section, stage: Stage, wiring: _Wiring
+) -> Iterator[list[Need]]:
+    """Needs of which one must be served: each is of one memory port."""
+    every = range(facts.capacity.ports)
+    exits = wiring.exits(stage)
+    for append in facts.block_of[stage.id].appends:
+        if append.stage == stage.id:
+            what = f"takes new rows of {append.tensor} from {stage.id} to a memory port"
+            yield [Need("append", what, exits, [port]) for port in wiring.ports(every)]
+    if stage.collective is not None:
+        # The part that goes out may leave from the stage that made it.
+        own = dict.fromkeys(section.stages)
+        before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
+        leaving = exits + [end for other in before for end in wiring.exits(other)]
+        peers = wiring.ports(every, "peer")
+        what = f"takes the part of {stage.id} to other sockets"
+        yield [Need("peer", what, leaving, [peer]) for peer in peers]
+        what = f"brings {stage.id} the parts of other sockets"
+        yield [Need("peer", what, [peer], wiring.entries(stage)) for peer in peers]
 
 
 @rule(
@@ -212,17 +235,13 @@ def stream_demand(facts: Facts) -> Faults:
                 if stream.tier == "sram" or not lanes:
                     continue
                 ports = wiring.ports(dict.fromkeys(stream.ports))
-                found = sum(_demand(wiring, port, lanes) for port in ports)
+                need = Need("memory", f"the stream {stream.id}", ports, lanes)
+                found = sum(tree.route.bytes_per_cycle for tree, _, _ in wiring.serving(need))
                 given = min(len(ports) * width, facts.bytes_per_cycle(stream.tier))
                 wanted = min(stage.rate_bytes_per_cycle, given)
                 # Demands are whole bytes.
-                if 0 < found < wanted - len(ports):
+                if found < wanted - len(ports):
                     text = f"the nets of stream {stream.id} carry {number(found)} bytes a cycle"
                     text += f", its lanes take {number(wanted)}"
                     yield Fault(f"stream {stream.id}", text, found, wanted)
     return f"{count} nets"
-
-
-def _demand(wiring: _Wiring, port: End, lanes: list[End]) -> float:
-    trees = [tree for lane in lanes for tree in wiring.trees("memory", port, lane)]
-    return max((tree.route.bytes_per_cycle for tree in trees), default=0)

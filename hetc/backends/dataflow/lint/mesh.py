@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hetc.targets.model import Grid
 
@@ -99,19 +99,9 @@ class Mesh:
         return self.switch(last, along) if upright else self.switch(along, last)
 
     @cached_property
-    def ends(self) -> list[Switch]:
+    def ends(self) -> tuple[Switch, ...]:
         """Link -> the switch where it ends, -1 where there is no such link."""
-        found = []
-        torus = self.grid.topology == "torus"
-        for y in range(self.rows):
-            for x in range(self.columns):
-                for _, step_x, step_y in _DIRECTIONS.values():
-                    to_x, to_y = x + step_x, y + step_y
-                    if torus:
-                        to_x, to_y = to_x % self.columns, to_y % self.rows
-                    on = 0 <= to_x < self.columns and 0 <= to_y < self.rows
-                    found.append(self.switch(to_x, to_y) if on else -1)
-        return found
+        return _ends(self.columns, self.rows, self.grid.topology == "torus")
 
     def walk(self, path: tuple[int, int, str]) -> list[Link]:
         """The links of a path; empty where it is no path on this mesh."""
@@ -131,3 +121,17 @@ class Mesh:
                 if switch < 0 or len(found) > len(ends):
                     return []
         return found
+
+
+@lru_cache(maxsize=16)
+def _ends(columns: int, rows: int, torus: bool) -> tuple[Switch, ...]:
+    found = []
+    for y in range(rows):
+        for x in range(columns):
+            for _, step_x, step_y in _DIRECTIONS.values():
+                to_x, to_y = x + step_x, y + step_y
+                if torus:
+                    to_x, to_y = to_x % columns, to_y % rows
+                on = 0 <= to_x < columns and 0 <= to_y < rows
+                found.append(to_y * columns + to_x if on else -1)
+    return tuple(found)

@@ -50,13 +50,13 @@ def lane_rate(facts: Facts) -> Faults:
     severity="advice",
 )
 def stage_rate(facts: Facts) -> Faults:
-    worst = 0.0
+    worst, least = 0.0, SIGNIFICANT * _memory_cycles(facts)
     for block, stage, streams in _streaming(facts):
         rate = stage.rate_bytes_per_cycle
         lost = block.repeat * sum(_lost(facts, stream, rate) for stream in streams)
         bound = max(facts.bytes_per_cycle(stream.tier) for stream in streams)
         worst = max(worst, lost)
-        if lost > SIGNIFICANT * _memory_cycles(facts):
+        if lost > least:
             text = f"stage {stage.id} takes {number(rate)} bytes a cycle, memory gives"
             text += f" {number(bound)}: {number(lost)} cycles a token"
             yield Fault(f"stage {stage.id}", text, rate, bound)
@@ -71,13 +71,13 @@ def stage_rate(facts: Facts) -> Faults:
 )
 def port_rate(facts: Facts) -> Faults:
     width = facts.grid.port_bytes_per_cycle.value
-    worst = 0.0
+    worst, least = 0.0, SIGNIFICANT * _memory_cycles(facts)
     for block, _, streams in _streaming(facts):
         for stream in streams:
             together = len(set(stream.ports)) * width
             lost = block.repeat * _lost(facts, stream, together)
             worst = max(worst, lost)
-            if lost > SIGNIFICANT * _memory_cycles(facts):
+            if lost > least:
                 bound = facts.bytes_per_cycle(stream.tier)
                 text = f"the ports of stream {stream.id} carry {number(together)} bytes a cycle,"
                 text += f" memory gives {number(bound)}: {number(lost)} cycles a token"

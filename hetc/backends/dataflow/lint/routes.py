@@ -29,7 +29,7 @@ def tree_shape(facts: Facts) -> Faults:
             ]
             if off:
                 yield Fault(place, f"the path {off[0]} of {place} is no path on the grid")
-            elif tree.source is None and tree.sink is None:
+            elif tree.paths and tree.source is None and tree.sink is None:
                 yield Fault(place, f"the paths of {place} are no tree out of or into one switch")
     return f"{count} routes"
 

@@ -63,12 +63,6 @@ class Tree:
                 seen.add(link // 4)
         return self.mesh.ends[self.paths[0][-1]] if self.paths else None
 
-    def joins(self, source: Switch, sink: Switch) -> bool:
-        """Whether data of `source` reaches `sink`."""
-        if self.source == source and sink in self.entered:
-            return True
-        return self.sink == sink and source in self.left
-
     def turns(self) -> Iterator[tuple[Link, Link]]:
         """Pairs of links that data takes one after the other."""
         leaving: dict[Switch, list[Link]] = {}

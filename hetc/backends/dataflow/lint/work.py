@@ -43,6 +43,8 @@ class Work:
         names = graph_names([graph])
         self.graphs = {names[id(item)]: item for item in (*graph.subgraphs(), graph)}
         self._roots: dict[Value, Roots] = {}
+        self._reads: dict[str, Roots] = {}
+        self._stored: dict[tuple[str, Value], list[Value]] = {}
 
     def graph(self, block: Block) -> Graph:
         """The graph whose ops the stages of `block` count in."""
@@ -98,11 +100,13 @@ class Work:
 
     def reads(self, block: Block, stage: Stage) -> Roots:
         """The roots that the ops of a stage read from outside of it."""
-        ops = self.ops(block, stage)
-        inside = set(ops)
-        read = (value for op in ops for value in read_operands(op))
-        roots = dict.fromkeys(root for value in read for root in self.roots(value))
-        return tuple(root for root in roots if root.op not in inside)
+        if stage.id not in self._reads:
+            ops = self.ops(block, stage)
+            inside = set(ops)
+            read = (value for op in ops for value in read_operands(op))
+            roots = dict.fromkeys(root for value in read for root in self.roots(value))
+            self._reads[stage.id] = tuple(root for root in roots if root.op not in inside)
+        return self._reads[stage.id]
 
     # Memory: weights and states.
 
@@ -122,6 +126,12 @@ class Work:
 
         Empty where it is an activation.
         """
+        key = block.id, root
+        if key not in self._stored:
+            self._stored[key] = self._find_stored(block, root)
+        return self._stored[key]
+
+    def _find_stored(self, block: Block, root: Value) -> list[Value]:
         if root.op is not None or self.is_main(block):
             return [root] * block.repeat if self._in_memory(root) else []
         passed = [self.roots(value) for value in self.arguments(block, root)]
