@@ -11,6 +11,7 @@ import click
 import hetc
 from hetc.cli.compile import compile_command
 from hetc.cli.doctor import doctor_command
+from hetc.cli.export import export_command
 from hetc.cli.faults import guarded
 from hetc.cli.group import Group
 from hetc.cli.inspect import explain_command, inspect_command
@@ -47,6 +48,7 @@ for _command in (
     run_command,
     verify_command,
     lint_command,
+    export_command,
     targets_group,
     opt_command,
     doctor_command,

@@ -3,6 +3,7 @@
 from hetc.backends.dataflow.lint import render as render_findings
 from hetc.driver.compile import Compiled, compile, compile_bundle
 from hetc.driver.doctor import Finding, doctor
+from hetc.driver.export import export_path
 from hetc.driver.inspect import Inspection, inspect, is_bundle
 from hetc.driver.lint import Linted, lint_path
 from hetc.driver.load import load
@@ -20,6 +21,7 @@ __all__ = [
     "compile",
     "compile_bundle",
     "doctor",
+    "export_path",
     "inspect",
     "is_bundle",
     "lint_path",
