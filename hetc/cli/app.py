@@ -17,6 +17,7 @@ from hetc.cli.group import Group
 from hetc.cli.inspect import explain_command, inspect_command
 from hetc.cli.lint import lint_command
 from hetc.cli.opt import opt_command
+from hetc.cli.plot import plot_command
 from hetc.cli.run import run_command
 from hetc.cli.targets import targets_group
 from hetc.cli.verify import verify_command
@@ -49,6 +50,7 @@ for _command in (
     verify_command,
     lint_command,
     export_command,
+    plot_command,
     targets_group,
     opt_command,
     doctor_command,

@@ -9,6 +9,7 @@ from hetc.driver.lint import Linted, lint_path
 from hetc.driver.load import load
 from hetc.driver.optimize import optimize
 from hetc.driver.options import CompileOptions
+from hetc.driver.plot import plot_path
 from hetc.driver.verify import Verification, verify
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "lint_path",
     "load",
     "optimize",
+    "plot_path",
     "render_findings",
     "verify",
 ]
