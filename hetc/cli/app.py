@@ -16,6 +16,7 @@ from hetc.cli.group import Group
 from hetc.cli.inspect import explain_command, inspect_command
 from hetc.cli.opt import opt_command
 from hetc.cli.run import run_command
+from hetc.cli.simulate import simulate_command
 from hetc.cli.targets import targets_group
 from hetc.cli.verify import verify_command
 
@@ -45,6 +46,7 @@ for _command in (
     explain_command,
     run_command,
     verify_command,
+    simulate_command,
     targets_group,
     opt_command,
     doctor_command,

@@ -6,6 +6,7 @@ from hetc.driver.inspect import Inspection, inspect, is_bundle
 from hetc.driver.load import load
 from hetc.driver.optimize import optimize
 from hetc.driver.options import CompileOptions
+from hetc.driver.simulate import Simulated, SimulateOptions, simulate
 from hetc.driver.verify import Verification, verify
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Compiled",
     "Finding",
     "Inspection",
+    "SimulateOptions",
+    "Simulated",
     "Verification",
     "compile",
     "compile_bundle",
@@ -21,5 +24,6 @@ __all__ = [
     "is_bundle",
     "load",
     "optimize",
+    "simulate",
     "verify",
 ]

@@ -73,6 +73,12 @@ def _device_rows(device: Device) -> Iterator[Row]:
         yield _row("power", device.power_w)
     for name, constant in device.constants.items():
         yield _row(name, constant)
+    if device.kind == "dataflow":
+        yield ("section", device.section, "", "")
+    for framework, calibration in device.calibrations.items():
+        yield (f"calibration {framework}", "", "", calibration.rows)
+        for name, constant in calibration.constants.items():
+            yield _row(f"{framework} {name}", constant)
     if device.grid is not None:
         yield ("grid layout", device.grid.layout, "", "")
         for field in dataclasses.fields(device.grid):
