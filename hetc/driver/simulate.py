@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hetc.driver.collector import paused_collector
@@ -15,8 +15,9 @@ from hetc.frontends.open_model import open_model
 from hetc.ir.ops.source import Weight
 from hetc.passes.cost import PhaseCosts, program_costs
 from hetc.passes.precision import (
+    Item,
     Precision,
-    items,
+    items_of,
     parse_precision,
     state_bytes,
     weight_bytes,
@@ -66,6 +67,14 @@ class Subject:
 
     lowered: Lowered
     costs: Mapping[Phase, PhaseCosts]
+    _items: dict[tuple[Phase, Precision], tuple[Item, ...]] = field(default_factory=dict)
+
+    def items(self, phase: Phase, precision: Precision) -> tuple[Item, ...]:
+        """The different ops of a phase, in these formats."""
+        key = phase, precision
+        if key not in self._items:
+            self._items[key] = items_of(self.costs[phase], precision)
+        return self._items[key]
 
     @property
     def parameters(self) -> int:
@@ -240,7 +249,7 @@ def prefill_time(
     subject: Subject, precision: Precision, workload: Workload, target: Target
 ) -> PhaseTime:
     """What prefill takes on `target`."""
-    return predict_phase(items(subject.costs["prefill"], precision), "prefill", workload, target)
+    return predict_phase(subject.items("prefill", precision), "prefill", workload, target)
 
 
 def decode_time(
@@ -248,7 +257,7 @@ def decode_time(
 ) -> PhaseTime:
     """What a decode step takes on `target`, the mean of all. The simulation of a spatial plan
     belongs here, for dataflow targets, in place of the analytic figure."""
-    return predict_phase(items(subject.costs["decode"], precision), "decode", workload, target)
+    return predict_phase(subject.items("decode", precision), "decode", workload, target)
 
 
 def _check_length(subject: Subject, options: SimulateOptions) -> None:

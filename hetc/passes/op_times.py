@@ -82,11 +82,12 @@ def occupancy(work: Work, amounts: Amounts, target: Target) -> float:
 
     A product is cut into tiles of `tile_rows` x `tile_columns`, lower ones where it has fewer rows,
     and each unit takes one tile at a time: tiles that hang over the edge and units without a tile
-    in the last wave are lost. Attention has a block for every head and `tile_rows` queries. 1 where
-    the target says nothing of tiles: a spatial device is divided to measure.
+    in the last wave are lost. Attention has a block for every head and `tile_rows` queries. 1 for a
+    single row, which all units share, and where the target says nothing of tiles: a spatial device
+    is divided to measure.
     """
     tile_rows, units = target.device.constant("tile_rows"), target.device.units
-    if not tile_rows or units is None or amounts.rows < 1:
+    if not tile_rows or units is None or amounts.rows <= 1:
         return 1.0
     height = min(tile_rows, max(_LEAST_TILE_ROWS, 2.0 ** math.ceil(math.log2(amounts.rows))))
     upright = math.ceil(amounts.rows / height)

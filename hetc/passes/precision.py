@@ -23,7 +23,8 @@ class Precision:
     """Formats of the weights of products by glob of op names, the last match first, and of state.
 
     What matches no glob, all other weights, and state where `state` is empty keep the model's type.
-    Products are computed in the format of their weights, or the next wider one of the device.
+    Products are computed in the format of their weights, attention in that of state, or in the next
+    wider one of the device.
     """
 
     weights: tuple[tuple[str, str], ...] = ()
@@ -61,7 +62,7 @@ class Item:
     state_ratio: float = 1.0
 
 
-def items(costs: PhaseCosts, precision: Precision) -> tuple[Item, ...]:
+def items_of(costs: PhaseCosts, precision: Precision) -> tuple[Item, ...]:
     """The ops of a phase that take anything, equal ones together."""
     counts: dict[tuple[Work, str], int] = {}
     for cost in costs:
@@ -73,9 +74,10 @@ def items(costs: PhaseCosts, precision: Precision) -> tuple[Item, ...]:
 
 def _item(count: int, work: Work, weights: str, precision: Precision) -> Item:
     own = bytes_per_value(work.dtype)
+    state = precision.state if work.kind == "attention" else ""
     return Item(
         count,
-        replace(work, dtype=weights) if weights else work,
+        replace(work, dtype=weights or state or work.dtype),
         bytes_per_value(weights) / own if weights else 1.0,
         bytes_per_value(precision.state) / own if precision.state else 1.0,
     )

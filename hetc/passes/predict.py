@@ -7,7 +7,7 @@ takes, this file adds up, and says of every second which effect takes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from hetc.passes.op_times import execution_us, op_times
 from hetc.passes.precision import Item
@@ -38,18 +38,19 @@ class Effects:
 
     @property
     def total_s(self) -> float:
-        return float(sum(astuple(self)))
+        return float(sum(vars(self).values()))
 
     def __add__(self, other: Effects) -> Effects:
-        return Effects(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        parts = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Effects(*(a + b for a, b in parts))
 
     def scaled(self, factor: float) -> Effects:
-        return Effects(*(factor * part for part in astuple(self)))
+        return Effects(*(factor * part for part in vars(self).values()))
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         """Name and seconds of every effect."""
-        for field in fields(self):
-            yield field.name.removesuffix("_s").replace("_", "-"), getattr(self, field.name)
+        for name, seconds in vars(self).items():
+            yield name.removesuffix("_s").replace("_", "-"), seconds
 
 
 @dataclass(frozen=True)

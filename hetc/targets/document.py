@@ -78,7 +78,7 @@ def _device_rows(device: Device) -> Iterator[Row]:
     for framework, calibration in device.calibrations.items():
         yield (f"calibration {framework}", "", "", calibration.rows)
         for name, constant in calibration.constants.items():
-            yield _row(f"{framework} {name}", constant)
+            yield _row(f"{framework} {name}", constant, "fitted")
     if device.grid is not None:
         yield ("grid layout", device.grid.layout, "", "")
         for field in dataclasses.fields(device.grid):
@@ -93,12 +93,12 @@ def _link_rows(label: str, link: Link) -> Iterator[Row]:
     yield _row(f"{label} latency", link.latency_us)
 
 
-def _row(label: str, quantity: Quantity) -> Row:
+def _row(label: str, quantity: Quantity, without_source: str = "assumed") -> Row:
     grounds = [quantity.source] if quantity.source else []
     if quantity.range is not None:
         low, high = (" ".join(_scaled(end, quantity.unit)).strip() for end in quantity.range)
         span = f"range {low} to {high}: {quantity.why}"
-        grounds.append(f"assumed, {span}" if quantity.assumed else span)
+        grounds.append(f"{without_source}, {span}" if quantity.assumed else span)
     return (label, *_scaled(quantity.value, quantity.unit), "; ".join(grounds))
 
 
