@@ -1,7 +1,8 @@
 """Predictions against published measurements.
 
-    python -m benchmarks.fidelity                    tables, and docs/img/fidelity.svg
+    python -m benchmarks.fidelity                    errors, and what each effect contributes
     python -m benchmarks.fidelity --each             every run as well
+    python -m benchmarks.fidelity --ranges           textbook constants at the ends of their ranges
     python -m benchmarks.fidelity --fit              fit the calibrations, and cross-validate
     python -m benchmarks.fidelity --rows FILE --configs DIR     other measurements, other models
 
@@ -16,12 +17,11 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from benchmarks.calibrate import fits
+from benchmarks.calibrate import fits, with_constants
 from benchmarks.measurements import CONFIGS, ROWS, Run, read_runs, repeated
-from benchmarks.parity_plot import draw
 from hetc.driver.simulate import Machine, SimulateOptions, Subject, open_subject, predict
 from hetc.passes.predict import Effects, Prediction
 from hetc.targets import Target, load, load_link
@@ -29,7 +29,6 @@ from hetc.targets import Target, load, load_link
 MODES = ("untuned", "calibrated")
 # At most so much mean absolute percentage error, untuned and calibrated.
 GOALS = {"GPU": (12.0, 6.0), "SN40L": (18.0, 8.0)}
-_IMAGE = Path(__file__).parents[1] / "docs" / "img" / "fidelity.svg"
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,12 @@ def calibrated(run: Run) -> Target:
     return _loaded(run.target, run.framework)
 
 
+def both(bench: Bench, runs: Sequence[Run]) -> dict[str, list[Compared]]:
+    """Mode -> the runs with its predictions."""
+    targets = (untuned, calibrated)
+    return {mode: bench.compare(runs, of) for mode, of in zip(MODES, targets, strict=True)}
+
+
 def mape(compared: Sequence[Compared]) -> float:
     """Mean absolute percentage error."""
     return 100 * sum(abs(item.error) for item in compared) / len(compared)
@@ -178,6 +183,10 @@ def _without(*names: str) -> Callable[[Target], Target]:
     return change
 
 
+def _limited(run: Run, *, limit: Callable[[Target], Target]) -> Target:
+    return limit(calibrated(run))
+
+
 # Effects that are seconds of their own: they are taken off.
 _PARTS = {
     "state that grows with the context": ("state",),
@@ -203,7 +212,7 @@ def effect_table(bench: Bench, results: list[Compared]) -> list[str]:
     rows = {"nothing": results}
     for title, limit in _LIMITS.items():
         runs = [item.run for item in results]
-        rows[title] = bench.compare(runs, lambda run, limit=limit: limit(calibrated(run)))
+        rows[title] = bench.compare(runs, partial(_limited, limit=limit))
     errors = {
         title: [mape(found) for found in _by(compared, group_of).values()]
         for title, compared in rows.items()
@@ -239,6 +248,39 @@ def _less(effects: Effects, names: Sequence[str]) -> Effects:
     return replace(effects, **{f"{name.replace('-', '_')}_s": 0.0 for name in names})
 
 
+def range_table(bench: Bench, runs: list[Run]) -> list[str]:
+    """Untuned errors with each textbook constant at either end of its stated range."""
+    groups = _by_group(runs)
+    lines = [f"| constant, low · high end of its range | {' | '.join(f'{n} %' for n in groups)} |"]
+    lines.append("|---|" + "---:|" * len(groups))
+    names = dict.fromkeys(name for run in runs for name in untuned(run).device.constants)
+    for name in names:
+        cells = []
+        for ours in groups.values():
+            ends = [
+                mape(bench.compare(ours, partial(_at_end, name=name, end=end))) for end in (0, 1)
+            ]
+            has = any(name in untuned(run).device.constants for run in ours)
+            cells.append(f"{ends[0]:.1f} · {ends[1]:.1f}" if has else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _at_end(run: Run, *, name: str, end: int) -> Target:
+    target = untuned(run)
+    found = target.device.constants.get(name)
+    if found is None or found.range is None:
+        return target
+    return with_constants(target, {name: found.range[end]})
+
+
+def _by_group(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(group_of(run), []).append(run)
+    return groups
+
+
 def run_table(results: dict[str, list[Compared]]) -> list[str]:
     """Every run: what was measured, and both predictions."""
     lines = [
@@ -262,6 +304,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--configs", type=Path, default=CONFIGS)
     parser.add_argument("--each", action="store_true")
+    parser.add_argument("--ranges", action="store_true")
     parser.add_argument("--fit", action="store_true")
     given = parser.parse_args()
     start = time.perf_counter()
@@ -272,19 +315,16 @@ def main() -> None:
     if given.fit:
         print("\n".join(fits(used, bench.timed)))
         return
-    results = {
-        "untuned": bench.compare(used, untuned),
-        "calibrated": bench.compare(used, calibrated),
-    }
+    results = both(bench, used)
     print("\n".join([*error_table(results), "", *effect_table(bench, results["calibrated"])]))
+    if given.ranges:
+        print("\n" + "\n".join(range_table(bench, used)))
     if given.each:
         print("\n" + "\n".join(run_table(results)))
     if apart:
         print("\nApart:")
         for item in bench.compare(apart, untuned):
             print(f"line {item.run.line}: {item.run.apart}; untuned {item.error:+.1%}")
-    if given.rows == ROWS:
-        draw(results, _IMAGE)
     print(f"\n{time.perf_counter() - start:.0f} s, planning included")
 
 

@@ -1,17 +1,21 @@
-"""Predicted against measured seconds, one panel a mode."""
+"""Predicted against measured seconds, one panel a mode, as docs/img/fidelity.svg.
+
+python -m benchmarks.parity_plot
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from benchmarks.fidelity import Compared
+from benchmarks.fidelity import Bench, Compared, both
+from benchmarks.measurements import read_runs
+
+IMAGE = Path(__file__).parents[1] / "docs" / "img" / "fidelity.svg"
 
 _MARKERS = {"h100": ("o", "#3b6fb6"), "gh200": ("s", "#74a9cf"), "sn40l": ("^", "#d95f02")}
 _OTHER = ("D", "#888888")
@@ -45,3 +49,7 @@ def draw(results: Mapping[str, Sequence[Compared]], path: Path) -> None:
             )
         axes.legend(loc="upper left", frameon=False, fontsize=8)
     figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw(both(Bench(), [run for run in read_runs() if not run.apart]), IMAGE)
