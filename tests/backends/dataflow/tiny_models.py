@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
 from hetc.backends.dataflow.interpret import PlanRun
 from hetc.backends.dataflow.planner import Planner, Sizes
@@ -21,6 +19,8 @@ from hetc.ir.text import parse, print_graph
 from hetc.ir.types import Array
 from hetc.passes.shard import shard
 from hetc.targets import load
+
+NO_REQUEST = Request()
 
 PROMPT, STEPS, CONTEXT = 6, 7, 32
 
@@ -38,7 +38,7 @@ class Subject:
     states: Mapping[str, Array]
     logits: Array
 
-    def planner(self, target: str, request: Request = Request()) -> tuple[Plan, Graph]:
+    def planner(self, target: str, request: Request = NO_REQUEST) -> tuple[Plan, Graph]:
         """The plan for a target, and the graph of a socket as it is read from text."""
         machine = load(target)
         sharded = shard(self.planned.outlined["decode"], machine.count)
