@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from hetc.backends.dataflow.document import document as plan_format
 from hetc.ir.document import document as ir_reference
 from hetc.targets.document import refreshed
 
@@ -23,7 +24,7 @@ ROOMS = {
     "T": "Targets",
     "E": "Backends",
     "D": "Dataflow plans: placing and routing",
-    "L": "Plans for dataflow machines: files, lint, simulation",
+    "L": "Plans for dataflow machines: files, lint, simulation, execution",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",
@@ -79,7 +80,12 @@ def _text(node: ast.expr) -> str:
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     targets = refreshed((DOCS / "targets.md").read_text("utf-8"))
-    return {"errors.md": error_page(), "ir-reference.md": ir_reference(), "targets.md": targets}
+    return {
+        "errors.md": error_page(),
+        "ir-reference.md": ir_reference(),
+        "plan-format.md": plan_format(),
+        "targets.md": targets,
+    }
 
 
 if __name__ == "__main__":

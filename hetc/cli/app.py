@@ -11,12 +11,15 @@ import click
 import hetc
 from hetc.cli.compile import compile_command
 from hetc.cli.doctor import doctor_command
+from hetc.cli.export import export_command
 from hetc.cli.faults import guarded
 from hetc.cli.group import Group
 from hetc.cli.inspect import explain_command, inspect_command
 from hetc.cli.lint import lint_command
 from hetc.cli.opt import opt_command
+from hetc.cli.plot import plot_command
 from hetc.cli.run import run_command
+from hetc.cli.simulate import simulate_command
 from hetc.cli.targets import targets_group
 from hetc.cli.verify import verify_command
 
@@ -47,6 +50,9 @@ for _command in (
     run_command,
     verify_command,
     lint_command,
+    export_command,
+    plot_command,
+    simulate_command,
     targets_group,
     opt_command,
     doctor_command,

@@ -7,10 +7,12 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from hetc.cli.lazy import report
 from hetc.errors import HetcError, UsageError
 
 json_option = click.option(
@@ -21,6 +23,17 @@ json_option = click.option(
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout; numbers that are not finite become null."""
     click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def print_files(written: Mapping[Path, int], *, as_json: bool) -> None:
+    """The files that a command wrote, with their sizes in bytes."""
+    if as_json:
+        files = [{"path": str(path), "bytes": size} for path, size in written.items()]
+        print_json({"files": files})
+        return
+    columns = [report.Column("file"), report.Column("bytes", right=True)]
+    rows = [[str(path), f"{size:,}"] for path, size in written.items()]
+    click.echo(report.table(columns, rows))
 
 
 def print_error(error: HetcError, *, as_json: bool, report: str = "") -> None:

@@ -80,7 +80,9 @@ def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
     targets = {"prefill": planned.prefill_target, "decode": planned.decode_target}
     assumed = (f"assumed, not proven: {text}" for text in planned.assumptions)
     facts = (*planned.program.facts, *assumed, *planned.model.notes)
-    return Report(manifest, contract, planned.decisions, targets, planned.cut.link, facts)
+    spatial = planned.spatial
+    plan = None if spatial is None else spatial.plan
+    return Report(manifest, contract, planned.decisions, targets, planned.cut.link, facts, plan)
 
 
 def _executors(planned: Planned) -> tuple[str, ...]:

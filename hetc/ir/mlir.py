@@ -43,7 +43,7 @@ def _graph(graph: Graph, graphs: dict[int, str]) -> str:
     names = {value: f"%arg{index}" for index, value in enumerate(graph.inputs)}
     arguments = ", ".join(f"{names[value]}: {_type(value.type)}" for value in graph.inputs)
     facts = {
-        "sym_name": _string(graphs[id(graph)]),
+        "sym_name": string_literal(graphs[id(graph)]),
         "input_names": _strings([value.name for value in graph.inputs]),
         "input_shapes": _strings([_dims(value.type) for value in graph.inputs]),
         "output_names": _strings(graph.output_names),
@@ -78,7 +78,7 @@ def _op(op: Op, names: dict[Value, str], graphs: dict[int, str]) -> str:
     results = ", ".join(names[value] for value in op.results)
     operands = ", ".join(names[value] for value in op.operands)
     types = [", ".join(_type(v.type) for v in part) for part in (op.operands, op.results)]
-    loc = f" loc({_string(op.loc)})" if op.loc else ""
+    loc = f" loc({string_literal(op.loc)})" if op.loc else ""
     line = f'    {results} = "hetc.{op.kind}"({operands})'
     return f"{line}{_attributes(facts, ' ')} : ({types[0]}) -> ({types[1]}){loc}"
 
@@ -102,15 +102,15 @@ def _dims(type: TensorType) -> str:
 
 
 def _symbol(name: str) -> str:
-    return f"@{name}" if _BARE.fullmatch(name) else f"@{_string(name)}"
+    return f"@{name}" if _BARE.fullmatch(name) else f"@{string_literal(name)}"
 
 
 def _strings(texts: Sequence[str]) -> str:
-    return f"[{', '.join(map(_string, texts))}]"
+    return f"[{', '.join(map(string_literal, texts))}]"
 
 
-def _string(text: str) -> str:
-    # MLIR escapes bytes as two hexadecimal digits.
+def string_literal(text: str) -> str:
+    """`text` in quotes; MLIR escapes bytes as two hexadecimal digits."""
     return '"' + "".join(_character(byte) for byte in text.encode("utf-8", "surrogatepass")) + '"'
 
 
@@ -132,8 +132,8 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     bool: lambda item: "true" if item else "false",
     int: lambda item: f"{item} : i{max(64, int.bit_length(item) + 1)}",
     float: _float,
-    str: _string,
-    Dim: lambda item: _string(str(item)),
+    str: string_literal,
+    Dim: lambda item: string_literal(str(item)),
     DType: _element,
     TensorType: _type,
     tuple: lambda item: f"[{', '.join(map(_attribute, item))}]",

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from hetc.backends.dataflow.fabric import fabric_of
+from hetc.backends.dataflow.schema import Plan
+from hetc.backends.dataflow.simulate import speeds_of, timeline
 from hetc.bundle import Contract, Manifest
 from hetc.report import page
 from hetc.report.fold import FoldedOp, fold
 from hetc.report.phases import MARKS, PHASES, phase_facts
-from hetc.report.roofline import roofline
+from hetc.report.plots import floorplan, gantt, roofline, svg
+from hetc.report.plots.svg import style
 from hetc.report.summary import cut_text, flip_text, handoff_text
 from hetc.report.units import amount, binary_bytes, count, duration, percent, plural
 from hetc.targets import Link, Target, describe
 
 _TEMPLATE = "report.html.j2"
+_SECTIONS = 2  # so many floorplans are on the page
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Report:
 
     `decisions` is the document of `hetc.passes.decisions.decide`; `targets` are by role (`prefill`,
     `decode`), joined by `link`; `facts` are sentences about what was proven and what was assumed.
-    `manifest` need not know its files yet.
+    `plan` is the spatial one of decode, if there is one. `manifest` need not know its files yet.
     """
 
     manifest: Manifest
@@ -34,6 +39,7 @@ class Report:
     targets: Mapping[str, Target]
     link: Link
     facts: tuple[str, ...] = ()
+    plan: Plan | None = None
 
 
 def html_report(report: Report) -> str:
@@ -80,6 +86,24 @@ def _context(report: Report) -> dict[str, Any]:
         "facts": report.facts,
         "described": [(target.name, describe(target)) for target in _different(report.targets)],
         "link_rows": page.link_rows(report.link),
+        "plot_style": style(),
+        **_pictures(report),
+    }
+
+
+def _pictures(report: Report) -> dict[str, Any]:
+    """The spatial plan in pictures: its fullest sections, and a token in time."""
+    plan, target = report.plan, report.targets["decode"]
+    if plan is None:
+        return {"floorplans": [], "gantt": "", "more_sections": 0}
+    fabric = fabric_of(target)
+    fullest = sorted(plan.sections, key=lambda section: -len(section.sites))[:_SECTIONS]
+    drawn = [floorplan(plan, part, fabric) for part in plan.sections if part in fullest]
+    told = timeline(plan, speeds_of(target))
+    return {
+        "floorplans": [svg(scene, alone=False) for scene in drawn],
+        "gantt": svg(gantt(plan, told), alone=False),
+        "more_sections": len(plan.sections) - len(drawn),
     }
 
 
@@ -127,7 +151,7 @@ def _half(report: Report, phase: str, folded: list[FoldedOp]) -> dict[str, Any]:
             if share >= 0.005
         ),
         "segments": page.segments(folded, facts.seconds),
-        "roofline": roofline(phase, folded, report.targets, dtype),
+        "roofline": svg(roofline(phase, folded, report.targets, dtype), alone=False),
         "rows": page.op_rows(folded),
         "hidden": page.hidden_ops(folded),
     }

@@ -6,7 +6,8 @@ import pytest
 
 from hetc import targets
 from hetc.report.fold import fold
-from hetc.report.roofline import Roofline, roofline
+from hetc.report.plots.roofline import Roofline
+from hetc.report.plots.roofline import panel as panel_of
 from tests.report.facts import DEVICES, decisions
 
 TARGETS: dict[str, targets.Target] = {role: targets.load(name) for role, name in DEVICES.items()}
@@ -14,14 +15,13 @@ TARGETS: dict[str, targets.Target] = {role: targets.load(name) for role, name in
 
 def panel(phase: str) -> Roofline:
     ops = fold(record for record in decisions()["ops"] if record["phase"] == phase)
-    return roofline(phase, ops, TARGETS, "f32")
+    return panel_of(phase, ops, TARGETS, "f32")
 
 
 def roof_at(panel: Roofline, role: str, x: float) -> float:
     """The pixel of the roof above `x`; pixels count downwards."""
     (roof,) = (roof for roof in panel.roofs if roof.role == role)
-    corners = [tuple(map(float, corner.split(","))) for corner in roof.points.split()]
-    (x0, y0), (x1, y1), _ = corners
+    (x0, y0), (x1, y1), _ = roof.points
     return y1 if x >= x1 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
 
 
@@ -47,7 +47,7 @@ def test_ticks_are_decades_inside_the_panel(phase: str) -> None:
 
 def test_the_ridge_is_where_the_roof_turns() -> None:
     for roof in panel("decode").roofs:
-        assert roof.points.split()[1] == f"{roof.ridge_x},{roof.ridge_y}"
+        assert roof.points[1] == (roof.ridge_x, roof.ridge_y)
 
 
 def test_no_label_without_a_place() -> None:

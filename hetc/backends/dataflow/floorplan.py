@@ -8,7 +8,7 @@ import msgspec
 
 from hetc.backends.dataflow.fabric import Fabric
 from hetc.backends.dataflow.layout import lay_out
-from hetc.backends.dataflow.nets import Flow, StageUnits
+from hetc.backends.dataflow.nets import Flow, Net, StageUnits, build_nets
 from hetc.backends.dataflow.place import PlaceOptions
 from hetc.backends.dataflow.schema import Block, Plan, Request, Route, Section, Stage
 
@@ -23,13 +23,15 @@ def floorplan(plan: Plan, fabric: Fabric) -> Plan:
     return msgspec.structs.replace(plan, sections=sections)
 
 
+def section_nets(plan: Plan, section: Section, fabric: Fabric) -> tuple[Net, ...]:
+    """The nets that the stages of a section ask for, by whose names its routes go; raises
+    PlanError (HETC-D10x) where they contradict themselves."""
+    return build_nets(fabric, *_wiring(plan, section, fabric))
+
+
 def _section(plan: Plan, section: Section, fabric: Fabric) -> Section:
-    stages = {stage.id: stage for block in plan.blocks for stage in block.stages}
-    here = set(section.stages)
-    ports = {id: tuple(_ports(plan, stages[id])) for id in section.stages}
-    units = [_units(stages[id], ports[id]) for id in section.stages]
-    flows = [flow for block in plan.blocks for flow in _flows(block, stages, here, ports, fabric)]
-    layout = lay_out(fabric, units, flows, _options(plan.request, here))
+    units, flows = _wiring(plan, section, fabric)
+    layout = lay_out(fabric, units, flows, _options(plan.request, set(section.stages)))
     routes = tuple(
         Route(
             net=route.net,
@@ -48,6 +50,16 @@ def _section(plan: Plan, section: Section, fabric: Fabric) -> Section:
         wirelength=layout.placement.wirelength,
         baseline_wirelength=layout.placement.baseline_wirelength,
     )
+
+
+def _wiring(plan: Plan, section: Section, fabric: Fabric) -> tuple[list[StageUnits], list[Flow]]:
+    """The units of a section's stages, and what passes between them."""
+    stages = {stage.id: stage for block in plan.blocks for stage in block.stages}
+    here = set(section.stages)
+    ports = {id: tuple(_ports(plan, stages[id])) for id in section.stages}
+    units = [_units(stages[id], ports[id]) for id in section.stages]
+    flows = [flow for block in plan.blocks for flow in _flows(block, stages, here, ports, fabric)]
+    return units, flows
 
 
 def _options(request: Request, here: set[str]) -> PlaceOptions:
@@ -103,10 +115,13 @@ def _flows(
             rate = _rate(stage.collective.bytes, fabric)
             yield Flow(stage.id, peer, rate, "peer")
             yield Flow(peer, stage.id, rate, "peer")
+    written: dict[str, int] = {}
     for append in block.appends:
-        if append.stage in here:
-            port = (ports[append.stage] or (0,))[0]
-            yield Flow(append.stage, f"port.{port}", _rate(append.bytes, fabric), "append")
+        written[append.stage] = written.get(append.stage, 0) + append.bytes
+    for name, nbytes in written.items():
+        if name in here:
+            port = (ports[name] or (0,))[0]
+            yield Flow(name, f"port.{port}", _rate(nbytes, fabric), "append")
 
 
 def _rate(nbytes: int, fabric: Fabric) -> float:

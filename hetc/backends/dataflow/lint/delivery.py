@@ -247,9 +247,9 @@ def stream_demand(facts: Facts) -> Faults:
             for stream in map(facts.streams.__getitem__, stage.streams):
                 if stream.tier == "sram" or not lanes:
                     continue
-                ports = wiring.ports(dict.fromkeys(stream.ports))
-                need = Need("memory", f"the stream {stream.id}", ports, lanes)
-                found = sum(tree.route.bytes_per_cycle for tree, _, _ in wiring.serving(need))
+                ports = dict.fromkeys(stream.ports)
+                nets = {f"memory.{port}" for port in ports}
+                found = sum(r.bytes_per_cycle for r in section.routes if r.net in nets)
                 given = min(len(ports) * width, facts.bytes_per_cycle(stream.tier))
                 wanted = min(stage.rate_bytes_per_cycle, given)
                 # Demands are whole bytes.

@@ -45,6 +45,7 @@ from hetc.backends.dataflow.simulate.result import (
 from hetc.backends.dataflow.simulate.run import simulate
 from hetc.backends.dataflow.simulate.sensitivity import Sensitivity, sensitivity
 from hetc.backends.dataflow.simulate.speeds import MemorySpeed, Speeds, speeds_of
+from hetc.backends.dataflow.simulate.timeline import Timeline, timeline
 from hetc.backends.dataflow.simulate.trace import trace
 
 __all__ = [
@@ -58,8 +59,10 @@ __all__ = [
     "Speeds",
     "StageUse",
     "StreamUse",
+    "Timeline",
     "sensitivity",
     "simulate",
     "speeds_of",
+    "timeline",
     "trace",
 ]

@@ -1,4 +1,4 @@
-"""Rooflines as coordinates (Williams et al. 2009): the roofs of both devices, a dot for every op.
+"""Rooflines (Williams et al. 2009): the roofs of both devices, and a dot for every op of a phase.
 
 x is the operational intensity in FLOP/B, y the FLOP/s that the estimate comes to; both logarithmic.
 """
@@ -6,15 +6,16 @@ x is the operational intensity in FLOP/B, y the FLOP/s that the estimate comes t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from hetc.report.fold import FoldedOp
+from hetc.report.plots.scene import Anchor, Circle, Item, Lines, Point, Scene, Text
 from hetc.report.units import amount, duration, percent, significant
 from hetc.targets import Target
 
 WIDTH, HEIGHT = 560, 400
+_LEGEND = 18  # pixels of a line below the panel
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 46
 _SMALLEST_SHARE = 1e-3  # of the phase's time: what takes less gets no dot
 _NEAR = 7.0  # dots nearer than this, in pixels, are one
@@ -32,11 +33,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Roof:
-    """The roof of one device as SVG points, with its ridge and the place of its label."""
+    """The roof of one device, with its ridge and the place of its label."""
 
     role: str
     name: str
-    points: str
+    points: tuple[Point, ...]
     ridge_x: float
     ridge_y: float
     label_x: float
@@ -56,7 +57,7 @@ class Dot:
     label: str = ""
     label_x: float = 0.0
     label_y: float = 0.0
-    anchor: Literal["start", "end"] = "start"
+    anchor: Anchor = "start"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,6 @@ class Roofline:
     y_ticks: tuple[Tick, ...]
     roofs: tuple[Roof, ...]
     dots: tuple[Dot, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
     left: int = _LEFT
     right: int = WIDTH - _RIGHT
     top: int = _TOP
@@ -96,8 +95,51 @@ class _Scale:
 
 def roofline(
     title: str, ops: Sequence[FoldedOp], targets: Mapping[str, Target], dtype: str
+) -> Scene:
+    """The picture of one phase: `ops` folded, `targets` by role; `dtype` is that of the weights."""
+    made = panel(title, ops, targets, dtype)
+    items = [*_grid(made), *_lines(made), *_dots(made)]
+    for number, roof in enumerate(made.roofs):
+        y = HEIGHT + _LEGEND * number + 6
+        items.append(Circle(_LEFT + 5, y - 4, 5, roof.role))
+        items.append(Text(_LEFT + 16, y, f"{roof.name}: {roof.note}"))
+    height = HEIGHT + _LEGEND * len(made.roofs)
+    return Scene(f"Roofline of {title}", WIDTH, height, tuple(items))
+
+
+def _grid(made: Roofline) -> Iterator[Item]:
+    top, bottom, left, right = made.top, made.bottom, made.left, made.right
+    for tick in made.x_ticks:
+        yield Lines((((tick.at, top), (tick.at, bottom)),), "line")
+        yield Text(tick.at, bottom + 16, tick.label, anchor="middle")
+    for tick in made.y_ticks:
+        yield Lines((((left, tick.at), (right, tick.at)),), "line")
+        yield Text(left - 6, tick.at + 4, tick.label, anchor="end")
+    yield Text(left - 6, top - 14, "FLOP/s", anchor="end")
+    yield Text((left + right) / 2, HEIGHT - 10, "operational intensity, FLOP/B", anchor="middle")
+    yield Text(right, top - 14, made.title, 13, "end", "ink", bold=True)
+
+
+def _lines(made: Roofline) -> Iterator[Item]:
+    for roof in made.roofs:
+        ridge = ((roof.ridge_x, roof.ridge_y), (roof.ridge_x, float(made.bottom)))
+        yield Lines((ridge,), roof.role, 1, dashes=(2, 4), opacity=0.7)
+        yield Lines((roof.points,), roof.role, 2.2, title=f"{roof.name}: {roof.note}")
+        yield Text(roof.label_x, roof.label_y, roof.name, 11.5, "end", roof.role, bold=True)
+
+
+def _dots(made: Roofline) -> Iterator[Item]:
+    for dot in made.dots:
+        yield Circle(dot.x, dot.y, dot.radius, dot.role, opacity=0.32, title=dot.title)
+    for dot in made.dots:
+        if dot.label:
+            yield Text(dot.label_x, dot.label_y, dot.label, 11, dot.anchor, "ink", halo=True)
+
+
+def panel(
+    title: str, ops: Sequence[FoldedOp], targets: Mapping[str, Target], dtype: str
 ) -> Roofline:
-    """The panel of one phase: `ops` folded, `targets` by role; `dtype` is that of the weights."""
+    """The coordinates of `roofline`."""
     total = sum(op.seconds for op in ops) or 1.0
     # What runs inside a neighbour's kernel moves no bytes of its own and has no place here.
     own = [op for op in ops if op.total_flops and not op.record["fused_into"]]
@@ -134,7 +176,7 @@ def _roofs(targets: Mapping[str, Target], dtype: str, x: _Scale, y: _Scale) -> t
             Roof(
                 role=role,
                 name=target.name,
-                points=" ".join(f"{x(a)},{y(b)}" for a, b in corners),
+                points=tuple((x(a), y(b)) for a, b in corners),
                 ridge_x=x(ridge),
                 ridge_y=level,
                 label_x=WIDTH - _RIGHT - 4,
@@ -201,7 +243,7 @@ def _labelled(dots: Sequence[Dot], roofs: Sequence[Roof]) -> tuple[Dot, ...]:
 
 def _place(dot: Dot, taken: list[tuple[float, float, float, float]]) -> Dot | None:
     length = _LETTER * len(dot.label)
-    sides: tuple[Literal["start", "end"], ...] = ("start", "end")
+    sides: tuple[Anchor, ...] = ("start", "end")
     for shift in (4.0, 18.0, -10.0, 32.0, -24.0):
         for anchor in sides:
             gap = dot.radius + 5
