@@ -56,8 +56,14 @@ _PLAN = click.option(
     help="JSON file of what is fixed of the spatial plan.",
 )
 _STRICT = click.option("--strict", is_flag=True, default=None, help="Refuse every fallback.")
+_CALIBRATED = click.option(
+    "--calibrated",
+    multiple=True,
+    metavar="FRAMEWORK",
+    help="Use the constants fitted to this framework, where a device has them; many times.",
+)
 _REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
-_PLACED = (_POLICY, _PLAN, _STRICT)
+_PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
 _OPTIONS = (_PREFILL, _DECODE, _BATCH, _CONTEXT, _PROMPT, _NEW, _DTYPE, _LINK, *_PLACED)
 
 

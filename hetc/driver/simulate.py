@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
 from hetc.driver.plan import DEFAULT_LINK
 from hetc.driver.policy import Policy
-from hetc.errors import TargetError, UsageError
+from hetc.errors import UsageError
 from hetc.frontends.open_model import open_model
 from hetc.ir.ops.source import Weight
 from hetc.passes.cost import PhaseCosts, program_costs
@@ -196,25 +197,7 @@ def simulate(source: Any, options: SimulateOptions, step: Callable[[str], None])
 def _targets(options: SimulateOptions) -> tuple[Target, ...]:
     """The targets of prefill and decode, one where they are the same, calibrated where asked."""
     names = dict.fromkeys((str(options.prefill), str(options.decode)))
-    targets = [load(name) for name in names]
-    for framework in options.calibrated:
-        known = [framework in target.device.calibrations for target in targets]
-        if not any(known):
-            raise TargetError(
-                "HETC-T014",
-                f"no calibration for {framework!r}",
-                at=", ".join(names),
-                expected=", ".join(
-                    dict.fromkeys(name for t in targets for name in t.device.calibrations)
-                )
-                or "none: these devices have no calibration",
-                do="leave --calibrated out, or add [calibration.FRAMEWORK] to a file of your own",
-            )
-        targets = [
-            target.calibrate(framework) if has else target
-            for target, has in zip(targets, known, strict=True)
-        ]
-    return tuple(targets)
+    return calibrated_targets([load(name) for name in names], options.calibrated)
 
 
 def predict(
