@@ -67,6 +67,7 @@ def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path
         "hetc explain": (bundle, "cut"),
         "hetc run": (bundle, "-p", "w5", "-n", 2, "--ignore-eos"),
         "hetc verify": (bundle,),
+        "hetc lint": (bundle,),
         "hetc simulate": (model, *SIMULATED),
         "hetc targets list": (),
         "hetc targets show": ("h200",),
@@ -94,4 +95,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 12
+    assert len(headings) == len(set(headings)) == 13
