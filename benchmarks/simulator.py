@@ -39,9 +39,9 @@ ROWS: dict[str, tuple[dict[str, float | bool], float, tuple[int, int, int]]] = {
     "15 us launch a layer": ({"layer_prefetch": False, "launch_us": 15.0}, 1.0, (1628, 1128, 6397)),
     "HBM at 0.85": ({}, 0.85, (1270, 679, 5843)),
     "0.85, no layer prefetch": ({"layer_prefetch": False}, 0.85, (1340, 751, 6077)),
-    "0.85, so, peers 3 us": ({"layer_prefetch": False, "peer_us": 3.0}, 0.85, (1408, 819, 6178)),
+    "0.85, no prefetch, 3 us": ({"layer_prefetch": False, "peer_us": 3.0}, 0.85, (1408, 819, 6178)),
     "0.85, 5 us launch": ({"layer_prefetch": False, "launch_us": 5.0}, 0.85, (1500, 911, 6477)),
-    "0.85, so, peers 3 us ": (
+    "0.85, 5 us, peers 3 us": (
         {"layer_prefetch": False, "launch_us": 5.0, "peer_us": 3.0},
         0.85,
         (1568, 979, 6578),

@@ -24,7 +24,7 @@ ROOMS = {
     "T": "Targets",
     "E": "Backends",
     "D": "Dataflow plans: placing and routing",
-    "L": "Plans for dataflow machines: files, lint, simulation",
+    "L": "Plans for dataflow machines: files, lint, simulation, execution",
     "B": "Bundles",
     "R": "Runtime",
     "V": "Verification",

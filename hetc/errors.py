@@ -2,8 +2,8 @@
 
 A code is stable: `HETC-` + the letter of the room + three digits. The letters: U usage, I input
 (frontends), X the IR, C canonicalize, S state synthesis, P partition, T targets, E emitting
-(backends), D placing and routing, L plans (files, lint, simulation), B bundle, R runtime,
-V verification, Z an error of hetc itself.
+(backends), D placing and routing, L plans (files, lint, simulation, execution), B bundle,
+R runtime, V verification, Z an error of hetc itself.
 `docs/errors.md` lists every code.
 """
 
@@ -98,7 +98,8 @@ class BackendError(HetcError):
 
 
 class PlanError(HetcError):
-    """A half cannot be planned for a dataflow fabric: it does not fit, place or route."""
+    """A half cannot be planned for a dataflow fabric (it does not fit, place or route), or its plan
+    cannot be executed as it is written."""
 
 
 class BundleError(HetcError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class LocalWeights:
 
     def name(self, op: Weight, cut: Cut | None) -> str:
         """The name of the part that `cut` leaves of a weight: that of the weight for the first part
-        that is asked for, and with the cut for another."""
+        that is asked for, and with the cut for another (see `model_name`)."""
         key = op.name, cut
         if key not in self._names:
             name = op.name
@@ -46,6 +47,14 @@ class LocalWeights:
             self._names[key] = name
             self.parts[name] = op, cut
         return self._names[key]
+
+
+_CUT = re.compile(r":(\d+/\d+|whole)$")
+
+
+def model_name(name: str) -> str:
+    """What the model calls the weight that a shard has a part of under `name`."""
+    return _CUT.sub("", name)
 
 
 def local_shape(shape: Shape, cut: Cut | None) -> Shape:

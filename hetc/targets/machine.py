@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +45,10 @@ class Target:
     def name(self) -> str:
         """`sn40l:16` for sixteen devices, `h200` for one."""
         return self.device.name if self.count == 1 else f"{self.device.name}:{self.count}"
+
+    def calibrate(self, framework: str) -> Target:
+        """The machine with the constants of a calibration; see `Device.calibrate`."""
+        return replace(self, device=self.device.calibrate(framework))
 
     @property
     def kind(self) -> Kind:

@@ -11,6 +11,7 @@ import pytest
 
 from hetc.driver import CompileOptions
 from hetc.driver.lower import Lowered, lower
+from hetc.driver.policy import Policy
 from hetc.frontends.open_model import open_model
 from hetc.ir.dims import evaluate
 from hetc.ir.graph import Graph
@@ -45,7 +46,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sockets_decode_what_one_decodes(family: str, tmp_path: Path) -> None:
-    lowered = lower(open_model(save(build(family), tmp_path / family)), CompileOptions())
+    lowered = lower(open_model(save(build(family), tmp_path / family)), CompileOptions(), Policy())
     decode = outline_layers(simplify(lowered.program.decode))
     for sockets in (1, 2, 4):
         sharded = shard(decode, sockets)

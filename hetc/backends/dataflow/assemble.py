@@ -20,10 +20,14 @@ def make_block(
     streams: Sequence[Stream],
     buffers: Sequence[Buffer],
     bindings: Mapping[str, int],
+    hold: Mapping[str, int],
     *,
     prefetch: bool,
 ) -> Block:
-    """The block of `run` in the plan of the main graph `main`."""
+    """The block of `run` in the plan of the main graph `main`.
+
+    `hold` says of a stream how many of its bytes must fit where it is fetched early.
+    """
     calls = set(run.calls)
     return Block(
         id=run.id,
@@ -32,7 +36,7 @@ def make_block(
         calls=tuple(number for number, op in enumerate(main.ops) if op in calls),
         stages=tuple(stages),
         streams=tuple(streams),
-        issue=issue_order(streams, ahead=prefetch and run.repeat > 1),
+        issue=issue_order(streams, hold, ahead=prefetch and run.repeat > 1),
         appends=tuple(_appends(run, stages, bindings)),
         buffers=tuple(buffers),
     )

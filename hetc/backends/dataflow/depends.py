@@ -26,12 +26,17 @@ class Dependences:
 
     def __init__(self, runs: Sequence[Run], groups: Sequence[Sequence[Group]]) -> None:
         self._runs, self._groups = runs, groups
-        self._stage: dict[Op, tuple[int, int]] = {}
+        # Two blocks may be calls of one graph, and so have the same ops.
+        self._stage: dict[tuple[int, Op], tuple[int, int]] = {}
+        self._main: dict[Op, int] = {}
         self._loop: dict[Op, int] = {}
         for block, (run, found) in enumerate(zip(runs, groups, strict=True)):
             self._loop.update(dict.fromkeys(run.calls, block))
             for number, group in enumerate(found):
-                self._stage.update(dict.fromkeys(group.ops, (block, number)))
+                for op in group.ops:
+                    self._stage[block, op] = (block, number)
+                    if not run.calls:
+                        self._main[op] = block
 
     def of(self, block: int, number: int, *, overlap: bool) -> tuple[Depends, ...]:
         """What stage `number` of `block` waits for, in the order of its operands, each once."""
@@ -67,18 +72,20 @@ class Dependences:
         entries = self._runs[block].entries.get(value)
         if entries is None:
             if value.op is not None:
-                yield from self._maker(value.op, value)
+                yield from self._maker(block, value.op, value)
             return
         for outer in entries:
             if outer.op is None:
                 continue
-            for maker, _ in self._maker(outer.op, outer):
+            for maker, _ in self._maker(block, outer.op, outer):
                 yield maker, maker[0] == block
 
-    def _maker(self, op: Op, value: Value) -> Iterator[tuple[tuple[int, int], bool]]:
+    def _maker(self, block: int, op: Op, value: Value) -> Iterator[tuple[tuple[int, int], bool]]:
         if isinstance(op, Call):
             inner = op.callee.outputs[value.index]
             if inner.op is not None and op in self._loop:
-                yield self._stage[inner.op], False
-        elif op in self._stage:
-            yield self._stage[op], False
+                yield self._stage[self._loop[op], inner.op], False
+        elif (block, op) in self._stage:
+            yield self._stage[block, op], False
+        elif op in self._main:
+            yield self._stage[self._main[op], op], False

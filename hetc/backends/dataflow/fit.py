@@ -116,7 +116,8 @@ def demand_of(stage: Stage, streams: Iterable[Stream], buffers: Iterable[Buffer]
         if stage.id in buffer.consumers and stage.units.x_copies:
             copied += min(buffer.bytes, buffer.depth_bytes)
     units = stage.units
-    regions = math.ceil(units.lanes / LANES_A_COPY)
+    # Lanes that split rows hold those of their part only.
+    regions = math.ceil(math.ceil(units.lanes / LANES_A_COPY) / stage.split_rows)
     copies = _share(copied * regions, units.x_copies) if units.x_copies else 0
     if units.outputs:
         shares = [_share(credits, units.lanes), _share(made, units.outputs), copies]

@@ -115,10 +115,13 @@ def _flows(
             rate = _rate(stage.collective.bytes, fabric)
             yield Flow(stage.id, peer, rate, "peer")
             yield Flow(peer, stage.id, rate, "peer")
+    written: dict[str, int] = {}
     for append in block.appends:
-        if append.stage in here:
-            port = (ports[append.stage] or (0,))[0]
-            yield Flow(append.stage, f"port.{port}", _rate(append.bytes, fabric), "append")
+        written[append.stage] = written.get(append.stage, 0) + append.bytes
+    for name, nbytes in written.items():
+        if name in here:
+            port = (ports[name] or (0,))[0]
+            yield Flow(name, f"port.{port}", _rate(nbytes, fabric), "append")
 
 
 def _rate(nbytes: int, fabric: Fabric) -> float:

@@ -75,6 +75,10 @@ class _Grouping:
                 self.deferred.update(dict.fromkeys(op.results, op))
             else:
                 self.put(op, self.group_for(op))
+        for op in dict.fromkeys(self.deferred.values()):
+            if op not in self.place:
+                # Used by other blocks alone.
+                self.put(op, self.at_key("elementwise", ("start",), -1))
         order = self.run.places
         for group in self.found:
             group.ops.sort(key=order.__getitem__)

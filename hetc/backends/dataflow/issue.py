@@ -7,21 +7,24 @@ queue would stand still meanwhile: what the next layer needs first is fetched be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hetc.backends.dataflow.schema import Issue, Stream
 
 
-def issue_order(streams: Sequence[Stream], *, ahead: bool) -> tuple[Issue, ...]:
+def issue_order(
+    streams: Sequence[Stream], hold: Mapping[str, int], *, ahead: bool
+) -> tuple[Issue, ...]:
     """The queue's order for one iteration; `ahead` where the block repeats and may prefetch.
 
     The streams fall into runs that wait for nothing, each but the last before a run that waits for
     a router: A1 G1 A2 G2 ... becomes A2 G1 ... A1' Gn, where A1' is the next iteration's. What is
-    fetched early must be held whole: where that has no room, the order is that of the stages.
+    fetched early must be held whole, which may be `hold` bytes: where that has no room, the order
+    is that of the stages.
     """
     runs = _runs(streams)
     early = held_whole(streams) if ahead else frozenset()
-    held = all(stream.depth_bytes >= stream.bytes for stream in streams if stream.id in early)
+    held = all(stream.depth_bytes >= hold[stream.id] for stream in streams if stream.id in early)
     if not early or not held:
         return tuple(Issue(stream=stream.id) for stream in streams)
     free, gated = runs[::2], runs[1::2]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,12 +12,35 @@ from hetc.backends.dataflow.schema import SCHEMA, Part, Plan, Request
 from hetc.errors import InputError
 
 MAX_PLAN_BYTES = 64 * 2**20
+_WIDTH = 160
 P = TypeVar("P", bound=Part)
 
 
 def plan_bytes(plan: Plan) -> bytes:
-    """The plan as JSON, one line a small object; the same plan gives the same bytes."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
+    """The plan as JSON, a line for what fits on one; the same plan gives the same bytes."""
+    return "\n".join(_lines(msgspec.to_builtins(plan), "")).encode() + b"\n"
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    short = msgspec.json.encode(value).decode()
+    if len(indent) + len(short) <= _WIDTH or not isinstance(value, dict | list | tuple):
+        yield indent + short
+        return
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    yield indent + opening
+    items = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+    parts = [list(_entry(key, item, f"{indent} ")) for key, item in items]
+    for part in parts[:-1]:
+        part[-1] += ","
+    yield from (line for part in parts for line in part)
+    yield indent + closing
+
+
+def _entry(key: str | None, item: Any, indent: str) -> Iterator[str]:
+    lines = _lines(item, indent)
+    if key is not None:
+        yield f"{indent}{msgspec.json.encode(key).decode()}:{next(lines).removeprefix(indent)}"
+    yield from lines
 
 
 def read_plan(data: bytes, at: str) -> Plan:

@@ -7,7 +7,7 @@ the program, in this order; places and routes follow. Every choice that a user f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -51,6 +51,7 @@ from hetc.backends.dataflow.streams import (
     behind,
     bind_ports,
     give_credits,
+    held_bytes,
     split_tiers,
     usable_bytes,
 )
@@ -160,13 +161,19 @@ class Planner:
         wish = self.drafts[block][number].wish
         held = self._least.streams[block]
         own = [stream for stream in held if stream.stage == stage_id(block, number)]
-        loops = self.runs[block].repeat > 1 and self.request.prefetch and self.request.looping
-        early = held_whole(held) if loops else frozenset()
+        early = self._early(block, held)
         slower = any(stream.tier != self.fabric.main_memory for stream in own)
         if not slower and not any(stream.id in early for stream in own):
             return wish
-        room = sum(behind(own, item, self.fabric) for item in own if slower or item.id in early)
+        hold = held_bytes(own, self.pieces, early)
+        needed = [item for item in own if slower or item.id in early]
+        room = sum(behind(own, item, self.fabric, hold) for item in needed)
         return replace(wish, most=max(wish.most, -(-room // usable_bytes(self.fabric)) + 1))
+
+    def _early(self, block: int, streams: Sequence[Stream]) -> frozenset[str]:
+        """The streams of a block that may be fetched before others that their stage waits for."""
+        loops = self.runs[block].repeat > 1 and self.request.prefetch and self.request.looping
+        return held_whole(streams) if loops else frozenset()
 
     @cached_property
     def _least(self) -> _Filled:
@@ -225,7 +232,8 @@ class Planner:
             split = split_tiers(own, self.pieces, self.fabric.main_memory)
             by_id = {one.stage.id: one.stage for one in made}
             bound = bind_ports(split, by_id, self.fabric)
-            streams.append(give_credits(bound, by_id, self.fabric, self.request, least=least))
+            hold = held_bytes(bound, self.pieces, self._early(block, bound))
+            streams.append(give_credits(bound, by_id, self.fabric, self.request, hold, least=least))
             stages.append(tuple(_with_streams(one.stage, streams[-1]) for one in made))
         tier = "sram" if self.request.fused else self.fabric.main_memory
         return _Filled(tuple(stages), tuple(streams), make_buffers(stages, self.drafts, tier))
@@ -240,10 +248,21 @@ class Planner:
                 filled.streams[number],
                 filled.buffers[number],
                 bindings,
-                prefetch=self.request.prefetch and self.request.looping,
+                held_bytes(
+                    filled.streams[number],
+                    self.pieces,
+                    self._early(number, filled.streams[number]),
+                ),
+                prefetch=self._goes_on(number),
             )
             for number, run in enumerate(self.runs)
         )
+
+    def _goes_on(self, block: int) -> bool:
+        """Whether the queues may go on into the next iteration while one computes."""
+        parts = sum(any(place[0] == block for place in part) for part in self.sections)
+        asked = self.request
+        return asked.prefetch and asked.looping and asked.fused and parts == 1
 
     def plan(self) -> Plan:
         """The plan, without places, routes, estimate and checks."""

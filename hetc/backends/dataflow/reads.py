@@ -112,7 +112,8 @@ def static(dim: DimLike) -> int:
 
 
 def matrix_shape(read: Read) -> tuple[int, int]:
-    """(N, K) of a matrix as it is multiplied, whichever way round it is stored."""
-    n, k = static(read.value.shape[-2]), static(read.value.shape[-1])
+    """(N, K) of a matrix as it is multiplied, whichever way round it is stored or turned."""
+    multiplied = read.op.operands[1] if read.op.operands[1:] else read.value
+    n, k = static(multiplied.shape[-2]), static(multiplied.shape[-1])
     stored_kn = read.op.kind == "matmul" or getattr(read.op, "transposed", False)
     return (k, n) if stored_kn else (n, k)

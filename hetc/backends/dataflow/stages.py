@@ -64,9 +64,7 @@ def make_stage(
     usable = fabric.pmu_bytes * (1 - RESERVED_FRACTION)
     units = Units(
         lanes=grouping.lanes,
-        x_copies=ceil(grouping.lanes / LANES_A_COPY) * ceil(draft.input_bytes / usable)
-        if matrices
-        else 0,
+        x_copies=_copies(draft, grouping, usable) if matrices else 0,
         reducers=grouping.reducers,
         outputs=max(1, ceil(2 * draft.output_bytes / usable)),
     )
@@ -94,6 +92,13 @@ def make_stage(
         collective=sent,
     )
     return Staged(stage, streams)
+
+
+def _copies(draft: Draft, grouping: Grouping, usable: float) -> int:
+    """Memory units for the input: one a region of lanes at least, each for the rows of its part."""
+    regions = ceil(grouping.lanes / LANES_A_COPY)
+    held = draft.input_bytes * ceil(regions / grouping.split_rows)
+    return max(regions, ceil(held / usable))
 
 
 def requested(request: Request, id: str, name: str) -> StageRequest:

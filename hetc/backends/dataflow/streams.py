@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
 import msgspec
@@ -21,38 +22,38 @@ def split_tiers(
     streams: Sequence[Stream], pieces: Iterable[Piece], main: str
 ) -> tuple[Stream, ...]:
     """`streams` with one for each tier that a stage's tensors lie in."""
-    held: dict[tuple[str, str, bool], dict[str, int]] = {}
+    held: dict[tuple[str, str, bool], Counter[str]] = {}
     for piece in pieces:
         key = (piece.block, piece.tensor, piece.use == "table")
-        tiers = held.setdefault(key, {})
-        tiers[piece.tier] = tiers.get(piece.tier, 0) + piece.bytes
+        held.setdefault(key, Counter())[piece.tier] += piece.bytes
     found: list[Stream] = []
     for stream in streams:
         block, table = stream.stage.partition(".")[0], stream.kind == "lookup"
-        shares: dict[str, int] = {}
-        for tensor in stream.tensors:
-            for tier, nbytes in held[block, tensor, table].items():
-                shares[tier] = shares.get(tier, 0) + nbytes
-        found += _by_tier(stream, shares, main)
+        found += _by_tier(
+            stream, {tensor: held[block, tensor, table] for tensor in stream.tensors}, main
+        )
     return tuple(found)
 
 
-def _by_tier(stream: Stream, shares: Mapping[str, int], main: str) -> Iterable[Stream]:
-    whole = sum(shares.values())
+def _by_tier(stream: Stream, held: Mapping[str, Counter[str]], main: str) -> Iterator[Stream]:
+    """`stream` once for each tier, with the tensors and the share of its bytes that are there."""
+    whole = sum((shares for shares in held.values()), Counter[str]())
     left = stream.bytes
-    for tier, nbytes in sorted(shares.items(), key=lambda item: item[0] != main):
-        part = min(left, round(stream.bytes * nbytes / whole))
-        if tier == sorted(shares, key=lambda name: name != main)[-1]:
-            part = left
+    tiers = sorted(whole, key=lambda tier: (tier != main, tier))
+    for tier in tiers:
+        share = round(stream.bytes * whole[tier] / whole.total())
+        part = left if tier == tiers[-1] else min(left, share)
         left -= part
+        # An expert lies in one tier as a whole, however few there are to be expected.
+        tile = stream.tile_bytes if stream.kind == "expert" else min(stream.tile_bytes, part)
         if part:
-            suffix = "" if tier == main else f"@{tier}"
             yield msgspec.structs.replace(
                 stream,
-                id=f"{stream.id}{suffix}",
+                id=stream.id if tier == main else f"{stream.id}@{tier}",
+                tensors=tuple(tensor for tensor in stream.tensors if held[tensor][tier]),
                 tier=tier,
                 bytes=part,
-                tile_bytes=min(stream.tile_bytes, part),
+                tile_bytes=tile,
                 depth_bytes=part,
             )
 
@@ -78,15 +79,31 @@ def _ports_filled(stream: Stream, fabric: Fabric) -> int:
     return max(1, min(len(fabric.ports), filled, worth))
 
 
+def held_bytes(
+    streams: Iterable[Stream], pieces: Iterable[Piece], early: Collection[str]
+) -> dict[str, int]:
+    """Stream -> the most bytes of an iteration that can wait for their stage: those of a state that
+    is fetched `early` grow to its whole context."""
+    full = {(item.block, item.tensor): item.bytes for item in pieces if item.use == "state"}
+    return {
+        stream.id: sum(full[stream.stage.partition(".")[0], name] for name in stream.tensors)
+        if stream.kind == "state" and stream.id in early
+        else stream.bytes
+        for stream in streams
+    }
+
+
 def give_credits(
     streams: Sequence[Stream],
     stages: Mapping[str, Stage],
     fabric: Fabric,
     request: Request,
+    hold: Mapping[str, int],
     *,
     least: bool = False,
 ) -> tuple[Stream, ...]:
-    """`streams` with room for all of their bytes, or what the memory units of their lanes hold.
+    """`streams` with room for all bytes that they `hold`, or what the memory units of their lanes
+    hold.
 
     What comes from a slower tier is served first. With `least`, two tiles each. What the user fixed
     stays.
@@ -101,7 +118,7 @@ def give_credits(
         slow = [stream for stream in own if stream.tier != fabric.main_memory]
         fast = [stream for stream in own if stream.tier == fabric.main_memory]
         for same in (slow, fast):
-            wanted = {stream.id: behind(own, stream, fabric) for stream in same}
+            wanted = {stream.id: behind(own, stream, fabric, hold) for stream in same}
             more = sum(wanted.values()) - sum(_smallest(stream) for stream in same)
             given = max(0, min(more, room))
             room -= given
@@ -110,9 +127,13 @@ def give_credits(
                 if more > 0 and not least:
                     depth += (wanted[stream.id] - smallest) * given // more
                 why = _why(depth, wanted[stream.id], stream, stage, fabric)
+                tile = stream.tile_bytes
                 if fixed is not None:
-                    depth, why = max(smallest, min(fixed, stream.bytes)), "as requested"
-                found[stream.id] = msgspec.structs.replace(stream, depth_bytes=depth, why=why)
+                    depth, why = max(1, min(fixed, stream.bytes)), "as requested"
+                    tile = depth if depth == stream.bytes else min(tile, max(1, depth // 2))
+                found[stream.id] = msgspec.structs.replace(
+                    stream, tile_bytes=tile, depth_bytes=depth, why=why
+                )
     return tuple(found[stream.id] for stream in streams)
 
 
@@ -129,11 +150,11 @@ def usable_bytes(fabric: Fabric) -> int:
     return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
 
 
-def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric) -> int:
+def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric, hold: Mapping[str, int]) -> int:
     """The credits that `stream`, of the stage's `own`, can use: all of its bytes; from a slower
     tier what that brings while the stage takes the others."""
     if stream.tier == fabric.main_memory:
-        return stream.bytes
+        return hold[stream.id]
     others = sum(other.bytes for other in own if other.tier == fabric.main_memory)
     cycles = others / fabric.tiers[fabric.main_memory].bytes_per_cycle
     brought = ceil(cycles * fabric.tiers[stream.tier].bytes_per_cycle)
@@ -141,4 +162,5 @@ def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric) -> int:
 
 
 def _smallest(stream: Stream) -> int:
-    return min(stream.bytes, 2 * stream.tile_bytes)
+    two_tiles = 2 * stream.tile_bytes
+    return two_tiles if stream.kind == "expert" else min(stream.bytes, two_tiles)

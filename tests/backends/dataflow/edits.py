@@ -6,6 +6,7 @@ every place of a tuple.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -91,7 +92,7 @@ def grow(old: float, draw: Draw) -> float:
 
 def shrink(old: float, draw: Draw) -> float | None:
     """Less than before, and not less than 0."""
-    return draw(st.integers(0, int(old) - 1)) if old >= 1 else None
+    return draw(st.integers(0, int(old) - 1)) if 1 <= old < math.inf else None
 
 
 def shift(old: float, draw: Draw) -> float | None:

@@ -13,7 +13,6 @@ from hetc.backends.dataflow.schema import (
     Allocation,
     Append,
     Block,
-    Issue,
     Route,
     Section,
     ShardOf,
@@ -42,6 +41,8 @@ def share_op(block: Block, draw: Draw) -> Block | None:
         return None
     one, other = draw(st.permutations(range(len(block.stages))))[:2]
     stages = list(block.stages)
+    if not stages[other].ops:
+        return None
     ops = (*stages[one].ops, draw(st.sampled_from(stages[other].ops)))
     stages[one] = msgspec.structs.replace(stages[one], ops=ops)
     return msgspec.structs.replace(block, stages=tuple(stages))
@@ -69,7 +70,7 @@ def late(block: Block, draw: Draw) -> Block | None:
 
 def needs_the_last(block: Block, draw: Draw) -> Block | None:
     """The addresses of the first stream depend on the last stage."""
-    if len(block.stages) < 3:
+    if len(block.stages) < 3 or not block.streams:
         return None
     first = msgspec.structs.replace(block.streams[0], after=block.stages[-1].id)
     return msgspec.structs.replace(block, streams=(first, *block.streams[1:]))
@@ -94,21 +95,27 @@ def executes_backwards(steps: tuple[Any, ...], draw: Draw) -> tuple[Any, ...]:
     return (*(step for step in steps[::-1] if not isinstance(step, Advance)), Advance(rows=1))
 
 
-def on_top(sites: Sites, draw: Draw) -> Sites:
+def on_top(sites: Sites, draw: Draw) -> Sites | None:
     """One work lane on the site of another."""
     lanes = [unit for unit in sites if ".w" in unit]
+    if len(lanes) < 2:
+        return None
     one, other = draw(st.permutations(lanes))[:2]
     return {**sites, one: sites[other]}
 
 
-def swap_sites(sites: Sites, draw: Draw) -> Sites:
+def swap_sites(sites: Sites, draw: Draw) -> Sites | None:
     """Work lanes of two stages change places."""
     lanes = [unit for unit in sites if unit.endswith(".w0")]
+    if len(lanes) < 2:
+        return None
     one, other = draw(st.permutations(lanes))[:2]
     return {**sites, one: sites[other], other: sites[one]}
 
 
-def lose_site(sites: Sites, draw: Draw) -> Sites:
+def lose_site(sites: Sites, draw: Draw) -> Sites | None:
+    if not sites:
+        return None
     lost = draw(st.sampled_from(sorted(sites)))
     return {unit: site for unit, site in sites.items() if unit != lost}
 
@@ -131,6 +138,8 @@ def circle(section: Section, draw: Draw) -> Section:
 
 
 def other_offset(memory: tuple[Any, ...], draw: Draw) -> tuple[Any, ...] | None:
+    if len(memory) < 2:
+        return None
     one, other = draw(st.permutations(range(len(memory))))[:2]
     if memory[one].tier != memory[other].tier:
         return None
@@ -149,19 +158,23 @@ def no_root(paths: tuple[Path, ...], draw: Draw) -> tuple[Path, ...]:
     return paths[1:]
 
 
-def elsewhere(paths: tuple[Path, ...], draw: Draw) -> tuple[Path, ...]:
+def elsewhere(paths: tuple[Path, ...], draw: Draw) -> tuple[Path, ...] | None:
     """The first path from the switch below."""
+    if not paths:
+        return None
     (x, y, hops), *rest = paths
     return ((x, y + 1, hops), *rest)
 
 
 def hop_short(route: Route, draw: Draw) -> Route | None:
     """A net of one path without its last hop. (A lane may be fed by several ports.)"""
-    if len(route.paths) > 1 or route.kind == "memory":
+    if len(route.paths) != 1 or route.kind == "memory":
         return None
     x, y, hops = route.paths[0]
-    head, count = re.fullmatch(r"(.*?)(\d+)", hops).groups()  # type: ignore[union-attr]
-    left = int(count) - 1
+    ending = re.fullmatch(r"(.*?)(\d+)", hops)
+    if ending is None:
+        return None
+    head, left = ending[1], int(ending[2]) - 1
     path = x, y, f"{head}{left}" if left else head[:-1]
     return msgspec.structs.replace(route, paths=(path,))
 
@@ -172,7 +185,7 @@ def turned(path: Path, draw: Draw) -> Path:
 
 
 def off_grid(path: Path, draw: Draw) -> Path:
-    return path[0], path[1], f"{path[2]}{path[2][0]}9999"
+    return path[0], path[1], f"{path[2]}E9999"
 
 
 def no_hops(path: Path, draw: Draw) -> Path:
@@ -180,8 +193,21 @@ def no_hops(path: Path, draw: Draw) -> Path:
 
 
 def back_and_forth(path: Path, draw: Draw) -> Path:
-    back = path[2][0].translate(str.maketrans("EWNS", "WESN"))
-    return path[0], path[1], f"{path[2][0]}1{back}1{path[2]}"
+    first = path[2][:1] or "E"
+    back = first.translate(str.maketrans("EWNS", "WESN"))
+    return path[0], path[1], f"{first}1{back}1{path[2]}"
+
+
+def too_wide(route: Route, draw: Draw) -> Route | None:
+    return msgspec.structs.replace(route, bytes_per_cycle=10_000) if route.paths else None
+
+
+def renamed(route: Route, draw: Draw) -> Route | None:
+    """A net of the right kind to a stage that does not exist."""
+    start, arrow, _ = route.net.partition(">")
+    if not arrow or not route.paths:
+        return None
+    return msgspec.structs.replace(route, net=f"{start}>nobody.{route.kind}")
 
 
 def thin(route: Route, draw: Draw) -> Route | None:
@@ -203,6 +229,8 @@ def no_stride(item: Allocation, draw: Draw) -> Allocation | None:
 
 def lives_elsewhere(memory: tuple[Allocation, ...], draw: Draw) -> tuple[Allocation, ...] | None:
     """A tensor that lives while another block runs, and not its own."""
+    if not memory:
+        return None
     place = draw(st.integers(0, len(memory) - 1))
     others = sorted({item.block for item in memory} - {memory[place].block})
     if not others:
@@ -212,7 +240,9 @@ def lives_elsewhere(memory: tuple[Allocation, ...], draw: Draw) -> tuple[Allocat
     return (*memory[:place], moved, *memory[place + 1 :])
 
 
-def fewer_rows(rows: tuple[int, int], draw: Draw) -> tuple[int, int]:
+def fewer_rows(rows: tuple[int, int], draw: Draw) -> tuple[int, int] | None:
+    if rows[0] >= rows[1]:
+        return None
     return rows[0], draw(st.integers(rows[0], rows[1] - 1))
 
 
@@ -236,9 +266,33 @@ def whole(shard: ShardOf, draw: Draw) -> ShardOf | None:
     return msgspec.structs.replace(shard, axis=None, parts=1, groups=1)
 
 
-def queue_backwards(queue: tuple[Issue, ...], draw: Draw) -> tuple[Issue, ...] | None:
-    """The queue of a layer; what stands before and after has too few streams to be out of order."""
-    return queue[::-1] if len(queue) > 2 else None
+def queue_backwards(block: Block, draw: Draw) -> Block | None:
+    """The queue of a layer, in which a stream has not room for all of it."""
+    tight = any(stream.depth_bytes < stream.bytes for stream in block.streams)
+    if not tight or len(block.issue) < 3:
+        return None
+    return msgspec.structs.replace(block, issue=block.issue[::-1])
+
+
+def waits_for_the_end(block: Block, draw: Draw) -> Block | None:
+    """A consumer that takes chunk by chunk from a buffer too small for the whole waits for it."""
+    tight = {
+        (consumer, buffer.producer)
+        for buffer in block.buffers
+        for consumer in buffer.consumers
+        if buffer.depth_bytes < buffer.bytes
+    }
+    stages = [
+        msgspec.structs.replace(
+            stage,
+            depends=tuple(
+                msgspec.structs.replace(d, kind="barrier") if (stage.id, d.stage) in tight else d
+                for d in stage.depends
+            ),
+        )
+        for stage in block.stages
+    ]
+    return msgspec.structs.replace(block, stages=tuple(stages))
 
 
 def too_fast(stage: Stage, draw: Draw) -> Stage | None:
@@ -250,7 +304,7 @@ def too_slow(stage: Stage, draw: Draw) -> Stage | None:
 
 
 def one_port(stream: Stream, draw: Draw) -> Stream | None:
-    if len(stream.ports) == 1:
+    if len(stream.ports) < 2:
         return None
     return msgspec.structs.replace(stream, ports=stream.ports[:1])
 

@@ -60,6 +60,8 @@ IDENTITY = (
     _fault("an unknown stream issued", "blocks.*.issue.*.stream", to(NOBODY), 203),
     _fault("an unknown consumer", f"{BUFFERS}.*.consumers", add(NOBODY), 203),
     _fault("an unknown section", "program.steps.*.section", to(NOBODY), 203),
+    _fault("a stream from nowhere", f"{STREAMS}.*.tier", to(NOBODY), 203),
+    _fault("a tensor that lies nowhere", "memory.*.tier", to(NOBODY), 203),
     _fault("an unknown life", "memory.*.live", to((NOBODY, NOBODY)), 203),
     _fault("a rate that is no number", f"{STAGES}.*.rate_bytes_per_cycle", to(math.nan), 204),
     _fault("endless work", f"{STAGES}.*.work_cycles", to(math.inf), 204),
@@ -105,7 +107,12 @@ UNITS = (
     _fault("false count of ports", "sections.*.resources.ports", shift, 222),
     _fault("a unit without a site", "sections.*.sites", faults.lose_site, 223),
     _fault("two units on one site", "sections.*.sites", faults.on_top, 223),
-    _fault("a unit off the grid", "sections.*.sites", lambda s, d: {**s, min(s): (999, 0)}, 223),
+    _fault(
+        "a unit off the grid",
+        "sections.*.sites",
+        lambda s, d: {**s, min(s, default=NOBODY): (999, 0)},
+        223,
+    ),
     _fault("a unit of nobody", "sections.*.sites", lambda s, d: {**s, "nobody.w0": (0, 0)}, 223),
     _fault("units swapped", "sections.*.sites", faults.swap_sites, 241, 244, 245),
     _fault("another pin", "request.pins.*.site", lambda old, draw: (old[0] + 50, old[1]), 224),
@@ -115,7 +122,7 @@ UNITS = (
 FLOW = (
     _fault("too few credits", f"{STREAMS}.*", fields(depth_bytes=faults.below_two_tiles), 230),
     _fault("a shallow buffer", f"{BUFFERS}.*.depth_bytes", to(0), 231),
-    _fault("a wait for the end", f"{STAGES}.*.depends.*.kind", to("barrier"), 231, 271),
+    _fault("a wait for the end", "blocks.*", faults.waits_for_the_end, 231, 271),
     _fault("a tensor not streamed", f"{STREAMS}.*.tensors", drop, 233),
     _fault("a tensor streamed twice", f"{STREAMS}.*.tensors", repeat, 233),
     _fault("false bytes", f"{STREAMS}.*", faults.false_bytes, 234),
@@ -132,18 +139,21 @@ FLOW = (
 ROUTES = (
     _fault("a net lost", "sections.*.routes", drop, 244, 245),
     _fault("a tree without root", "sections.*.routes.*.paths", faults.no_root, 240, 244, 245),
-    _fault("a path from elsewhere", "sections.*.routes.*.paths", faults.elsewhere, 240, 244, 245),
-    _fault("a path one hop short", "sections.*.routes.*", faults.hop_short, 240, 244, 245),
+    _fault(
+        "a path from elsewhere", "sections.*.routes.*.paths", faults.elsewhere, 240, 244, 245, 247
+    ),
+    _fault("a path one hop short", "sections.*.routes.*", faults.hop_short, 240, 244, 245, 247),
     _fault(
         "a path turned around", "sections.*.routes.*.paths.*", faults.turned, 240, 244, 245, 246
     ),
     _fault("a path off the grid", "sections.*.routes.*.paths.*", faults.off_grid, 240),
     _fault("a path of nothing", "sections.*.routes.*.paths.*", faults.no_hops, 240),
     _fault("a path back and forth", "sections.*.routes.*.paths.*", faults.back_and_forth, 240),
-    _fault("too much on a link", "sections.*.routes.*.bytes_per_cycle", to(10_000), 241),
+    _fault("too much on a link", "sections.*.routes.*", faults.too_wide, 241),
     _fault("a channel too many", "sections.*.routes.*.vc", to(99), 242),
     _fault("a circle of channels", "sections.*", faults.circle, 243),
     _fault("an empty net", "sections.*.routes.*.bytes_per_cycle", to(0), 246),
+    _fault("a net to elsewhere", "sections.*.routes.*", faults.renamed, 247),
     _fault("a thin net from memory", "sections.*.routes.*", faults.thin, 246),
 )
 MEMORY = (
@@ -175,15 +185,15 @@ QUEUE = (
     _fault("a stream issued twice", "blocks.*.issue", repeat, 270),
     _fault("an address that comes too late", "blocks.*", faults.needs_the_last, 271),
     _fault("a stream too early", "blocks.*", faults.too_early, 271),
-    _fault("the queue backwards", "blocks.*.issue", faults.queue_backwards, 271, 272),
+    _fault("the queue backwards", "blocks.*", faults.queue_backwards, 271, 272),
 )
 RATES = (
     _fault("lanes too fast", f"{STAGES}.*", faults.too_fast, 280),
     _fault("lanes too slow", f"{STAGES}.*", faults.too_slow, 281, 284),
-    _fault("one port", f"{STREAMS}.*", faults.one_port, 282),
+    _fault("one port", f"{STREAMS}.*", faults.one_port, 244, 282),
     _fault("false bytes read", "estimate.bytes_read", shift, 283),
     _fault("false unique bytes", "estimate.unique_bytes", times(2), 283),
-    _fault("too fast a token", "estimate.tpot_us", times(0.1), 284),
+    _fault("too fast a token", "estimate.tpot_us", times(0.001), 284),
     _fault("a slow token at the old rate", "estimate.tpot_us", times(10), 285),
     _fault("too many tokens", "estimate.tokens_per_s", times(1.1), 285),
     _fault("too much bandwidth", "estimate.mbu", to(1.2), 285),

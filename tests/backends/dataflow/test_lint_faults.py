@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetc.backends.dataflow.lint import RULES, lint, verdicts
+from hetc.backends.dataflow.lint import RULES, lint, render, verdicts
 from tests.backends.dataflow.mutations import MUTATIONS, Mutation
 from tests.backends.dataflow.toy_plan import Toy, toy
 
-KINDS = ((1, 1), (2, 1), (1, 2), (2, 2))
+# Sockets, sections, rows that a window keeps.
+KINDS = ((1, 1, 0), (2, 1, 0), (1, 2, 0), (2, 2, 8))
 
 
 @cache
-def cached(sockets: int, sections: int) -> Toy:
-    return toy(sockets, sections)
+def cached(sockets: int, sections: int, window: int) -> Toy:
+    return toy(sockets, sections, window)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -41,9 +42,20 @@ def test_faults_are_seeded_for_every_rule_that_is_not_about_the_target_alone() -
     assert {rule.code for rule in RULES} - seeded == {"HETC-L232"}
 
 
-@pytest.mark.parametrize(("sockets", "sections"), KINDS)
-def test_a_good_plan_has_no_finding(sockets: int, sections: int) -> None:
-    good = cached(sockets, sections)
+@settings(max_examples=60)
+@given(st.data())
+def test_no_plan_is_too_broken_to_be_linted(data: st.DataObject) -> None:
+    good = cached(*data.draw(st.sampled_from(KINDS)))
+    plan = good.plan
+    for mutation in data.draw(st.lists(st.sampled_from(MUTATIONS), min_size=2, max_size=4)):
+        plan = mutation.mutate(plan, data.draw) or plan
+    render(lint(plan, good.target, good.graph, model=good.model))
+    verdicts(plan, good.target)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_plan_has_no_finding(kind: tuple[int, int, int]) -> None:
+    good = cached(*kind)
     assert lint(good.plan, good.target, good.graph, model=good.model) == ()
     checks = verdicts(good.plan, good.target, good.graph, model=good.model)
     assert [check.code for check in checks] == [rule.code for rule in RULES]

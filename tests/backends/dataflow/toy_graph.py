@@ -12,24 +12,27 @@ from hetc.ir.text import parse
 LAYERS = 2
 
 
-def toy_graph(sockets: int) -> Graph:
-    """`decode(tokens, past, states) -> logits, states`, as one of `sockets` has it."""
-    return parse(_layer(sockets) + _main(sockets))
+def toy_graph(sockets: int, window: int = 0) -> Graph:
+    """`decode(tokens, past, states) -> logits, states`, as one of `sockets` has it.
+
+    With a window, the state keeps that many rows.
+    """
+    return parse(_layer(sockets, window) + _main(sockets, window))
 
 
 def op_numbers(graph: Graph, sockets: int) -> dict[str, dict[str, int]]:
     """Graph -> the name that the text below gives an op -> its place."""
     found = {}
-    for name, text in (("layer0", _layer(sockets)), (graph.name, _main(sockets))):
+    for name, text in (("layer0", _layer(sockets, 0)), (graph.name, _main(sockets, 0))):
         lines = [line.split("=")[0] for line in text.splitlines() if line.startswith("  %")]
         names = [line.split(",")[0].strip().lstrip("%") for line in lines]
         found[name] = {op: place for place, op in enumerate(names)}
     return found
 
 
-def _layer(n: int) -> str:
+def _layer(n: int, window: int) -> str:
     heads, keys, inner = 4 // n, 2 // n, 128 // n
-    state = f"bf16[B,{keys},P,16]"
+    state = f"bf16[B,{keys},{_rows(window)},16]"
     summed = "all_reduce %{} {{group_size = " + str(n) + "}}" if n > 1 else ""
     attended = f"  %o_sum = {summed.format('o_part')}\n" if n > 1 else ""
     mixed = f"  %down_sum = {summed.format('down_part')}\n" if n > 1 else ""
@@ -69,9 +72,14 @@ graph @layer0(%x: bf16[B,1,64], %norm1: bf16[64], %q: bf16[{16 * heads},64],
 """
 
 
-def _main(n: int) -> str:
+def _rows(window: int) -> str:
+    return f"W{window}" if window else "P"
+
+
+def _main(n: int, window: int) -> str:
     states = [f"layer{i}.{part}" for i in range(LAYERS) for part in ("key", "value")]
-    shape, grown = f"bf16[B,{2 // n},P,16]", f"bf16[B,{2 // n},P+1,16]"
+    shape = f"bf16[B,{2 // n},{_rows(window)},16]"
+    grown = f"bf16[B,{2 // n},{f'K{window}' if window else 'P+1'},16]"
     inputs = "".join(f", %{name}: {shape}" for name in states)
     outputs = "".join(f", {name}.out: {grown}" for name in states)
     shapes = {"norm1": [64], "q": [64 // n, 64], "k": [32 // n, 64], "v": [32 // n, 64]}
@@ -86,8 +94,12 @@ def _main(n: int) -> str:
         rest = f"%cos_now, %sin_now, %o{i}, %norm2{i}, %gate{i}, %up{i}, %down{i}"
         body.append(f"  %x{i}, %keys{i}, %values{i} = call @layer0({first}, {rest})")
         x = f"%x{i}"
-    returned = ", ".join(f"%keys{i}, %values{i}" for i in range(LAYERS))
+    left = [f"%{name}{i}" for i in range(LAYERS) for name in ("keys", "values")]
     lines = "\n".join(body)
+    kept = ""
+    for name in left if window else ():
+        kept += f"  {name}_kept = keep_last {name} {{axis = 2, rows = {window}}}\n"
+    returned = ", ".join(f"{name}_kept" if window else name for name in left)
     return f"""
 graph @decode(%tokens: i64[B,1], %past: i64[]{inputs})
     -> (logits: bf16[B,1,{256 // n}]{outputs}) {{
@@ -105,6 +117,6 @@ graph @decode(%tokens: i64[B,1], %past: i64[]{inputs})
   %final = rms_norm %x{LAYERS - 1} {{weight = %norm}}
   %head = weight {{name = "head", type = bf16[{256 // n},64]}}
   %logits = linear %final, %head
-  return %logits, {returned}
+{kept}  return %logits, {returned}
 }}
 """

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
 
 from hetc import targets
 from hetc.backends.dataflow.fit import capacity_of, demand_of, total
@@ -72,11 +75,15 @@ SPLIT = {"q": 0, "k": 0, "v": 0, "key": 1, "value": 1, "o": 1, "gate": 0, "up": 
 SPLIT |= {"head": 0}
 
 
-def toy(sockets: int = 1, sections: int = 1) -> Toy:
-    """The good plan; with two sections, what stands after the layers has a section of its own."""
+def toy(sockets: int = 1, sections: int = 1, window: int = 0) -> Toy:
+    """The good plan.
+
+    With two sections, what stands after the layers has a section of its own; with a window, the
+    state keeps that many rows.
+    """
     target = targets.load("grid-8x8" if sockets == 1 else f"grid-8x8:{sockets}")
-    graph = toy_graph(sockets)
-    blocks = _blocks(graph, target)
+    graph = toy_graph(sockets, window)
+    blocks = _blocks(graph, target, window)
     plan = Plan(
         schema=SCHEMA,
         tool="by hand",
@@ -87,19 +94,23 @@ def toy(sockets: int = 1, sections: int = 1) -> Toy:
         blocks=blocks,
         sections=_sections(blocks, target, sections),
         program=_program(sections),
-        memory=_memory(graph, blocks),
+        memory=_memory(graph, blocks, window or CONTEXT),
         shards=_shards(graph, blocks, sockets),
         estimate=_estimate(blocks, target),
     )
-    return Toy(plan, target, graph, toy_graph(1))
+    return Toy(plan, target, graph, toy_graph(1, window))
 
 
-def _blocks(graph: Graph, target: Target) -> tuple[Block, ...]:
+def _blocks(graph: Graph, target: Target, window: int) -> tuple[Block, ...]:
     numbers = op_numbers(graph, target.count)
-    return tuple(
-        _block(name, rows, numbers["layer0" if name == "layers" else graph.name], graph, target)
-        for name, rows in stage_rows(target.count).items()
-    )
+    blocks = []
+    for name, rows in stage_rows(target.count, min(PAST, window or PAST)).items():
+        block = _block(
+            name, rows, numbers["layer0" if name == "layers" else graph.name], graph, target
+        )
+        appends = [msgspec.structs.replace(a, ring=window or None) for a in block.appends]
+        blocks.append(msgspec.structs.replace(block, appends=tuple(appends)))
+    return tuple(blocks)
 
 
 def _block(
@@ -196,13 +207,12 @@ def _buffer(producer: str, consumers: str, nbytes: int) -> Buffer:
 def _sections(blocks: tuple[Block, ...], target: Target, count: int) -> tuple[Section, ...]:
     assert target.device.grid is not None
     mesh, capacity = Mesh(target.device.grid), capacity_of(target.device.grid)
+    buffers = [buffer for block in blocks for buffer in block.buffers]
     found = []
     for number, group in enumerate([blocks] if count == 1 else [blocks[:-1], blocks[-1:]]):
         stages = [stage for block in group for stage in block.stages]
         demand = total(
-            demand_of(stage, block.streams, block.buffers)
-            for block in group
-            for stage in block.stages
+            demand_of(stage, block.streams, buffers) for block in group for stage in block.stages
         )
         sites = toy_sites(stages)
         resources = Resources(
@@ -240,7 +250,7 @@ def _program(sections: int) -> Program:
     return Program(steps=tuple(steps), prefetch=True, overhead_cycles=0)
 
 
-def _local_bytes(graph: Graph, block: Block, tensor: str) -> tuple[int, int]:
+def _local_bytes(graph: Graph, block: Block, tensor: str, kept: int) -> tuple[int, int]:
     """Rows and bytes of a tensor as stored."""
     callee = next(graph.subgraphs())
     values = callee.inputs if block.calls else ()
@@ -248,15 +258,15 @@ def _local_bytes(graph: Graph, block: Block, tensor: str) -> tuple[int, int]:
     types |= {op.name: op.type for op in graph.ops if op.kind == "weight"}  # type: ignore[attr-defined]
     type = types[tensor]
     if tensor in ("key", "value"):
-        return BATCH * CONTEXT, BATCH * CONTEXT * type.shape[1] * 32  # type: ignore[return-value]
+        return BATCH * kept, BATCH * kept * type.shape[1] * 32  # type: ignore[return-value]
     return type.shape[0], type.nbytes  # type: ignore[return-value]
 
 
-def _memory(graph: Graph, blocks: tuple[Block, ...]) -> tuple[Allocation, ...]:
+def _memory(graph: Graph, blocks: tuple[Block, ...], kept: int) -> tuple[Allocation, ...]:
     found, base = [], 0
     for block in blocks:
         tensors = [name for stream in block.streams for name in stream.tensors]
-        sizes = {name: _local_bytes(graph, block, name) for name in tensors}
+        sizes = {name: _local_bytes(graph, block, name, kept) for name in tensors}
         stride = sum(nbytes for _, nbytes in sizes.values())
         offset = base
         for name, (rows, nbytes) in sizes.items():
@@ -264,6 +274,7 @@ def _memory(graph: Graph, blocks: tuple[Block, ...]) -> tuple[Allocation, ...]:
                 block=block.id,
                 tensor=name,
                 kind="state" if name in ("key", "value") else "weight",
+                use=_use(name),
                 tier="hbm",
                 rows=(0, rows),
                 offset=offset,
@@ -276,6 +287,14 @@ def _memory(graph: Graph, blocks: tuple[Block, ...]) -> tuple[Allocation, ...]:
             offset += nbytes
         base += stride * block.repeat
     return tuple(found)
+
+
+def _use(tensor: str) -> Literal["matrix", "vector", "table", "state"]:
+    if tensor in ("key", "value"):
+        return "state"
+    if tensor == "embed":
+        return "table"
+    return "vector" if tensor in ("rates", "norm1", "norm2", "norm") else "matrix"
 
 
 def _shards(graph: Graph, blocks: tuple[Block, ...], sockets: int) -> tuple[ShardOf, ...]:

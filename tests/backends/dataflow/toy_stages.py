@@ -28,9 +28,9 @@ class Row:
     streams: Streams = ()
 
 
-def stage_rows(n: int) -> dict[str, list[Row]]:
-    """Block -> its stages, over n sockets."""
-    return {"pre": _pre(), "layers": _layer(n), "post": _post(n)}
+def stage_rows(n: int, kept: int) -> dict[str, list[Row]]:
+    """Block -> its stages, over n sockets; `kept` rows of the state are read."""
+    return {"pre": _pre(), "layers": _layer(n, kept), "post": _post(n)}
 
 
 def _pre() -> list[Row]:
@@ -41,8 +41,8 @@ def _pre() -> list[Row]:
     ]
 
 
-def _layer(n: int) -> list[Row]:
-    q, k, f, past = 64 // n, 32 // n, 128 // n, BATCH * PAST * 32 // n
+def _layer(n: int, kept: int) -> list[Row]:
+    q, k, f, past = 64 // n, 32 // n, 128 // n, BATCH * kept * 32 // n
     projections = "q_flat k_flat v_flat q_split k_split v_split q_heads k_heads v_heads"
     attention = "keys values mixed rows joined"
     states: Streams = (("key", 2 * past), ("value", 2 * past))

@@ -41,8 +41,8 @@ def issued(facts: Facts) -> Faults:
 
 @rule(
     "HETC-L272",
-    "streams are issued in the order in which their stages run",
-    "issue the stream of the earlier stage first",
+    "streams are issued in the order in which their stages run, or have room for all bytes",
+    "issue the stream of the earlier stage first, or raise depth_bytes",
     severity="advice",
 )
 def issue_order(facts: Facts) -> Faults:
@@ -54,8 +54,9 @@ def issue_order(facts: Facts) -> Faults:
             stage = streams[issue.stream].stage
             for later in block.issue[place + 1 :]:
                 count += 1
+                held = streams[issue.stream].depth_bytes >= streams[issue.stream].bytes
                 other = streams[later.stream].stage
-                if issue.ahead == later.ahead and other in behind[stage]:
+                if not held and issue.ahead == later.ahead and other in behind[stage]:
                     text = f"{issue.stream} of {stage} is issued before {later.stream} of {other}"
                     text += f", and {stage} waits for {other}"
                     yield Fault(f"issue of {block.id}", text)

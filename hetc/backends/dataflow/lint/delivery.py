@@ -17,7 +17,7 @@ one into a switch those that it leaves. What stands on one switch needs no net.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +26,7 @@ from hetc.backends.dataflow.lint.finding import Fault, Faults, number, rule
 from hetc.backends.dataflow.lint.mesh import Switch
 from hetc.backends.dataflow.lint.trees import Tree
 from hetc.backends.dataflow.lint.units import unit_names
-from hetc.backends.dataflow.schema import Section, Stage
+from hetc.backends.dataflow.schema import Route, Section, Stage
 
 # The name of a unit or port, and the switch at which a net meets it.
 End = tuple[str, Switch]
@@ -115,6 +115,14 @@ class _Wiring:
         lanes = self.units(stage, "w", half="PCU")
         return self.units(stage, "b") or self.units(stage, "r") or lanes
 
+    def ends(self, name: str, of_stage: Callable[[Stage], list[End]]) -> list[End]:
+        """A port by its name, or the exits or entries of a stage."""
+        kind, _, digits = name.partition(".")
+        if kind in ("port", "peer") and digits.isdecimal():
+            return self.ports([int(digits)], kind)
+        stage = self.facts.stages.get(name)
+        return of_stage(stage) if stage is not None else []
+
     def ports(self, numbers: Iterable[int], name: str = "port") -> list[End]:
         known = self.facts.mesh.ports
         return [(f"{name}.{n}", known[n]) for n in numbers if n < len(known)]
@@ -134,15 +142,20 @@ def delivered(facts: Facts) -> Faults:
                 continue
             count += 1
             gives, gets = wiring.served(need)
-            for name, switch in need.sinks:
-                if switch not in gets:
-                    text = f"no {need.kind} net brings {need.what} to {name}"
-                    yield Fault(f"section {section.id}, {name}", text)
-            for name, switch in need.sources:
-                if switch not in gives:
-                    text = f"no {need.kind} net takes {need.what} from {name}"
-                    yield Fault(f"section {section.id}, {name}", text)
+            unfed = [name for name, switch in need.sinks if switch not in gets]
+            idle = [name for name, switch in need.sources if switch not in gives]
+            if unfed:
+                text = f"no {need.kind} net brings {need.what} to {_listed(unfed)}"
+                yield Fault(f"section {section.id}, {unfed[0]}", text)
+            elif idle:
+                text = f"no {need.kind} net takes {need.what} from {_listed(idle)}"
+                yield Fault(f"section {section.id}, {idle[0]}", text)
     return f"{count} bundles of nets"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" * (len(names) > 3)
+    return ", ".join(names[:3]) + more
 
 
 def _needs(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[Need]:
@@ -234,9 +247,9 @@ def stream_demand(facts: Facts) -> Faults:
             for stream in map(facts.streams.__getitem__, stage.streams):
                 if stream.tier == "sram" or not lanes:
                     continue
-                ports = wiring.ports(dict.fromkeys(stream.ports))
-                need = Need("memory", f"the stream {stream.id}", ports, lanes)
-                found = sum(tree.route.bytes_per_cycle for tree, _, _ in wiring.serving(need))
+                ports = dict.fromkeys(stream.ports)
+                nets = {f"memory.{port}" for port in ports}
+                found = sum(r.bytes_per_cycle for r in section.routes if r.net in nets)
                 given = min(len(ports) * width, facts.bytes_per_cycle(stream.tier))
                 wanted = min(stage.rate_bytes_per_cycle, given)
                 # Demands are whole bytes.
@@ -245,3 +258,28 @@ def stream_demand(facts: Facts) -> Faults:
                     text += f", its lanes take {number(wanted)}"
                     yield Fault(f"stream {stream.id}", text, found, wanted)
     return f"{count} nets"
+
+
+@rule(
+    "HETC-L247",
+    "nets lead from and to what their names say",
+    "route the net between the units and ports of its name",
+)
+def named(facts: Facts) -> Faults:
+    count = 0
+    for section in facts.plan.sections:
+        wiring = _Wiring(facts, section)
+        for route, need in _between(facts, section, wiring):
+            count += 1
+            if not any(tree.route is route for tree, _, _ in wiring.serving(need)):
+                yield Fault(f"net {route.net}", f"the net {route.net} does not lead {need.what}")
+    return f"{count} nets between stages and ports"
+
+
+def _between(facts: Facts, section: Section, wiring: _Wiring) -> Iterator[tuple[Route, Need]]:
+    """Nets between two stages or a stage and a port, with what their names promise."""
+    for route in section.routes:
+        start, arrow, end = route.net.partition(f".{route.kind}")[0].partition(">")
+        if arrow and route.paths:
+            sources, sinks = wiring.ends(start, wiring.exits), wiring.ends(end, wiring.entries)
+            yield route, Need(route.kind, f"from {start} to {end}", sources, sinks)

@@ -17,6 +17,9 @@ from hetc.backends.dataflow.schema import Block, Stream
 from hetc.ir.dims import evaluate
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.linear import ExpertLinear
+from hetc.ir.ops.quant import Dequantize
+from hetc.ir.ops.shape import View
+from hetc.ir.ops.unary import Cast
 
 
 @rule(
@@ -78,12 +81,13 @@ def banks(facts: Facts) -> Faults:
 
 @rule(
     "HETC-L233",
-    "a stage streams the weights and states that its ops read, each once",
-    "let a stream of the stage name the tensor, once",
+    "a stage streams the weights and states that its ops read, each once from each tier",
+    "let a stream of the stage name the tensor, one for each tier that it lies in",
 )
 def streamed(facts: Facts) -> Faults:
     work = facts.work
     resident = {(item.block, item.tensor) for item in facts.plan.memory if item.tier == "sram"}
+    tiers = _tiers(facts)
     total = 0
     for block in facts.plan.blocks:
         for stage in block.stages:
@@ -93,9 +97,10 @@ def streamed(facts: Facts) -> Faults:
             total += len(read)
             for name in sorted(read):
                 resting = (block.id, name) in resident
-                if named[name] != 1 and not (resting and not named[name]):
+                wanted = max(1, len(tiers.get((block.id, name), ())))
+                if named[name] != wanted and not (resting and not named[name]):
                     text = f"stage {stage.id} reads {name}, which {named[name]} of its streams name"
-                    yield Fault(f"stage {stage.id}", text, named[name], 1)
+                    yield Fault(f"stage {stage.id}", text, named[name], wanted)
             for name in sorted(named.keys() - read):
                 text = f"stage {stage.id} streams {name}, which none of its ops reads"
                 yield Fault(f"stage {stage.id}", text)
@@ -122,12 +127,24 @@ def stream_bytes(facts: Facts) -> Faults:
     return f"{number(moved)} bytes a token"
 
 
+def _tiers(facts: Facts) -> dict[tuple[str, str], Counter[str]]:
+    """(block, tensor) -> the bytes of it that each tier holds; tables apart, of which rows are
+    read."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for item in facts.plan.memory:
+        if item.use != "table":
+            found.setdefault((item.block, item.tensor), Counter())[item.tier] += item.bytes
+    return found
+
+
 def _bytes_between(facts: Facts, block: Block, stream: Stream) -> tuple[int, int]:
     """The least and the most that one iteration of a stream can move.
 
-    Chosen experts lie between those of one token and one matrix for every row.
+    Chosen experts lie between those of one token and one matrix for every row. A tensor that lies
+    in several tiers is read in parts, whose bytes are rounded.
     """
     low = high = 0
+    tiers = _tiers(facts)
     for name in stream.tensors:
         type = facts.work.tensor_type(block, name)
         assert type is not None
@@ -144,6 +161,10 @@ def _bytes_between(facts: Facts, block: Block, stream: Stream) -> tuple[int, int
             picks = rows / facts.plan.bindings.batch / parts
             least = math.floor(whole * min(picks, count) / count)
             whole = math.ceil(whole * min(rows, count) / count)
+        held = tiers.get((block.id, name), Counter())
+        if len(held) > 1 and stream.kind != "lookup":
+            part = held[stream.tier] / held.total()
+            least, whole = math.floor(least * part) - 1, math.ceil(whole * part) + 1
         low, high = low + least, high + whole
     return low, high
 
@@ -154,8 +175,15 @@ def _readers(facts: Facts, block: Block, stream: Stream, name: str) -> list[Op]:
     def reads(value: Value) -> bool:
         return any(stored_name(root) == name for root in facts.work.roots(value))
 
-    ops = facts.work.ops(block, facts.stages[stream.stage])
-    return [op for op in ops if any(map(reads, op.operands))]
+    found: list[Op] = []
+    turned: set[Value] = set()
+    for op in facts.work.ops(block, facts.stages[stream.stage]):
+        if any(value in turned or reads(value) for value in op.operands):
+            found.append(op)
+            # Whoever reads what only turns the tensor on its way, reads the tensor.
+            if isinstance(op, View | Cast | Dequantize):
+                turned.update(op.results)
+    return found
 
 
 def _expert_rows(facts: Facts, readers: list[Op]) -> int:
@@ -192,8 +220,10 @@ def buffered(facts: Facts) -> Faults:
 def buffer_bytes(facts: Facts) -> Faults:
     passed = facts.work.passed
     carried: Counter[tuple[str, str]] = Counter()
+    held: Counter[str] = Counter()
     for block in facts.plan.blocks:
         for buffer in block.buffers:
+            held[buffer.producer] += buffer.bytes
             values: dict[Value, None] = {}
             for consumer in buffer.consumers:
                 values.update(dict.fromkeys(passed.get((buffer.producer, consumer), ())))
@@ -209,7 +239,21 @@ def buffer_bytes(facts: Facts) -> Faults:
             text = f"buffers carry {number(found)} bytes from {producer} to {consumer}"
             text += f", which reads {number(least)}"
             yield Fault(f"stage {consumer}", text, found, least)
-    return f"{number(sum(carried.values()))} bytes"
+    for producer, values in _made(facts).items():
+        least = _nbytes(facts, values)
+        if producer in held and held[producer] < least:
+            text = f"the buffers of {producer} hold {number(held[producer])} bytes"
+            text += f", others read {number(least)} of it"
+            yield Fault(f"stage {producer}", text, held[producer], least)
+    return f"{number(held.total())} bytes"
+
+
+def _made(facts: Facts) -> dict[str, dict[Value, None]]:
+    """Stage -> what others read of it."""
+    found: dict[str, dict[Value, None]] = {}
+    for (producer, _), values in facts.work.passed.items():
+        found.setdefault(producer, {}).update(dict.fromkeys(values))
+    return found
 
 
 def _nbytes(facts: Facts, values: Iterable[Value]) -> int:

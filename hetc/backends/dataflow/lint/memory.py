@@ -169,7 +169,7 @@ def row_bytes(facts: Facts) -> Faults:
 
 @rule(
     "HETC-L254",
-    "every row of every weight and state is in memory once",
+    "every row of every weight and state is in memory once for each use",
     "allocate the rows of the tensor once, end to end; of a state, batch times context rows",
 )
 def rows_once(facts: Facts) -> Faults:
@@ -178,9 +178,13 @@ def rows_once(facts: Facts) -> Faults:
         for name, root in facts.work.tensors(block).items():
             rows = _layout(facts, root.type).rows
             total += rows
-            found = sorted(item.rows for item in _allocations(facts, block, name))
-            if not _end_to_end(found, rows):
-                told = ", ".join(f"{first} to {last}" for first, last in found) or "none"
+            uses: dict[str, list[tuple[int, int]]] = {}
+            for item in _allocations(facts, block, name):
+                uses.setdefault(item.use, []).append(item.rows)
+            for found in uses.values() or [[]]:
+                if _end_to_end(sorted(found), rows):
+                    continue
+                told = ", ".join(f"{first} to {last}" for first, last in sorted(found)) or "none"
                 text = f"{name} of {block.id} has rows 0 to {number(rows)}, in memory are {told}"
                 yield Fault(f"allocation of {name}", text)
     return f"{number(total)} rows"
@@ -196,15 +200,18 @@ def _end_to_end(found: list[tuple[int, int]], rows: int) -> bool:
 
 
 def _allocations(facts: Facts, block: Block, name: str) -> list[Allocation]:
-    """Where a tensor of a block lies. A weight of the main graph may lie with another block."""
+    """Where a tensor of a block lies. A weight of the main graph may lie with another block that
+    uses it alike: one that is both table and matrix is stored for each."""
     found = [item for item in facts.plan.memory if (item.block, item.tensor) == (block.id, name)]
     if found or not facts.work.is_main(block):
         return found
+    table = any(name in s.tensors and s.kind == "lookup" for s in block.streams)
     order, here = facts.block_order, facts.block_order[block.id]
     return [
         item
         for item in facts.plan.memory
         if item.tensor == name
+        and (item.use == "table") == table
         and facts.work.is_main(facts.blocks[item.block])
         and order[item.live[0]] <= here <= order[item.live[1]]
     ]

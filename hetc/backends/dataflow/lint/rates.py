@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hetc.backends.dataflow.lint.facts import Facts
@@ -10,7 +11,7 @@ from hetc.backends.dataflow.schema import Block, Estimate, Stage, Stream
 from hetc.ir.dims import evaluate
 from hetc.ir.ops.control import AllReduce
 
-# What a slow stream may cost, of the time that a token takes of memory, before it is worth a word.
+# The part of a token that a slow stream may cost before it is worth a word.
 SIGNIFICANT = 0.01
 
 
@@ -50,7 +51,7 @@ def lane_rate(facts: Facts) -> Faults:
     severity="advice",
 )
 def stage_rate(facts: Facts) -> Faults:
-    worst, least = 0.0, SIGNIFICANT * _memory_cycles(facts)
+    worst, least = 0.0, SIGNIFICANT * _token_cycles(facts)
     for block, stage, streams in _streaming(facts):
         rate = stage.rate_bytes_per_cycle
         lost = block.repeat * sum(_lost(facts, stream, rate) for stream in streams)
@@ -71,7 +72,7 @@ def stage_rate(facts: Facts) -> Faults:
 )
 def port_rate(facts: Facts) -> Faults:
     width = facts.grid.port_bytes_per_cycle.value
-    worst, least = 0.0, SIGNIFICANT * _memory_cycles(facts)
+    worst, least = 0.0, SIGNIFICANT * _token_cycles(facts)
     for block, _, streams in _streaming(facts):
         for stream in streams:
             together = len(set(stream.ports)) * width
@@ -91,8 +92,10 @@ def _lost(facts: Facts, stream: Stream, rate: float) -> float:
     return stream.bytes / max(rate, 1e-9) - stream.bytes / best if rate < best else 0.0
 
 
-def _memory_cycles(facts: Facts) -> float:
-    """What one token takes of memory."""
+def _token_cycles(facts: Facts) -> float:
+    """What one token takes: as the estimate says, else what it takes of memory."""
+    if facts.plan.estimate is not None:
+        return facts.cycles(facts.plan.estimate.tpot_us)
     return sum(n / facts.bytes_per_cycle(tier) for tier, n in _tier_bytes(facts).items())
 
 
@@ -205,7 +208,12 @@ def _figures(facts: Facts, estimate: Estimate) -> Iterator[tuple[str, float, flo
     tokens = facts.plan.bindings.batch * 1e6
     yield "tokens a second", estimate.tokens_per_s, tokens / max(estimate.tpot_us, 1e-9)
     peak = device.memory().bandwidth.value * max(estimate.tpot_us, 1e-9) * 1e-6
-    yield "MBU", estimate.mbu, estimate.bytes_read / peak
+    read = Counter[str]()
+    for block in facts.plan.blocks:
+        for stream in block.streams:
+            read[stream.tier] += block.repeat * stream.bytes
+    share = read[device.main_memory] / max(1, read.total())
+    yield "MBU", estimate.mbu, estimate.bytes_read * share / peak
     yield "the bound of MBU", estimate.mbu_bound, device.constant("bandwidth_fraction")
     for constant in estimate.constants:
         if constant.name in device.constants:

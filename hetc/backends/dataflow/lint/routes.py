@@ -48,7 +48,7 @@ def link_load(facts: Facts) -> Faults:
             network, demand = tree.route.network, tree.route.bytes_per_cycle
             for link in tree.links:
                 loads[network, link] = loads.get((network, link), 0) + demand
-        for (network, link), load in sorted(loads.items()):
+        for (network, link), load in loads.items():
             fullest[network] = max(fullest.get(network, 0), load)
             bound = _width(facts, network) - (reserved.get(link, 0) if network == "vector" else 0)
             if load > bound * (1 + 1e-9):

@@ -55,6 +55,7 @@ PLAN: tuple[Rule, ...] = (
     delivery.delivered,
     delivery.outside,
     delivery.stream_demand,
+    delivery.named,
     memory.inside,
     memory.apart,
     memory.iterations,
@@ -138,8 +139,8 @@ def _run(facts: Facts) -> Iterator[tuple[Rule, list[Finding], str]]:
         return
     for rule in GRAPH_SHAPE:
         findings, compared = rule.run(facts)
-        sound = sound and not findings
         yield rule, findings, compared
-    if sound:
-        for rule in GRAPH:
-            yield rule, *rule.run(facts)
+        if findings:
+            return
+    for rule in GRAPH:
+        yield rule, *rule.run(facts)

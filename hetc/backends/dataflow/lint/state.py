@@ -111,6 +111,8 @@ def _append(facts: Facts, append: Append, change: Change, place: str) -> Iterato
         yield Fault(place, text)
     makers = {change.value, *work.roots(change.value), *(() if rows is None else (rows,))}
     op = work.graph(change.block).ops[append.op]
-    if append.op not in stage.ops or makers.isdisjoint(op.results):
+    # A state may be cut out of what changes: the last inputs of a convolution, say.
+    made = {value for result in op.results for value in (result, _unviewed(result))}
+    if append.op not in stage.ops or makers.isdisjoint(made):
         text = f"op {append.op} of {stage.id}, {op.kind}, does not make {append.tensor}"
         yield Fault(place, text)

@@ -27,53 +27,66 @@ class Path:
 
 @dataclass(frozen=True)
 class TurnCost:
-    """A turn in isolation: with all tiles there (`chain`), and the busiest queue's time."""
+    """A turn in isolation: with all tiles there (`chain`), the busiest queue's time, and both."""
 
     chain: Path
     memory: float
     cycles: float
 
 
-def turn_cost(timing: Timing, turn: Turn, *, cold: bool) -> TurnCost:
-    """The closed form of one turn; `cold`: its queues start with it."""
+def turn_cost(timing: Timing, turn: Turn) -> TurnCost:
+    """The closed form of one turn; it is cold where its queues start with it."""
     chain = longest_path(timing, turn, cold=False)
-    memory = max((_served(timing, turn, queue) for queue in range(len(timing.queues))), default=0.0)
-    if cold or turn.launch:
-        cycles = max(longest_path(timing, turn, cold=True).cycles, memory) + (turn.fence or 0.0)
+    memory = max(_served(timing, turn, queue) for queue in range(len(timing.queues)))
+    if _cold(turn):
+        slowest = longest_path(timing, turn, cold=True).cycles
     else:
-        cycles = max(chain.cycles, memory)
+        slowest = chain.cycles
+    cycles = max(slowest, memory, _sent(timing, turn)) + (turn.fence or 0.0)
     return TurnCost(chain, memory, cycles)
 
 
-def token_cycles(timing: Timing) -> float:
-    """Cycles of a token by the closed form."""
-    costs: dict[int, TurnCost] = {}
-    total = chains = 0.0
-    opens = timing.turns[0].gate is Gate.BEGIN
-    for turn in timing.turns:
-        cost = costs.get(id(turn))
-        if cost is None:
-            cost = costs[id(turn)] = turn_cost(timing, turn, cold=turn.gate is not Gate.NOTHING)
-        total += cost.cycles
-        chains += cost.cycles if turn.gate is not Gate.NOTHING else cost.chain.cycles
-    return total + timing.overhead if opens else max(total, chains + timing.overhead)
+def turn_costs(timing: Timing) -> list[TurnCost]:
+    """Of every turn of a token; equal turns are looked at once."""
+    distinct = {id(turn): turn for turn in timing.turns}
+    costs = {key: turn_cost(timing, turn) for key, turn in distinct.items()}
+    return [costs[id(turn)] for turn in timing.turns]
 
 
 def closed_form(timing: Timing) -> Outcome:
     """A token by the closed form: what is not busy is idle, and nothing waits for credits."""
-    cycles = token_cycles(timing)
+    costs = turn_costs(timing)
+    turns = sum(cost.cycles for cost in costs)
+    chains = sum(
+        cost.cycles if _cold(turn) else cost.chain.cycles
+        for turn, cost in zip(timing.turns, costs, strict=True)
+    )
+    if timing.turns[0].gate is Gate.BEGIN:
+        cycles = turns + timing.overhead
+    else:
+        cycles = max(turns, chains + timing.overhead)
     tally = Tally.zero(timing)
-    for turn in timing.turns:
+    tally.blocks[timing.segments[timing.turns[0].segment].block] += cycles - turns
+    for turn, cost in zip(timing.turns, costs, strict=True):
         segment = timing.segments[turn.segment]
-        tally.blocks[segment.block] += cycles / len(timing.turns)
+        tally.blocks[segment.block] += cost.cycles
+        tally.link[0] += _sent(timing, turn)
         for queue in range(len(timing.queues)):
             tally.busy[queue] += _served(timing, turn, queue)
         for index in segment.stages:
             stage = timing.stages[index]
-            tally.link[0] += stage.wire
-            tally.active[index] += max(stage.work, _taken(timing, index)) + stage.wire_last
-            tally.active[index] += stage.latency
+            busy = max(stage.work, _taken(timing, index)) + stage.wire_last + stage.latency
+            tally.active[index] += busy
     return Outcome((0.0, cycles), tally, (0,) * len(timing.flows))
+
+
+def _cold(turn: Turn) -> bool:
+    return turn.gate is not Gate.NOTHING or turn.launch > 0
+
+
+def _sent(timing: Timing, turn: Turn) -> float:
+    stages = timing.segments[turn.segment].stages
+    return sum(timing.stages[stage].wire for stage in stages)
 
 
 def longest_path(timing: Timing, turn: Turn, *, cold: bool) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hetc.backends.dataflow.schema import Plan
-from hetc.backends.dataflow.simulate.analytic import token_cycles, turn_cost
+from hetc.backends.dataflow.simulate.analytic import closed_form, turn_cost
 from hetc.backends.dataflow.simulate.result import (
     BlockUse,
     Bottleneck,
@@ -15,7 +15,7 @@ from hetc.backends.dataflow.simulate.result import (
 )
 from hetc.backends.dataflow.simulate.speeds import Speeds
 from hetc.backends.dataflow.simulate.tally import Outcome
-from hetc.backends.dataflow.simulate.timing import Gate, Timing
+from hetc.backends.dataflow.simulate.timing import Timing
 from hetc.errors import BackendError, InternalError
 
 # From this share of the time on, a resource that is busy is said to bound the token.
@@ -59,7 +59,7 @@ def simulated(
         queues=queues,
         link_busy_cycles=outcome.last.link[0],
         blocks=blocks,
-        analytic_us=speeds.us(token_cycles(timing)),
+        analytic_us=speeds.us(closed_form(timing).ends[-1]),
         energy_j=None if speeds.power_w is None else speeds.power_w * tpot_us * 1e-6,
     )
 
@@ -113,9 +113,7 @@ def _blocks(timing: Timing, outcome: Outcome) -> tuple[BlockUse, ...]:
         latest = {turn.segment: turn for turn in turns}
         if not latest:
             continue
-        costs = [
-            turn_cost(timing, turn, cold=turn.gate is not Gate.NOTHING) for turn in latest.values()
-        ]
+        costs = [turn_cost(timing, turn) for turn in latest.values()]
         uses.append(
             BlockUse(
                 block=name,
@@ -143,7 +141,7 @@ def _bottleneck(
     chain = sum(block.iterations * block.chain_cycles for block in blocks) / cycles
     main = next(queue for queue in queues if queue.tier == speeds.main_memory)
     if shares[name] >= max(chain, _BOUND):
-        return Bottleneck(name, f"{name} {shares[name]:.0%} busy")
+        return Bottleneck(name, f"{name} {_percent(shares[name])} busy")
     if chain >= _BOUND:
         worst = max(blocks, key=lambda block: block.iterations * block.chain_cycles)
         why = (
@@ -153,7 +151,13 @@ def _bottleneck(
         )
         return Bottleneck("dependences", why)
     if main.credit_cycles > main.order_cycles:
-        why = f"{main.tier} waits {main.credit_cycles / cycles:.0%} of the time for room in buffers"
+        share = _percent(main.credit_cycles / cycles)
+        why = f"{main.tier} waits {share} of the time for room in buffers"
         return Bottleneck("buffers", why)
-    why = f"{main.tier} waits {main.order_cycles / cycles:.0%} of the time for launches and results"
+    share = _percent(main.order_cycles / cycles)
+    why = f"{main.tier} waits {share} of the time for launches and results"
     return Bottleneck("order", why)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -115,8 +115,6 @@ class _Chip:
             for index in range(len(self.queues)):
                 moving = self._serve(index) or moving
 
-    # The program.
-
     def _begin(self) -> bool:
         if self.begun == len(self.turns) or self.beginning:
             return False
@@ -163,8 +161,6 @@ class _Chip:
             needed = 0 if self.turns[turn].first else execution
         state = self.stages[wait.stage]
         return (state.firsts if wait.streamed else state.ended) >= needed
-
-    # Stages.
 
     def _turn_of(self, stage: int, execution: int) -> int:
         turns = self.turns_of[self.timing.segment_of[stage]]
@@ -271,8 +267,6 @@ class _Chip:
             state.firsts += 1
         self._settle()
 
-    # The link.
-
     def _send(self) -> bool:
         if self.sent == len(self.exchanges) or self.sending:
             return False
@@ -296,8 +290,6 @@ class _Chip:
         self.link_since = None
         self._at(self.now + self.timing.stages[index].latency, self._has_ended_execution, index)
         self._settle()
-
-    # Queues.
 
     def _serve(self, index: int) -> bool:
         """Go on with a queue's work; True where it passed a turn or began with a tile or a move."""

@@ -45,8 +45,7 @@ class Speeds:
 def speeds_of(target: Target) -> Speeds:
     """The speeds of one socket of `target`; TargetError HETC-T013 for a target without a grid.
 
-    Every tier off the chip has the target's one `memory_latency_us`. A main memory that is no DDR
-    is the plan's tier `hbm`, whatever its file calls it.
+    Every tier off the chip has the target's one `memory_latency_us`.
     """
     device = target.device
     grid = device.grid
@@ -60,12 +59,10 @@ def speeds_of(target: Target) -> Speeds:
             do="use sn40l or another dataflow target, or describe the grid: docs/targets.md",
         )
     clock = grid.clock_hz.value
-    tiers = {m.name: m for m in device.memories if m.name in ("hbm", "ddr")}
-    main = device.main_memory if device.main_memory in tiers else "hbm"
-    tiers.setdefault(main, device.memory())
+    tiers = {memory.name: memory for memory in device.memories if memory.name != "sram"}
     return Speeds(
         clock_hz=clock,
-        main_memory=main,
+        main_memory=device.main_memory,
         memories={
             tier: MemorySpeed(
                 bytes_per_cycle=memory.bandwidth.value / clock,

@@ -24,8 +24,6 @@ from hetc.backends.dataflow.simulate.timing import (
 )
 from hetc.errors import BackendError
 
-_TIERS = ("hbm", "ddr")
-
 
 @dataclass(frozen=True)
 class _Item:
@@ -63,7 +61,7 @@ class _Unrolled:
         self.plan = plan
         self.speeds = speeds
         self.names = Names(plan, steps)
-        self.tiers = [tier for tier in _TIERS if tier in speeds.memories]
+        self.tiers = list(speeds.memories)
         self.main = self.tiers.index(speeds.main_memory)
         self.flows: list[Flow] = []
         self.flow_index: dict[str, int] = {}

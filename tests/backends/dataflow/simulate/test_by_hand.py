@@ -134,7 +134,7 @@ def test_one_link_serves_one_exchange_at_a_time() -> None:
 def test_the_link_is_the_bottleneck() -> None:
     many = [stage(name, barrier("a"), collective=exchange(100.0)) for name in "rstu"]
     bottleneck = simulate(plan(block("b", [A, *many], [W])), SPEEDS).bottleneck
-    assert (bottleneck.name, bottleneck.why) == ("peer link", "peer link 95% busy")
+    assert (bottleneck.name, bottleneck.why) == ("peer link", "peer link 95 % busy")
 
 
 def test_hbm_and_ddr_are_read_side_by_side() -> None:
@@ -271,7 +271,7 @@ def test_the_result_in_numbers() -> None:
     assert result.bytes_read == 40
     assert result.mbu == 1.0
     assert result.energy_j == pytest.approx(2.0 * 40e-6)
-    assert result.bottleneck.why == "hbm 100% busy"
+    assert result.bottleneck.why == "hbm 100 % busy"
     (hbm, ddr) = result.queues
     assert (hbm.busy_cycles, hbm.idle_cycles, ddr.busy_cycles) == (40, 0, 0)
     (of,) = result.blocks

@@ -16,7 +16,7 @@ from hetc.backends.dataflow.simulate.tally import Outcome
 from hetc.backends.dataflow.simulate.timing import Move, Timing, When
 from hetc.backends.dataflow.simulate.unroll import unroll
 from hetc.errors import BackendError
-from tests.backends.dataflow.plans import Decoder, decoder
+from tests.backends.dataflow.plans import Decoder, block, decoder, exchange, plan, stage
 from tests.backends.dataflow.simulate.random_plans import random_plans, speeds
 from tests.backends.dataflow.simulate.sn40l import SN40L
 
@@ -60,22 +60,33 @@ def same(one: Outcome, other: Outcome, timing: Timing) -> None:
 
 @at_random
 @given(random_plans(), speeds())
-def test_events_in_time_give_the_longest_path(plan: Plan, machine: Speeds) -> None:
-    timing = unroll(plan, machine)
+def test_events_in_time_give_the_longest_path(made: Plan, machine: Speeds) -> None:
+    timing = unroll(made, machine)
     both_the_same(longest_path(timing), events(timing), timing)
 
 
 @at_random
 @given(random_plans(), speeds())
-def test_skipping_iterations_changes_nothing(plan: Plan, machine: Speeds) -> None:
-    timing = unroll(plan, machine)
+def test_skipping_iterations_changes_nothing(made: Plan, machine: Speeds) -> None:
+    timing = unroll(made, machine)
     both_the_same(longest_path(timing), longest_path(timing, skip=False), timing)
+
+
+def test_the_link_goes_on_where_the_loop_was_skipped() -> None:
+    """Two stages side by side keep the link busy in a loop; then comes a third."""
+    pair = [stage(name, collective=exchange(10.0)) for name in "rs"]
+    third = stage("t", collective=exchange(10.0))
+    timing = unroll(plan(block("b", pair, repeat=20), block("c", [third])), SN40L)
+    short, full = longest_path(timing), longest_path(timing, skip=False)
+    both_the_same(short, full, timing)
+    assert isinstance(short, Outcome)
+    assert short.ends[-1] - short.ends[-2] == pytest.approx(20 * 20 + 10)
 
 
 @at_random
 @given(random_plans(), speeds())
-def test_a_faster_machine_is_never_slower(plan: Plan, machine: Speeds) -> None:
-    slow = longest_path(unroll(plan, machine))
+def test_a_faster_machine_is_never_slower(made: Plan, machine: Speeds) -> None:
+    slow = longest_path(unroll(made, machine))
     if not isinstance(slow, Outcome):
         return
     hbm = machine.memories["hbm"]
@@ -84,7 +95,7 @@ def test_a_faster_machine_is_never_slower(plan: Plan, machine: Speeds) -> None:
         dataclasses.replace(hbm, latency_cycles=hbm.latency_cycles / 2),
     ):
         faster = dataclasses.replace(machine, memories={**machine.memories, "hbm": better})
-        fast = longest_path(unroll(plan, faster))
+        fast = longest_path(unroll(made, faster))
         assert isinstance(fast, Outcome)
         for sooner, later in zip(fast.ends, slow.ends, strict=True):
             assert sooner <= later * (1 + 1e-12)
@@ -93,18 +104,19 @@ def test_a_faster_machine_is_never_slower(plan: Plan, machine: Speeds) -> None:
 @at_random
 @given(random_plans(), speeds())
 def test_every_cycle_is_counted_and_no_byte_is_read_twice_as_fast(
-    plan: Plan, machine: Speeds
+    made: Plan, machine: Speeds
 ) -> None:
-    found = longest_path(unroll(plan, machine))
+    found = longest_path(unroll(made, machine))
     if isinstance(found, Outcome) and found.ends[-1] > found.ends[-2]:
-        adds_up(simulate(plan, machine, tokens=TOKENS))
+        adds_up(simulate(made, machine, tokens=TOKENS))
+        adds_up(simulate(made, machine, mode="analytic"))
 
 
 @at_random
 @given(random_plans(), speeds())
-def test_rows_are_written_before_the_next_token_reads_them(plan: Plan, machine: Speeds) -> None:
+def test_rows_are_written_before_the_next_token_reads_them(made: Plan, machine: Speeds) -> None:
     """A queue does one thing after the other, so it is enough that the order is right."""
-    timing = unroll(plan, machine)
+    timing = unroll(made, machine)
     last = timing.turns[-1].segment
     for queue in range(len(timing.queues)):
         written: Counter[str] = Counter()
@@ -135,8 +147,8 @@ def writes_at_once(timing: Timing, name: str) -> bool:
 def adds_up(result: Simulated) -> None:
     near = 1e-9 * result.cycles * result.tokens
     assert 0 <= result.mbu <= 1 + 1e-9
-    for stage in result.stages:
-        parts = (stage.busy_cycles, stage.stalled_cycles, stage.starved_cycles, stage.idle_cycles)
+    for use in result.stages:
+        parts = (use.busy_cycles, use.stalled_cycles, use.starved_cycles, use.idle_cycles)
         assert all(part >= -near for part in parts)
         assert sum(parts) == pytest.approx(result.cycles)
     assert sum(block.cycles for block in result.blocks) == pytest.approx(result.cycles)
@@ -152,8 +164,8 @@ def adds_up(result: Simulated) -> None:
     ids=["all on", "small buffers", "all off"],
 )
 def test_a_decoder_by_both_engines(shape: Decoder) -> None:
-    plan = decoder(shape)
-    path, heap = simulate(plan, SN40L), simulate(plan, SN40L, mode="heap")
+    made = decoder(shape)
+    path, heap = simulate(made, SN40L), simulate(made, SN40L, mode="heap")
     assert path.tpot_us == pytest.approx(heap.tpot_us, rel=1e-9)
     assert dataclasses.replace(heap, mode="maxplus").bottleneck == path.bottleneck
     adds_up(path)

@@ -1,0 +1,73 @@
+"""Buffers between stages: the last results of a stage, as many as its buffer has room for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from hetc.backends.dataflow.interpret.wiring import LOGITS, Origin, Wiring
+from hetc.backends.dataflow.schema import Stage
+from hetc.errors import PlanError
+from hetc.ir.lockstep import Shards
+from hetc.ir.op import Value
+
+Stamp = tuple[int, int]
+"""Token and iteration."""
+
+
+class Buffers:
+    """What stages have handed on, by the iteration that made it."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._handed = _handed(wiring)
+        self._held: dict[str, deque[tuple[Stamp, Mapping[Value, Shards]]]] = {}
+        names = wiring.main.output_names
+        self._logits = wiring.outer(wiring.main.outputs[names.index(LOGITS)])
+
+    def put(self, stage: Stage, stamp: Stamp, values: Mapping[Value, Shards]) -> None:
+        """Keep what others read of a stage; the oldest results make room.
+
+        Raises PlanError (HETC-L310) where the buffer cannot hold one iteration's.
+        """
+        kept = {value: values[value] for value in self._handed.get(stage.id, ())}
+        nbytes = sum(shards[0].nbytes for shards in kept.values())
+        buffer = self._wiring.buffers.get(stage.id)
+        room = 0 if buffer is None else buffer.depth_bytes
+        if nbytes > room:
+            raise PlanError(
+                "HETC-L310",
+                "a buffer is too small for what its stage hands on",
+                at=f"{stage.id} ({stage.name})",
+                expected=f"at least {nbytes} bytes",
+                found=f"{room} bytes",
+                do="plan the graph again",
+            )
+        if stage.id == self._logits.stage:
+            # The host takes them from the stage itself.
+            kept[self._logits.value] = values[self._logits.value]
+        versions = self._held.setdefault(stage.id, deque(maxlen=max(1, room // max(1, nbytes))))
+        versions.append((stamp, kept))
+
+    def get(self, origin: Origin, token: int) -> Shards | None:
+        """A value as the iteration made it that its origin names, None where it is not there."""
+        for stamp, values in self._held.get(origin.stage, ()):
+            if stamp == (token, origin.iteration):
+                return values.get(origin.value)
+        return None
+
+    def logits(self, token: int) -> Shards | None:
+        return self.get(self._logits, token)
+
+
+def _handed(wiring: Wiring) -> dict[str, tuple[Value, ...]]:
+    """Stage -> its values that other stages read, or a later iteration of its own."""
+    found: dict[str, dict[Value, None]] = {}
+    for wired in wiring.blocks.values():
+        for stage in wired.block.stages:
+            for iteration in range(min(2, wired.block.repeat)):
+                for value in wiring.reads(wired, stage):
+                    origin = wiring.origin(wired.block.id, iteration, value)
+                    if origin.stage:
+                        found.setdefault(origin.stage, {})[origin.value] = None
+    return {stage: tuple(values) for stage, values in found.items()}

@@ -1,0 +1,156 @@
+"""Plans of whole models: every family on several machines lints, is deterministic and obeys
+requests."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+
+from hetc.backends.dataflow.plan_file import plan_bytes, read_plan
+from hetc.backends.dataflow.schema import Pin, Request, Stage, StageRequest, Tiling
+from hetc.backends.dataflow.simulate import simulate, speeds_of
+from hetc.driver import CompileOptions
+from hetc.driver.lower import lower
+from hetc.driver.policy import Policy
+from hetc.driver.spatial import Spatial, plan_spatially
+from hetc.errors import BackendError, PlanError, TargetError
+from hetc.frontends.open_model import open_model
+from hetc.ir.graph import Graph
+from hetc.passes.outline_layers import outline_layers
+from hetc.passes.simplify import simplify
+from hetc.passes.workload import Workload
+from hetc.targets import load
+from tests.driver.models import build, save
+
+QUICK = Request(place_moves=2_000)
+FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "bloom", "gpt2", "lfm2")
+
+
+@cache
+def decode(family: str) -> Graph:
+    with TemporaryDirectory() as folder:
+        model = open_model(save(build(family), Path(folder) / family))
+        return outline_layers(simplify(lower(model, CompileOptions(), Policy()).program.decode))
+
+
+def planned(
+    family: str = "llama", target: str = "sn40l:2", batch: int = 1, request: Request = QUICK
+) -> Spatial:
+    return plan_spatially(decode(family), load(target), Workload(batch, 40, 8), request)
+
+
+def stages(spatial: Spatial) -> dict[str, Stage]:
+    return {stage.name: stage for block in spatial.plan.blocks for stage in block.stages}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plans_of_every_family_lint(family: str) -> None:
+    for target, batch in (("sn40l", 1), ("sn40l:4", 3), ("sn50:2", 16)):
+        spatial = planned(family, target, batch)
+        errors = [finding for finding in spatial.findings if finding.severity == "error"]
+        assert not errors, (target, batch, errors[:3])
+        assert all(check.ok for check in spatial.plan.checks if check.code != "HETC-L281")
+        assert 0 < spatial.simulated.mbu <= spatial.simulated.mbu_bound
+
+
+@pytest.mark.parametrize("target", ["grid-8x8", "plasticine", "wormhole", "blackhole:2"])
+def test_plans_for_every_grid_lint(target: str) -> None:
+    spatial = planned("llama", target)
+    assert [finding for finding in spatial.findings if finding.severity == "error"] == []
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_the_event_heap_times_a_plan_alike(family: str) -> None:
+    plan, speeds = planned(family).plan, speeds_of(load("sn40l:2"))
+    longest, events = (simulate(plan, speeds, mode=mode).cycles for mode in ("maxplus", "heap"))
+    assert longest == pytest.approx(events, rel=1e-9)
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    first, second = (plan_bytes(planned("gpt_oss", "sn40l:4", 3).plan) for _ in range(2))
+    assert first == second
+    assert read_plan(first, "here") == planned("gpt_oss", "sn40l:4", 3).plan
+
+
+def test_a_layer_is_planned_once_however_often_it_is_repeated() -> None:
+    (loop,) = (block for block in planned().plan.blocks if block.repeat > 1)
+    assert len(loop.calls) == loop.repeat == 2
+    weights = [item for item in planned().plan.memory if item.block == loop.id]
+    assert weights
+    assert all(item.count == 2 and item.stride >= item.bytes for item in weights)
+
+
+def test_what_a_user_fixes_stays() -> None:
+    tiling = Tiling(outputs=32, inputs=16, rows=1)
+    fixed = (
+        StageRequest(stage="mlp.up_proj*", lanes=4, split_k=2, tiling=tiling),
+        StageRequest(stage="mlp.down_proj", lanes=3, depth_bytes=1024),
+    )
+    pins = (Pin(unit="b1.s0.w0", site=(5, 7)),)
+    request = msgspec.structs.replace(QUICK, stages=fixed, pins=pins, seed=3)
+    spatial = planned(request=request)
+    assert spatial.plan.request == request
+    assert not [finding for finding in spatial.findings if finding.severity == "error"]
+    found = stages(spatial)
+    up = found["mlp.up_proj+gate_proj"]
+    assert (up.units.lanes, up.split_k, up.tiling) == (4, 2, tiling)
+    assert found["mlp.down_proj"].units.lanes == 3
+    streams = {stream.id: stream for block in spatial.plan.blocks for stream in block.streams}
+    (down,) = (streams[name] for name in found["mlp.down_proj"].streams)
+    assert down.depth_bytes == 1024
+    assert down.why == "as requested"
+    assert spatial.plan.sections[0].sites["b1.s0.w0"] == (5, 7)
+
+
+def test_each_technique_saves_time() -> None:
+    def tpot(**off: bool) -> float:
+        request = msgspec.structs.replace(QUICK, **off)
+        return planned("llama", "sn40l:2", request=request).simulated.tpot_us
+
+    best = tpot()
+    assert best <= tpot(overlap=False)
+    assert best < tpot(prefetch=False) < tpot(looping=False) < tpot(fused=False)
+
+
+def test_what_exceeds_the_main_memory_streams_from_the_next(tmp_path: Path) -> None:
+    small = _with_memory(tmp_path, hbm=40_000, ddr=10_000_000)
+    spatial = plan_spatially(decode("llama"), load(small), Workload(1, 40, 8), QUICK)
+    assert not [finding for finding in spatial.findings if finding.severity == "error"]
+    tiers = {item.tier for item in spatial.plan.memory}
+    assert tiers == {"hbm", "ddr"}
+    roomy = plan_spatially(decode("llama"), load("sn40l"), Workload(1, 40, 8), QUICK)
+    assert spatial.simulated.tpot_us > roomy.simulated.tpot_us
+
+
+def test_a_machine_that_is_too_small_says_what_is_missing(tmp_path: Path) -> None:
+    small = _with_memory(tmp_path, hbm=40_000, ddr=40_000)
+    with pytest.raises(BackendError, match="one socket cannot hold its part") as refused:
+        plan_spatially(decode("llama"), load(small), Workload(1, 40, 8), QUICK)
+    assert refused.value.code == "HETC-E031"
+    assert "GB of weights" in refused.value.found
+
+
+def test_a_target_without_a_grid_is_refused() -> None:
+    with pytest.raises(TargetError, match="a spatial plan needs a target with a grid"):
+        planned(target="h200")
+
+
+def test_a_pin_outside_the_grid_is_refused() -> None:
+    pins = (Pin(unit="b1.s0.w0", site=(500, 7)),)
+    with pytest.raises(PlanError) as refused:
+        planned(request=msgspec.structs.replace(QUICK, pins=pins))
+    assert refused.value.code == "HETC-D111"
+
+
+def _with_memory(folder: Path, *, hbm: int, ddr: int) -> str:
+    """A file of an SN40L whose memories are this small."""
+    text = (Path(__file__).parents[2] / "hetc/targets/sn40l.toml").read_text("utf-8")
+    text = text.replace("value = 68719476736", f"value = {hbm}")
+    text = text.replace("value = 1649267441664", f"value = {ddr}")
+    path = folder / "small.toml"
+    path.write_text(text, "utf-8")
+    return str(path)
