@@ -96,16 +96,22 @@ def facts(plan: Plan) -> Facts:
 
 
 def _fields(part: Part, *without: str) -> Fields:
-    """The fields of a part; those of a part inside of it have names with a dot."""
-    found: Fields = {}
+    """The fields of a part; those of parts inside of it have names with dots: `steps.1.count`."""
+    tag = part.__struct_config__.tag
+    found: Fields = {} if tag is None else {"type": tag}
     for field in part.__struct_fields__:
         value = getattr(part, field)
         if field in without:
             continue
         if isinstance(value, Part):
-            found |= {f"{field}.{inner}": item for inner, item in _fields(value).items()}
+            inside = {field: value}
+        elif isinstance(value, tuple) and value and isinstance(value[0], Part):
+            inside = {f"{field}.{number}": item for number, item in enumerate(value)}
         else:
             found[field] = msgspec.to_builtins(value)
+            continue
+        for name, item in inside.items():
+            found |= {f"{name}.{inner}": leaf for inner, leaf in _fields(item).items()}
     return found
 
 
