@@ -143,7 +143,7 @@ class Layout:
             setup_seconds=np.array([_setup_seconds(phase, workload, targets) for phase in PHASES]),
             stores=self.stores,
             store_bytes=np.array([_kept_bytes(kept, workload) for kept in self.kept]),
-            capacity=np.array([float(target.capacity_bytes()) for target in targets]),
+            capacity=np.array([float(target.room_bytes) for target in targets]),
         )
 
 

@@ -75,6 +75,17 @@ class Target:
         """Bytes of one tier (the main memory by default) over all devices."""
         return int(self.device.memory(tier).bytes.value) * self.count
 
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that weights and state may take over all devices: the main memory, and on a
+        dataflow device as much again in the tier behind, from which a plan streams the rest."""
+        device, main = self.device, self.capacity_bytes()
+        names = [memory.name for memory in device.memories]
+        behind = names[names.index(device.main_memory) + 1 :]
+        if self.kind != "dataflow" or not behind:
+            return main
+        return main + min(main, self.capacity_bytes(behind[0]))
+
     def peak_bandwidth(self, tier: str | None = None) -> float:
         """Data sheet B/s of one tier over all devices."""
         return self.device.memory(tier).bandwidth.value * self.count

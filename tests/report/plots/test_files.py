@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
 
 from hetc.backends.dataflow.simulate import speeds_of, timeline
+from hetc.errors import MissingDependency
 from hetc.report.fold import fold
 from hetc.report.plots import Scene, floorplan, gantt, png, roofline, svg
 from hetc.report.plots.scene import PALETTE, STAGE_FILLS, Area, Circle, Lines, Rect, Text
@@ -60,6 +62,14 @@ def test_png(name: str) -> None:
     width, height = struct.unpack(">II", data[16:24])
     assert width / height == pytest.approx(scene.width / scene.height, rel=0.01)
     assert b"tEXt" not in data, "no words of the program that wrote it, and no date"
+
+
+def test_png_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    scene = Scene("empty", 10, 10, ())
+    with pytest.raises(MissingDependency, match="matplotlib"):
+        png(scene)
+    assert svg(scene)
 
 
 def test_every_item_has_a_form() -> None:
