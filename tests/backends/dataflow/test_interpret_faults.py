@@ -48,6 +48,11 @@ def multiplies(stage: Stage) -> bool:
     return stage.form == "axpy" and stage.tiling is not None and stage.tiling.inputs > 1
 
 
+def taller(stage: Stage) -> Tiling:
+    assert stage.tiling is not None
+    return msgspec.structs.replace(stage.tiling, rows=stage.tiling.rows + 1)
+
+
 def narrower(stage: Stage) -> Tiling:
     assert stage.tiling is not None
     return msgspec.structs.replace(stage.tiling, outputs=stage.tiling.outputs // 3)
@@ -84,7 +89,7 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "a dependence on another": (f"{STAGES}.*.depends.*.stage", other),
     "a dependence too late": (f"{STAGES}.*.depends.*.carried", when(lambda c: not c, to(True))),
     "a stage in no section": ("sections.*.stages", drop),
-    "tiles for more rows": (f"{STAGES}.*.tiling.rows", one_more),
+    "tiles for more rows": (f"{STAGES}.*", when(multiplies, fields(tiling=taller))),
     "K split without reducers": (
         f"{STAGES}.*",
         when(lambda stage: stage.form == "axpy", fields(split_k=lambda stage: stage.split_k + 1)),
