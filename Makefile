@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: venv
 	@rm -rf $(BUNDLE) && mkdir -p $(dir $(BUNDLE))
-	$(BIN)/hetc compile $(MODEL) -o $(BUNDLE) --prefill h200 --decode sn40l
+	$(BIN)/hetc compile $(MODEL) -o $(BUNDLE) --prefill h200 --decode sn40l --calibrated sambaflow
 	$(BIN)/hetc run $(BUNDLE) -p "What is the capital of France?" --chat -n 40
 
 test: lint

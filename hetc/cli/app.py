@@ -19,6 +19,7 @@ from hetc.cli.lint import lint_command
 from hetc.cli.opt import opt_command
 from hetc.cli.plot import plot_command
 from hetc.cli.run import run_command
+from hetc.cli.simulate import simulate_command
 from hetc.cli.targets import targets_group
 from hetc.cli.verify import verify_command
 
@@ -51,6 +52,7 @@ for _command in (
     lint_command,
     export_command,
     plot_command,
+    simulate_command,
     targets_group,
     opt_command,
     doctor_command,

@@ -21,41 +21,50 @@ BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 DTYPES = ("fp32", "bf16", "fp16")
 
 # Defaults are those of CompileOptions; None here means that the user gave nothing.
-_OPTIONS = (
-    click.option(
-        "--prefill", metavar="TARGET", help="Device for prefill: h200, h200:4, x.toml.  [h200]"
-    ),
-    click.option(
-        "--decode", metavar="TARGET", help="Device for decode: sn40l, sn40l:16, host.  [sn40l]"
-    ),
-    click.option("--batch", type=COUNT, metavar="N", help="Sequences at once.  [1]"),
-    click.option(
-        "--context", type=COUNT, metavar="N", help="Longest sequence, in tokens.  [the model's own]"
-    ),
-    click.option(
-        "--prompt-tokens", type=COUNT, metavar="N", help="Length of a usual prompt.  [2048]"
-    ),
-    click.option("--new-tokens", type=COUNT, metavar="N", help="Length of a usual answer.  [128]"),
-    click.option(
-        "--dtype", type=click.Choice(DTYPES), help="Type of the weights.  [the model's own]"
-    ),
-    click.option(
-        "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
-    ),
-    click.option(
-        "--policy",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="TOML file of pins, limits and declarations.",
-    ),
-    click.option(
-        "--plan",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="JSON file of what is fixed of the spatial plan.",
-    ),
-    click.option("--strict", is_flag=True, default=None, help="Refuse every fallback."),
+_PREFILL = click.option(
+    "--prefill", metavar="TARGET", help="Device for prefill: h200, h200:4, x.toml.  [h200]"
 )
+_DECODE = click.option(
+    "--decode", metavar="TARGET", help="Device for decode: sn40l, sn40l:16, host.  [sn40l]"
+)
+_BATCH = click.option("--batch", type=COUNT, metavar="N", help="Sequences at once.  [1]")
+_CONTEXT = click.option(
+    "--context", type=COUNT, metavar="N", help="Longest sequence, in tokens.  [the model's own]"
+)
+_PROMPT = click.option(
+    "--prompt-tokens", type=COUNT, metavar="N", help="Length of a usual prompt.  [2048]"
+)
+_NEW = click.option(
+    "--new-tokens", type=COUNT, metavar="N", help="Length of a usual answer.  [128]"
+)
+_DTYPE = click.option(
+    "--dtype", type=click.Choice(DTYPES), help="Type of the weights.  [the model's own]"
+)
+_LINK = click.option(
+    "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
+)
+_POLICY = click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML file of pins, limits and declarations.",
+)
+_PLAN = click.option(
+    "--plan",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="JSON file of what is fixed of the spatial plan.",
+)
+_STRICT = click.option("--strict", is_flag=True, default=None, help="Refuse every fallback.")
+_CALIBRATED = click.option(
+    "--calibrated",
+    multiple=True,
+    metavar="FRAMEWORK",
+    help="Use the constants fitted to this framework, where a device has them; many times.",
+)
+_REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
+_PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
+_OPTIONS = (_PREFILL, _DECODE, _BATCH, _CONTEXT, _PROMPT, _NEW, _DTYPE, _LINK, *_PLACED)
 
 
 def plan_options(command: F) -> F:
@@ -65,9 +74,16 @@ def plan_options(command: F) -> F:
     return command
 
 
+def request_options(command: F) -> F:
+    """Give `command` the options that say what a request is and what it runs on."""
+    for option in reversed(_REQUEST):
+        command = option(command)
+    return command
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """What the user said of `options`."""
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def compile_options(options: dict[str, Any]) -> CompileOptions:

@@ -15,10 +15,20 @@ from hetc.cli.settings import BUNDLE, MODEL
 @click.argument("bundle", type=BUNDLE)
 @click.option("--against", type=MODEL, metavar="MODEL", help="Compare with the original model too.")
 @click.option("--executor", metavar="NAME", help="onnx or reference.  [the first that works]")
+@click.option(
+    "--through",
+    type=click.Choice(["plan"]),
+    help="Also decode through the spatial plan, tile by tile.",
+)
 @json_option
 @click.pass_context
 def verify_command(
-    context: click.Context, bundle: Path, against: Path | None, executor: str | None, as_json: bool
+    context: click.Context,
+    bundle: Path,
+    against: Path | None,
+    executor: str | None,
+    through: str | None,
+    as_json: bool,
 ) -> None:
     """Check BUNDLE: its files, then its numerics through the hand-off.
 
@@ -27,7 +37,9 @@ def verify_command(
     """
     with Progress(wanted=not as_json) as progress:
         progress("verifying")
-        found = driver.verify(bundle, against, executor=executor)
+        found = driver.verify(
+            bundle, against, executor=executor, through_the_plan=through == "plan"
+        )
     if as_json:
         print_json(found.as_json())
     else:

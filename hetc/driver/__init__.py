@@ -10,6 +10,7 @@ from hetc.driver.load import load
 from hetc.driver.optimize import optimize
 from hetc.driver.options import CompileOptions
 from hetc.driver.plot import plot_path
+from hetc.driver.simulate import Simulated, SimulateOptions, simulate
 from hetc.driver.verify import Verification, verify
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Finding",
     "Inspection",
     "Linted",
+    "SimulateOptions",
+    "Simulated",
     "Verification",
     "compile",
     "compile_bundle",
@@ -30,5 +33,6 @@ __all__ = [
     "optimize",
     "plot_path",
     "render_findings",
+    "simulate",
     "verify",
 ]

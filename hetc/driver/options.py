@@ -17,7 +17,9 @@ class CompileOptions:
     `context` is the longest sequence that the bundle accepts (the model's own limit where None),
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
     model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
-    is a TOML file of pins, limits and declarations. `strict` makes every fallback an error.
+    is a TOML file of pins, limits and declarations, `plan` a JSON file of what is fixed of the
+    spatial plan. `calibrated` names frameworks whose fitted constants the cut uses where a target
+    has them. `strict` makes every fallback an error.
     """
 
     prefill: str = "h200"
@@ -30,6 +32,7 @@ class CompileOptions:
     link: str | None = None
     policy: str | Path | None = None
     plan: str | Path | None = None
+    calibrated: tuple[str, ...] = ()
     strict: bool = False
 
     def check(self) -> None:

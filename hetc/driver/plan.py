@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hetc.backends.onnx import OnnxBackend
+from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
@@ -26,7 +27,7 @@ from hetc.passes.declared_ops import assumptions
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition
 from hetc.passes.simplify import simplify
-from hetc.passes.workload import Workload
+from hetc.passes.workload import PHASES, Workload
 from hetc.targets import Target, load, load_link
 
 DEFAULT_LINK = "pcie5"
@@ -156,7 +157,9 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
         cut = partition(
             lowered.program,
             workload,
-            {"prefill": prefill, "decode": decode},
+            dict(
+                zip(PHASES, calibrated_targets((prefill, decode), options.calibrated), strict=True)
+            ),
             link,
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )

@@ -49,7 +49,7 @@ def _scenes(path: Path, target: str | None) -> Iterator[tuple[str, Scene]]:
     if manifest.halves["decode"].plan is not None:
         plan, _ = open_plan(path)
         yield from _of_plan(plan, machine_of(plan, target))
-    targets = {role: load(ref.name) for role, ref in manifest.targets.items()}
+    targets: dict[str, Target] = {role: load(r.name) for role, r in manifest.targets.items()}
     for phase in PHASES:
         ops = fold(record for record in decisions["ops"] if record["phase"] == phase)
         yield f"roofline-{phase}", roofline(phase, ops, targets, manifest.model.dtype)

@@ -35,6 +35,7 @@ class Spatial:
     sharded: Sharded
     simulated: Simulated
     findings: tuple[Finding, ...]
+    main_memory: str
 
     def facts(self) -> SpatialFacts:
         """What a summary tells of it."""
@@ -48,6 +49,11 @@ class Spatial:
             mbu=self.simulated.mbu,
             mbu_bound=self.simulated.mbu_bound,
             bottleneck=self.simulated.bottleneck.name,
+            spilled_bytes=sum(
+                item.bytes * item.count
+                for item in self.plan.memory
+                if item.tier != self.main_memory
+            ),
         )
 
     @cached_property
@@ -79,7 +85,13 @@ def plan_spatially(
         drawn, estimate=_estimate(drawn, simulated, sharded, target)
     )
     checked = msgspec.structs.replace(estimated, checks=verdicts(estimated, target, sharded.graph))
-    return Spatial(checked, sharded, simulated, lint(checked, target, sharded.graph))
+    return Spatial(
+        checked,
+        sharded,
+        simulated,
+        lint(checked, target, sharded.graph),
+        target.device.main_memory,
+    )
 
 
 def _cheaper_replicated(target: Target) -> int:

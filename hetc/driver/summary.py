@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hetc.driver.plan import Planned
 from hetc.ir.dims import Dim, evaluate, exact_div, symbol, symbols_of
 from hetc.ir.graph import Program
@@ -24,11 +26,18 @@ def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
             decisions=planned.decisions,
             fallbacks=planned.fallbacks,
             max_error=checked.max_abs_error if checked else None,
-            notes=model.notes,
+            notes=(*_calibrations(planned), *model.notes),
             assumptions=planned.assumptions,
             spatial=planned.spatial.facts() if planned.spatial is not None else None,
         )
     )
+
+
+def _calibrations(planned: Planned) -> Iterator[str]:
+    """Which estimates are not from data sheets and textbooks alone."""
+    for target in dict.fromkeys(planned.cut.devices.values()):
+        if target.device.calibrated:
+            yield f"{target.name}: times calibrated on published runs ({target.device.calibrated})"
 
 
 def state_facts(program: Program) -> StateFacts:

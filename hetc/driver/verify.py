@@ -12,6 +12,7 @@ import numpy as np
 
 from hetc.bundle import open_bundle
 from hetc.driver.load import load
+from hetc.driver.through_plan import through_plan
 from hetc.errors import BundleError, HetcError
 from hetc.frontends.original import original_logits
 from hetc.ir.types import Array
@@ -65,9 +66,14 @@ Oracle = Callable[[Array], Array]
 
 
 def verify(
-    path: str | Path, against: str | Path | Oracle | None = None, *, executor: str | None = None
+    path: str | Path,
+    against: str | Path | Oracle | None = None,
+    *,
+    executor: str | None = None,
+    through_the_plan: bool = False,
 ) -> Verification:
-    """Check the bundle at `path`; with `against` also against the original model.
+    """Check the bundle at `path`; with `against` also against the original model, and
+    `through_the_plan` also the spatial plan, executed as it is written.
 
     `against` is a model that its own framework can run (see `original_logits`), or any function
     from tokens i64[B,S] to logits f32[B,S,V]. A bundle that cannot be trusted gives one failed
@@ -87,6 +93,8 @@ def verify(
     try:
         with load(path, executor=executor) as bundle:
             _golden(bundle, found)
+            if through_the_plan:
+                _plan(bundle, found)
             if against is not None:
                 oracle = against if callable(against) else partial(original_logits, Path(against))
                 _against(bundle, oracle, found)
@@ -103,6 +111,31 @@ def _golden(bundle: Bundle, found: Verification) -> None:
     tokens = np.array(tensors["tokens"])
     expected = np.concatenate([tensors["logits_prefill"], tensors["logits_decode"]])
     _compare("golden vectors", bundle, tokens, golden.prefill_tokens, expected, found)
+
+
+def _plan(bundle: Bundle, found: Verification) -> None:
+    """Decode the golden tokens through the plan's memories, queues and stages."""
+    golden = bundle.manifest.golden
+    if golden is None:
+        return
+    tensors = bundle.files.tensors("golden/golden.safetensors")
+    tokens, expected = np.array(tensors["tokens"]), np.array(tensors["logits_decode"])
+    # The plan computes in the type of the weights, as the reference executor does.
+    tolerance = 3 * TOLERANCE[bundle.manifest.model.dtype]
+    tolerance *= max(1.0, float(np.max(np.abs(expected))))
+    checked = through_plan(bundle, tokens, golden.prefill_tokens, expected, tolerance)
+    found.saw(checked.max_abs_error)
+    if checked.first_divergence is not None and found.first_divergence is None:
+        found.first_divergence = {
+            "check": "spatial plan",
+            "half": "decode",
+            "position": checked.first_divergence,
+            "error": checked.max_abs_error,
+            "tolerance": tolerance,
+        }
+    same = f"same top token at {checked.same_top} of {checked.rows}"
+    detail = f"max error {checked.max_abs_error:.1e} of {tolerance:.1e} allowed · {same}"
+    found.add("spatial plan, tile by tile", checked.ok, detail)
 
 
 def _against(bundle: Bundle, oracle: Oracle, found: Verification) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 from hetc.ir.dims import DimLike, evaluate
 from hetc.ir.graph import Graph, Program
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.linear import ExpertLinear
+from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.linear import ExpertLinear, Linear
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Source
@@ -33,6 +34,8 @@ HEAVY = frozenset(
 )
 # What matrix units do; everything else runs on vector units, at the rate of f32.
 MATRIX = frozenset({"linear", "matmul", "expert_linear", "attention", "conv1d_causal"})
+# What mixes positions: one op in every decoder layer.
+MIXERS = frozenset({"attention", "scan"})
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class Experts:
     matrix_bytes: float
 
     def bytes_at(self, bindings: Mapping[str, int]) -> float:
-        """Expected bytes read under uniform random routing: E (1 - (1 - k/E)^tokens) matrices."""
+        """Expected bytes read: those of the matrices that are picked."""
+        return self.matrix_bytes * self.picked_at(bindings)
+
+    def picked_at(self, bindings: Mapping[str, int]) -> float:
+        """Expected matrices read under uniform random routing: E (1 - (1 - k/E)^tokens)."""
         tokens = evaluate(self.rows, bindings) / self.picks
         missed: float = (1 - min(self.picks, self.count) / self.count) ** tokens
-        return self.matrix_bytes * self.count * (1 - missed)
+        return self.count * (1 - missed)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,9 @@ class Amounts:
     """The work of one execution as numbers: flops and bytes.
 
     `reduced_bytes` is the vector that an all-reduce sums over the devices of a machine,
-    `sequences` how many sequences attention serves (0 for other ops).
+    `sequences` how many sequences attention serves (0 for other ops). `rows` are those of the
+    result of each of `matrices` products: the tokens, or an expert's part of them; of attention,
+    the queries of one head. 0 where neither.
     """
 
     flops: float
@@ -69,6 +78,8 @@ class Amounts:
     bytes_written: float
     reduced_bytes: float
     sequences: int
+    rows: float
+    matrices: float
 
     @property
     def bytes_read(self) -> float:
@@ -90,7 +101,9 @@ class Work:
 
     `weight_bytes` of an expert_linear is the bound of one matrix a row; `at` gives the expectation.
     `dtype` is what is multiplied. `fused`: runs inside a neighbour's kernel. `launches`: has a
-    kernel or a stage of its own. `matrix`: runs on matrix units.
+    kernel or a stage of its own. `matrix`: runs on matrix units. `mixes`: the one op of a decoder
+    layer that mixes positions. `rows` x `columns` is the result of a product with weights;
+    attention has `heads` of queries on `kv_heads`, and `rows` queries a head.
     """
 
     kind: str
@@ -102,10 +115,15 @@ class Work:
     bytes_written: DimLike = 0
     reduced_bytes: DimLike = 0
     sequences: DimLike = 0
+    rows: DimLike = 0
+    columns: int = 0
+    heads: int = 0
+    kv_heads: int = 0
     experts: Experts | None = None
     fused: bool = False
     launches: bool = False
     matrix: bool = False
+    mixes: bool = False
 
     @property
     def bytes_read(self) -> DimLike:
@@ -118,6 +136,7 @@ class Work:
 
     def at(self, bindings: Mapping[str, int]) -> Amounts:
         """The numbers at these sizes; raises IRError (HETC-X002) for a size without a value."""
+        matrices = self.experts.picked_at(bindings) if self.experts else 1.0
         return Amounts(
             flops=float(evaluate(self.flops, bindings)),
             weight_bytes=self.experts.bytes_at(bindings)
@@ -128,6 +147,8 @@ class Work:
             bytes_written=float(evaluate(self.bytes_written, bindings)),
             reduced_bytes=float(evaluate(self.reduced_bytes, bindings)),
             sequences=evaluate(self.sequences, bindings),
+            rows=evaluate(self.rows, bindings) / matrices,
+            matrices=matrices,
         )
 
 
@@ -221,6 +242,7 @@ def _work(op: Op, read: list[Origin], is_reduced: bool) -> Work:
         for place, nbytes in _reads(op, read, cost.bytes_read):
             split[place] = split[place] + nbytes
     heavy = op.kind in HEAVY and not _is_outer_product(op)
+    rows, columns = _product(op)
     return Work(
         kind=op.kind,
         dtype=_operand_dtype(op),
@@ -231,11 +253,34 @@ def _work(op: Op, read: list[Origin], is_reduced: bool) -> Work:
         bytes_written=cost.bytes_written,
         reduced_bytes=op.results[0].nbytes if is_reduced else 0,
         sequences=op.operands[0].shape[0] if op.kind == "attention" else 0,
+        rows=rows,
+        columns=columns,
+        heads=_static(op.q.shape[1]) if isinstance(op, Attention) else 0,
+        kv_heads=_static(op.k.shape[1]) if isinstance(op, Attention) else 0,
         experts=_experts(op, read[1]) if isinstance(op, ExpertLinear) else None,
         fused=not heavy and not isinstance(op, View | KVAppend),
         launches=heavy,
         matrix=op.kind in MATRIX and heavy,
+        mixes=op.kind in MIXERS,
     )
+
+
+def _product(op: Op) -> tuple[DimLike, int]:
+    """Rows and columns of the result of a product with weights; queries a head of attention."""
+    if isinstance(op, Attention):
+        return op.q.shape[2], 0
+    if not isinstance(op, Linear | ExpertLinear):
+        return 0, 0
+    rows: DimLike = 1
+    *leading, columns = op.results[0].shape
+    for dim in leading:
+        rows = rows * dim
+    return rows, _static(columns)
+
+
+def _static(dim: DimLike) -> int:
+    assert isinstance(dim, int), "widths are static"
+    return dim
 
 
 _ZERO: DimLike = 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hetc.passes.cost import OpCost, Work
-from hetc.passes.mark import Mark, Times, mark_op, op_times
+from hetc.passes.mark import Mark, mark_of, mark_op
+from hetc.passes.op_times import Times, op_times
 from hetc.passes.partition import Cut, Transfer
 from hetc.passes.partition_layout import ROLES
 from hetc.passes.partition_moves import Move, moves
@@ -155,7 +156,7 @@ def _op_record(
         "device": cut.devices[role].name,
         "role": role,
         "fused_into": None if leads else host.name,
-        "mark": here.mark,
+        "mark": mark_of(here),
         "flops": round(amounts.flops),
         "bytes_read": round(amounts.bytes_read),
         "bytes_written": round(amounts.bytes_written),

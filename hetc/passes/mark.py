@@ -1,7 +1,6 @@
 """Marks: what limits an op on a device, by how much, and at which size that changes.
 
-Every time here is estimated from a target file, never measured: the larger of arithmetic and memory
-time (Williams et al. 2009), plus collectives, plus fixed costs.
+Every time here is estimated; `op_times.py` says how.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hetc.passes.cost import Amounts, Work
+from hetc.passes.cost import Work
+from hetc.passes.op_times import Times, op_times
 from hetc.passes.workload import Phase
 from hetc.targets import Target
 
@@ -25,32 +25,16 @@ SIZES: Mapping[Phase, Mapping[str, str]] = {
 LIMITS: Mapping[str, int] = {"tokens": 1 << 20, "batch": 1 << 16, "context": 1 << 20}
 
 
-@dataclass(frozen=True)
-class Times:
-    """Estimated seconds of one execution of an op on one device, by what takes them."""
-
-    compute_s: float = 0.0
-    memory_s: float = 0.0
-    link_s: float = 0.0
-    latency_s: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Arithmetic hides behind memory or the other way round; links and fixed costs add up."""
-        return max(self.compute_s, self.memory_s) + self.link_s + self.latency_s
-
-    @property
-    def mark(self) -> MarkKind:
-        """The largest of compute, memory and link; latency where the fixed cost exceeds them
-        all."""
-        largest = max(self.compute_s, self.memory_s, self.link_s)
-        if self.latency_s > largest:
-            return "latency"
-        if largest == 0.0:
-            return "free"
-        if largest == self.link_s:
-            return "link"
-        return "memory" if largest == self.memory_s else "compute"
+def mark_of(times: Times) -> MarkKind:
+    """The largest of compute, memory and link; latency where the fixed cost exceeds them all."""
+    largest = max(times.compute_s, times.memory_s, times.link_s)
+    if times.latency_s > largest:
+        return "latency"
+    if largest == 0.0:
+        return "free"
+    if largest == times.link_s:
+        return "link"
+    return "memory" if largest == times.memory_s else "compute"
 
 
 @dataclass(frozen=True)
@@ -81,31 +65,6 @@ class Mark:
     crossovers: tuple[Crossover, ...] = ()
 
 
-def op_times(work: Work, amounts: Amounts, target: Target, *, alone: bool = False) -> Times:
-    """Estimated times of one execution on `target`.
-
-    A fused op moves no bytes of its own unless it is looked at `alone`. A machine of several
-    devices adds its all-reduces; a decode step its fixed cost, where the op ends it.
-    """
-    rate = target.rate(work.dtype if work.matrix else "f32")
-    moved = 0.0 if work.fused and not alone else amounts.bytes_moved
-    link_us = target.all_reduce_us(amounts.reduced_bytes) if amounts.reduced_bytes else 0.0
-    return Times(
-        compute_s=amounts.flops / rate,
-        memory_s=moved / target.bandwidth(),
-        link_s=link_us * 1e-6,
-        latency_s=_fixed_us(work, amounts, target) * 1e-6,
-    )
-
-
-def _fixed_us(work: Work, amounts: Amounts, target: Target) -> float:
-    constant = target.device.constant
-    fixed = constant("launch_us") if work.launches else 0.0
-    if amounts.sequences > 1:
-        fixed += constant("sequence_us") * (amounts.sequences - 1)
-    return fixed
-
-
 def mark_op(
     work: Work,
     target: Target,
@@ -123,18 +82,18 @@ def mark_op(
 
     times = times_at(bindings)
     found: list[Crossover] = []
-    if times.mark != "free":
+    if mark_of(times) != "free":
         for symbol, size in SIZES[phase].items():
             at = _along(times_at, bindings, symbol)
             found += _flips(at, size, bindings[symbol], limits[size])
     ridge = target.ridge(work.dtype)
-    return Mark(times.mark, times, work.at(bindings).intensity, ridge, tuple(found))
+    return Mark(mark_of(times), times, work.at(bindings).intensity, ridge, tuple(found))
 
 
 def _along(
     times_at: Callable[[Mapping[str, int]], Times], bindings: Mapping[str, int], symbol: str
 ) -> Callable[[int], MarkKind]:
-    return lambda number: times_at({**bindings, symbol: number}).mark
+    return lambda number: mark_of(times_at({**bindings, symbol: number}))
 
 
 def _flips(mark_at: Callable[[int], MarkKind], size: str, now: int, limit: int) -> list[Crossover]:

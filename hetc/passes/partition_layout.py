@@ -22,7 +22,7 @@ from hetc.ir.op import Value
 from hetc.ir.ops.shape import Broadcast, Flip, Reshape, Transpose
 from hetc.ir.ops.source import Weight
 from hetc.passes.cost import OpCost, PhaseCosts, Work
-from hetc.passes.mark import op_times
+from hetc.passes.op_times import execution_us, op_times
 from hetc.passes.partition_problem import Bools, Floats, Ints, Net, Problem, Setup, Store
 from hetc.passes.workload import PHASES, Phase, Workload
 from hetc.targets import Link, Target
@@ -143,18 +143,13 @@ class Layout:
             setup_seconds=np.array([_setup_seconds(phase, workload, targets) for phase in PHASES]),
             stores=self.stores,
             store_bytes=np.array([_kept_bytes(kept, workload) for kept in self.kept]),
-            capacity=np.array([float(target.capacity_bytes()) for target in targets]),
+            capacity=np.array([float(target.room_bytes) for target in targets]),
         )
 
 
 def _setup_seconds(phase: Phase, workload: Workload, targets: Sequence[Target]) -> list[float]:
-    """What each target takes to start an execution of the phase, over the workload.
-
-    A dataflow half loops over its layers inside one section, which is loaded once an execution.
-    """
-    names = ("section_launch_us", "step_us") if phase == "decode" else ("section_launch_us",)
-    fixed = [sum(target.device.constant(name) for name in names) for target in targets]
-    return [once * 1e-6 * workload.executions(phase) for once in fixed]
+    """What each target takes to start an execution of the phase, over the workload."""
+    return [execution_us(target) * 1e-6 * workload.executions(phase) for target in targets]
 
 
 def _kept_bytes(kept: Kept, workload: Workload) -> float:

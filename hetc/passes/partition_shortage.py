@@ -27,7 +27,7 @@ def does_not_fit(
         f"{_gb(demand)}: {_gb(weights)} of weights and {_gb(demand - weights)} of state for "
         f"{workload.batch} x {workload.rows} tokens"
     )
-    memories = " + ".join(f"{_gb(t.capacity_bytes())} ({t.name})" for t in targets)
+    memories = " + ".join(f"{_gb(t.room_bytes)} ({t.name})" for t in targets)
     proven = demand > bound
     return PartitionError(
         "HETC-P010" if proven else "HETC-P011",
@@ -52,7 +52,7 @@ def _remedy(targets: Sequence[Target], demand: float, weights: float, bound: flo
     """More devices of the kinds at hand, then fewer bits."""
     remedies = []
     for role, target in zip(("--prefill", "--decode"), targets, strict=True):
-        count = 1 << math.ceil(math.log2(max(1.0, demand / target.capacity_bytes() * target.count)))
+        count = 1 << math.ceil(math.log2(max(1.0, demand / target.room_bytes * target.count)))
         if "peer" in target.device.links and count > target.count:
             remedies.append(f"{role} {target.device.name}:{count}")
     state = demand - weights

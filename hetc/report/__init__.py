@@ -4,6 +4,7 @@ from hetc.report.explain import explain_lines, find_records
 from hetc.report.html import Report, html_report
 from hetc.report.inspect_tables import by_layer, by_op, by_phase, layer_groups, phase_groups
 from hetc.report.readme import readme
+from hetc.report.simulation import simulation_lines
 from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
 from hetc.report.tables import Column, table
 from hetc.report.units import amount, duration
@@ -24,6 +25,7 @@ __all__ = [
     "layer_groups",
     "phase_groups",
     "readme",
+    "simulation_lines",
     "summary_lines",
     "table",
     "with_bundle",

@@ -29,8 +29,8 @@ class StateFacts:
 
 @dataclass(frozen=True)
 class SpatialFacts:
-    """The spatial plan: its sections, the compute units of the fullest one, and what a simulated
-    token takes and is limited by."""
+    """The spatial plan: its sections, the compute units of the fullest one, what a simulated token
+    takes and is limited by, and the bytes of a socket that lie behind its main memory."""
 
     sections: int
     units: int
@@ -39,6 +39,7 @@ class SpatialFacts:
     mbu: float
     mbu_bound: float
     bottleneck: str
+    spilled_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,9 @@ def _plan(facts: SpatialFacts | None) -> list[str]:
     units = f"{facts.units:,} of {facts.units_of:,} compute units"
     used = f"MBU {percent(facts.mbu)} of {percent(facts.mbu_bound)}"
     time = f"TPOT {duration(facts.tpot_s)} simulated"
-    parts = (plural(facts.sections, "section"), units, time, used, f"bound by {facts.bottleneck}")
+    parts = [plural(facts.sections, "section"), units, time, used, f"bound by {facts.bottleneck}"]
+    if facts.spilled_bytes:
+        parts.append(f"{amount(facts.spilled_bytes, 'B')} a socket beyond its main memory")
     return [_line("plan", " · ".join(parts))]
 
 

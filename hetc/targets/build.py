@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hetc.targets.forms import Number, Table
-from hetc.targets.model import Assumption, Device, Grid, Link, Memory, Quantity
+from hetc.targets.model import Assumption, Calibration, Device, Grid, Link, Memory, Quantity
 from hetc.targets.schema import CONSTANT_UNITS, GRID, LINK
 
 
@@ -30,13 +30,18 @@ def build_device(table: Mapping[str, Any], named_link: Callable[[str], Link]) ->
             for tier, entry in table["memory"].items()
         ),
         rates={dtype: _quantity(entry, "FLOP/s") for dtype, entry in table["rate"].items()},
-        constants={name: _assumption(name, entry) for name, entry in table["assumption"].items()},
+        constants=_assumptions(table["assumption"]),
         links={role: link(role, entry) for role, entry in table.get("link", {}).items()},
         arch=table.get("arch", ""),
         features=tuple(table.get("features", ())),
         units=_quantity(table["units"], "1") if "units" in table else None,
         power_w=_quantity(table["power_w"], "W") if "power_w" in table else None,
         grid=_grid(table["grid"]) if "grid" in table else None,
+        section=table.get("section", "step"),
+        calibrations={
+            name: Calibration(name, entry["rows"], _assumptions(entry["constants"]))
+            for name, entry in table.get("calibration", {}).items()
+        },
     )
 
 
@@ -67,6 +72,10 @@ def _quantity(entry: Mapping[str, Any], unit: str) -> Quantity:
     return Quantity(
         float(entry["value"]), unit, entry.get("source", ""), span, entry.get("why", "")
     )
+
+
+def _assumptions(table: Mapping[str, Any]) -> dict[str, Assumption]:
+    return {name: _assumption(name, entry) for name, entry in table.items()}
 
 
 def _assumption(name: str, entry: Mapping[str, Any]) -> Assumption:

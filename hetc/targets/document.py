@@ -73,6 +73,12 @@ def _device_rows(device: Device) -> Iterator[Row]:
         yield _row("power", device.power_w)
     for name, constant in device.constants.items():
         yield _row(name, constant)
+    if device.kind == "dataflow":
+        yield ("section", device.section, "", "")
+    for framework, calibration in device.calibrations.items():
+        yield (f"calibration {framework}", "", "", calibration.rows)
+        for name, constant in calibration.constants.items():
+            yield _row(f"{framework} {name}", constant, "fitted")
     if device.grid is not None:
         for field in dataclasses.fields(device.grid):
             label, value = f"grid {field.name}", getattr(device.grid, field.name)
@@ -85,12 +91,12 @@ def _link_rows(label: str, link: Link) -> Iterator[Row]:
     yield _row(f"{label} latency", link.latency_us)
 
 
-def _row(label: str, quantity: Quantity) -> Row:
+def _row(label: str, quantity: Quantity, without_source: str = "assumed") -> Row:
     grounds = [quantity.source] if quantity.source else []
     if quantity.range is not None:
         low, high = (" ".join(_scaled(end, quantity.unit)).strip() for end in quantity.range)
         span = f"range {low} to {high}: {quantity.why}"
-        grounds.append(f"assumed, {span}" if quantity.assumed else span)
+        grounds.append(f"{without_source}, {span}" if quantity.assumed else span)
     return (label, *_scaled(quantity.value, quantity.unit), "; ".join(grounds))
 
 

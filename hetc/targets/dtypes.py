@@ -24,6 +24,27 @@ _WIDER = {
 
 DTYPES = tuple(_WIDER)
 
+# Bits that memory holds for one value, shared scales included: bfp formats share 8 bits of exponent
+# among 16 values, f4 (NVFP4) 8 bits of scale among 16, i4 and i8 16 bits among 128.
+_BITS = {
+    "i4": 4.125,
+    "i8": 8.125,
+    "f4": 4.5,
+    "f8": 8.0,
+    "bfp4": 4.5,
+    "bfp8": 8.5,
+    "bf16": 16.0,
+    "f16": 16.0,
+    "tf32": 32.0,
+    "f32": 32.0,
+}
+
+
+def bytes_per_value(dtype: str) -> float:
+    """Bytes that memory holds for one value of a format, its part of shared scales included."""
+    return _BITS[canonical_dtype(dtype)] / 8
+
+
 _ALIASES = {
     "fp32": "f32",
     "float32": "f32",

@@ -17,7 +17,7 @@ from hetc.targets.build import build_device, build_link
 from hetc.targets.forms import check_form, nearest
 from hetc.targets.machine import Target
 from hetc.targets.model import Device, Link, Quantity
-from hetc.targets.schema import DEVICE, LINKS
+from hetc.targets.schema import DEVICE, LINKS, MOST_CALIBRATED
 
 HOST = "host"
 _LINKS_FILE = "links.toml"
@@ -206,6 +206,20 @@ def _check_references(table: dict[str, Any]) -> Iterator[TargetError]:
             "a device with siblings says what an all-reduce costs",
             at="assumption.all_reduce_us",
             do=_HOW_TO_ASSUME,
+        )
+    for framework, calibration in table.get("calibration", {}).items():
+        if not 1 <= len(calibration["constants"]) <= MOST_CALIBRATED:
+            yield TargetError(
+                "HETC-T013",
+                "a calibration has too many constants, or none",
+                at=f"calibration.{framework}.constants",
+                expected=f"1 to {MOST_CALIBRATED}",
+                found=len(calibration["constants"]),
+                do="fit what a data sheet cannot say; more constants fit the rows, not the chip",
+            )
+    if "section" in table and table["kind"] != "dataflow":
+        yield TargetError(
+            "HETC-T009", "only a dataflow device has sections", at="section", found=table["kind"]
         )
     if "grid" in table:
         yield from _check_grid(table["grid"], table["kind"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,10 @@ class Target:
         """`sn40l:16` for sixteen devices, `h200` for one."""
         return self.device.name if self.count == 1 else f"{self.device.name}:{self.count}"
 
+    def calibrate(self, framework: str) -> Target:
+        """The machine with the constants of a calibration; see `Device.calibrate`."""
+        return replace(self, device=self.device.calibrate(framework))
+
     @property
     def kind(self) -> Kind:
         """The kind of its devices."""
@@ -70,6 +74,17 @@ class Target:
     def capacity_bytes(self, tier: str | None = None) -> int:
         """Bytes of one tier (the main memory by default) over all devices."""
         return int(self.device.memory(tier).bytes.value) * self.count
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that weights and state may take over all devices: the main memory, and on a
+        dataflow device as much again in the tier behind, from which a plan streams the rest."""
+        device, main = self.device, self.capacity_bytes()
+        names = [memory.name for memory in device.memories]
+        behind = names[names.index(device.main_memory) + 1 :]
+        if self.kind != "dataflow" or not behind:
+            return main
+        return main + min(main, self.capacity_bytes(behind[0]))
 
     def peak_bandwidth(self, tier: str | None = None) -> float:
         """Data sheet B/s of one tier over all devices."""

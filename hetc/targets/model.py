@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from hetc.errors import TargetError
 from hetc.targets.dtypes import widening
 
 Kind = Literal["gpu", "dataflow", "cpu"]
+Section = Literal["op", "layer", "step"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Assumption(Quantity):
     """
 
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Constants fitted to what one framework measured on the device; `rows` says on which rows."""
+
+    framework: str
+    rows: str
+    constants: Mapping[str, Assumption]
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,8 @@ class Device:
     """One chip, or the host's CPUs: memories (nearest first), dense peak rates, links, constants.
 
     `main_memory` names the tier that holds weights and state; `rates` maps a dtype to dense FLOP/s.
+    `section` is what one call of a dataflow section runs: an op, a layer, or a whole step (kernel
+    looping). `calibrated` names the framework whose calibration `constants` carry, if any.
     """
 
     name: str
@@ -131,6 +143,9 @@ class Device:
     units: Quantity | None = None
     power_w: Quantity | None = None
     grid: Grid | None = None
+    section: Section = "step"
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    calibrated: str = ""
 
     def __hash__(self) -> int:
         return hash(self.sha256)
@@ -169,3 +184,19 @@ class Device:
         """The value of a cost model constant; 0 for an optional one that the file leaves out."""
         found = self.constants.get(name)
         return found.value if found is not None else 0.0
+
+    def calibrate(self, framework: str) -> Device:
+        """The device with the constants that were fitted to `framework`'s published times.
+
+        Raises TargetError (HETC-T014) where the file has no such calibration.
+        """
+        found = self.calibrations.get(framework)
+        if found is None:
+            raise TargetError(
+                "HETC-T014",
+                f"no calibration for {framework!r}",
+                at=self.name,
+                expected=", ".join(self.calibrations) or "none: the device has no calibration",
+                do="leave --calibrated out, or add [calibration.FRAMEWORK] to a file of your own",
+            )
+        return replace(self, constants={**self.constants, **found.constants}, calibrated=framework)

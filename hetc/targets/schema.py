@@ -19,10 +19,16 @@ CONSTANT_UNITS = {
     "all_reduce_us": "us",
     "step_us": "us",
     "sequence_us": "us",
+    "head_bandwidth": "B/s",
+    "shared_queries": "1",
+    "tile_rows": "1",
+    "tile_columns": "1",
 }
+# So many constants a calibration may have: with more, the rows are fitted and not the chip.
+MOST_CALIBRATED = 2
 _REQUIRED_CONSTANTS = ("bandwidth_fraction", "gemm_fraction", "launch_us")
 _CONSTANTS: dict[str, Form] = {
-    name: Number(unit, may_be_zero=unit != "fraction", constant=True)
+    name: Number(unit, may_be_zero=unit == "us", constant=True)
     for name, unit in CONSTANT_UNITS.items()
 }
 
@@ -79,9 +85,13 @@ DEVICE = Table(
         "arch": Text(),
         "features": Words(),
         "units": Number("1"),
+        "section": Choice(("op", "layer", "step")),
         "power_w": Number("W"),
         "link": Table({}, {"peer": LINK, "host": LINK}),
         "grid": GRID,
+        "calibration": Each(
+            Table({"rows": Text(), "constants": Table({}, _CONSTANTS)}), "frameworks"
+        ),
     },
 )
 

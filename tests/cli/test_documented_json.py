@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Hetc
 from tests.cli.test_commands import IR
+from tests.cli.test_simulate import SIMULATED
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEADING = re.compile(r"^### (.+)$", re.MULTILINE)
@@ -66,6 +67,8 @@ def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path
         "hetc explain": (bundle, "cut"),
         "hetc run": (bundle, "-p", "w5", "-n", 2, "--ignore-eos"),
         "hetc verify": (bundle,),
+        "hetc lint": (bundle,),
+        "hetc simulate": (model, *SIMULATED),
         "hetc targets list": (),
         "hetc targets show": ("h200",),
         "hetc targets check": (Path("hetc/targets/grid-8x8.toml").resolve(),),
@@ -92,4 +95,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 11
+    assert len(headings) == len(set(headings)) == 13

@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": ("explain",),
     "run": ("run",),
     "verify": ("verify",),
+    "simulate": ("simulate",),
     "targets list": ("targets", "list"),
     "targets show": ("targets", "show"),
     "targets check": ("targets", "check"),
@@ -50,7 +51,7 @@ def test_nothing_heavy_is_imported_before_a_command_runs(words: str) -> None:
 def test_hetc_alone_shows_all_commands(hetc: Hetc) -> None:
     ran = hetc()
     assert ran.code == 0
-    for name in ("compile", "inspect", "explain", "run", "verify", "targets", "opt", "doctor"):
+    for name in ("compile", "inspect", "explain", "run", "verify", "simulate", "targets", "opt"):
         assert re.search(rf"^  {name} ", ran.out, re.MULTILINE)
     assert hetc("-h").out == hetc("--help").out == ran.out
 

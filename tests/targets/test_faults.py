@@ -51,6 +51,20 @@ FAULTS = {
     "grid on a gpu": ('kind = "dataflow"', 'kind = "gpu"'),
     "section launch left out": ("assumption.section_launch_us", "assumption.step_us"),
     "all-reduce left out": ("assumption.all_reduce_us", "assumption.step_us"),
+    "section of a gpu": ('kind = "dataflow"', 'kind = "gpu"\nsection = "layer"'),
+    "unknown section": ('kind = "dataflow"', 'kind = "dataflow"\nsection = "model"'),
+    "calibration of nothing": ("[rate]", '[calibration.x]\nrows = "1"\nconstants = {}\n[rate]'),
+    "calibration of three": (
+        "[rate]",
+        "\n".join(
+            ["[calibration.x]", 'rows = "1"']
+            + [
+                f'constants.{name} = {{ value = 1, range = [0, 2], why = "x" }}'
+                for name in ("launch_us", "step_us", "sequence_us")
+            ]
+            + ["[rate]"]
+        ),
+    ),
     "integer too long to print": ("{ value = 8388608,", "{ value = 0x" + 5000 * "f" + ","),
     "schema of the future": ('kind = "dataflow"', 'kind = "dataflow"\nschema = "hetc.target/2"'),
     "not TOML": ("[rate]", "[rate"),

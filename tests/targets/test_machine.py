@@ -17,7 +17,9 @@ def test_tensor_parallel_totals() -> None:
     assert four.capacity_bytes() == 4 * one.capacity_bytes()
     assert four.bandwidth() == pytest.approx(4 * 4.8e12 * 0.8)
     assert four.rate("bf16") == pytest.approx(4 * 989e12 * 0.6)
-    assert four.rate("f8") == pytest.approx(4 * 1979e12 * 0.46), "fp8 has a fraction of its own"
+    assert four.rate("f8") == pytest.approx(4 * 1979e12 * 0.6)
+    b200 = targets.load("b200")
+    assert b200.rate("f8") == pytest.approx(4500e12 * 0.5), "fp8 has a fraction of its own"
     assert four.ridge("bf16") == pytest.approx(one.ridge("bf16"))
     assert one.fits(141e9)
     assert not one.fits(141e9 + 1)
@@ -66,6 +68,21 @@ def test_constants_left_out_cost_nothing() -> None:
     assert device.constant("section_launch_us") == 0.0
 
 
+def test_a_calibration_replaces_its_constants_and_nothing_else() -> None:
+    plain = targets.load("sn40l:8")
+    fitted = plain.calibrate("sambaflow")
+    changed = fitted.device.calibrations["sambaflow"].constants
+    assert (plain.device.calibrated, fitted.device.calibrated) == ("", "sambaflow")
+    assert 1 <= len(changed) <= 2
+    for name in plain.device.constants:
+        same = fitted.device.constant(name) == plain.device.constant(name)
+        assert same == (name not in changed)
+    assert fitted.sha256 != plain.sha256
+    with pytest.raises(TargetError, match="HETC-T014") as caught:
+        plain.calibrate("vllm")
+    assert caught.value.expected == "sambaflow"
+
+
 def test_digest_is_stable_and_covers_every_number() -> None:
     # Changing a shipped number is allowed, and must be seen: renew the digest with the change.
     assert targets.load("grid-8x8").sha256 == GRID_SHA256
@@ -76,7 +93,7 @@ def test_digest_is_stable_and_covers_every_number() -> None:
     assert len({targets.load("h200"), targets.load("h200")}) == 1, "equal targets hash alike"
 
 
-GRID_SHA256 = "0788bbd2120e4c68c4e517741f535bd138cc47166ea140992dd93d21dfbb0094"
+GRID_SHA256 = "8044208500280ec9e41925c32918a86882a09edd27d9ef265c206fbfe1239a81"
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ class _Drawing:
                 left, top = self._corner(switch_of(self.fabric, site, half), half)
                 middle = self.pitch * _FILLED / 2
                 x, y = left + middle, top + middle + size * 0.36
-                yield Text(x, y, str(shown.number), size, "middle", "dark")
+                ink = "dark" if half == "pcu" else "ink"
+                yield Text(x, y, str(shown.number), size, "middle", ink)
 
     def ports(self) -> Iterator[Item]:
         """A wedge at the edge for each memory port: filled where a stream is bound to it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetc.backends.dataflow.schema import Plan
-from hetc.backends.dataflow.simulate.timeline import Lane, Span, Timeline
-from hetc.report.plots.lanes import STATES, Axis, bars, shares
+from hetc.backends.dataflow.simulate.timeline import STATES, Lane, Timeline, Work
+from hetc.report.plots.lanes import Axis, bars, shares
 from hetc.report.plots.scene import Item, Lines, Rect, Scene, Text, text_width
 from hetc.report.plots.stages import Shown, shown_stages
 from hetc.report.tables import shortened
@@ -73,7 +74,7 @@ class _Drawing:
             yield Rect(x, 57, 12, 12, fill=state)
             yield Text(x + 18, 67, f"{state}: {text}", 11.5)
             x += 30 + 0.9 * text_width(f"{state}: {text}", 11.5)
-        yield Text(x, 67, "The height of a bar is a share of its time.", 11.5)
+        yield Text(x, 67, "Bars are as high as their share of the time.", 11.5)
 
     def panels(self) -> Iterator[_Panel]:
         iteration, cycles = self.told.iteration, self.told.cycles
@@ -86,11 +87,7 @@ class _Drawing:
         yield self._panel(title, 0.0, cycles, labelled=iteration is None)
 
     def _panel(self, title: str, begin: float, end: float, *, labelled: bool) -> _Panel:
-        lanes = tuple(
-            lane
-            for lane in self.told.lanes
-            if any(span.begin < end and span.end > begin for span in lane.spans)
-        )
+        lanes = tuple(lane for lane in self.told.lanes if lane.within(begin, end))
         return _Panel(title, begin, end, lanes, labelled)
 
     def panel(self, panel: _Panel, top: float) -> Iterator[Item]:
@@ -119,10 +116,10 @@ class _Drawing:
             yield Text(_NAMES - 8, middle, str(shown.number), 11.5, "end", "ink", bold=True)
         yield Text(_NAMES, middle, self._name(lane), 11.5, fill="ink")
         yield Rect(_LEFT, top, _RIGHT - _LEFT, _BAR, fill="cell", opacity=0.55)
-        yield from bars(lane.spans, axis, top, _BAR)
-        if panel.labelled and lane.kind != "stage":
-            yield from self._labels(lane.spans, axis, top)
-        for (_, share), right in zip(shares(lane.spans, axis).items(), _SHARES, strict=True):
+        yield from bars(lane, axis, top, _BAR)
+        if panel.labelled:
+            yield from self._labels(lane.work, axis, top)
+        for share, right in zip(shares(lane, axis), _SHARES, strict=True):
             yield Text(right, middle, _share(share), 10.5, "end")
 
     def _name(self, lane: Lane) -> str:
@@ -131,20 +128,18 @@ class _Drawing:
         shown = self.stages.get(lane.name)
         return lane.name if shown is None else shortened(shown.stage.name, 31)
 
-    def _labels(self, spans: Sequence[Span], axis: Axis, top: float) -> Iterator[Item]:
+    def _labels(self, work: Sequence[Work], axis: Axis, top: float) -> Iterator[Item]:
         """Whose data a memory or the link moves, where there is room to say it; a line between."""
-        for what, begin, end in _together(spans, axis):
-            stage = self.stages.get(self.stage_of.get(what, what))
-            if stage is None:
-                continue
-            left, room = begin, end - begin
-            if begin > axis.left:
-                yield Lines((((begin, top), (begin, top + _BAR)),), "card", 1)
-            number = str(stage.number)
-            for text in (f"{number} {stage.stage.name}", number):
-                if text_width(text, _LABEL) + 6 <= room:
-                    yield Text(left + room / 2, top + 11.2, text, _LABEL, "middle", "card")
-                    break
+        for what, left, right in _together(work, axis):
+            shown = self.stages[self.stage_of.get(what, what)]
+            if left > axis.left:
+                yield Lines((((left, top), (left, top + _BAR)),), "card", 1)
+            number = str(shown.number)
+            texts = (f"{number} {shown.stage.name}", number)
+            fits = (text for text in texts if text_width(text, _LABEL) + 6 <= right - left)
+            text = next(fits, "")
+            if text:
+                yield Text((left + right) / 2, top + 11.2, text, _LABEL, "middle", "card")
 
 
 def _share(part: float) -> str:
@@ -152,21 +147,12 @@ def _share(part: float) -> str:
     return "·" if part < _SHOWN else f"{part:.1%}" if part < 0.9995 else "100%"
 
 
-def _together(spans: Sequence[Span], axis: Axis) -> Iterator[tuple[str, float, float]]:
-    """What follows on itself, perhaps after a gap, with its pixels."""
-    run: tuple[str, float, float] | None = None
-    for span in spans:
-        if span.end <= axis.begin or span.begin >= axis.end:
-            continue
-        begin, end = axis(span.begin), axis(span.end)
-        if run is not None and run[0] == span.what:
-            run = (run[0], run[1], end)
-            continue
-        if run is not None:
-            yield run
-        run = (span.what, begin, end)
-    if run is not None:
-        yield run
+def _together(work: Sequence[Work], axis: Axis) -> Iterator[tuple[str, float, float]]:
+    """What is in sight, with its pixels; what follows on itself as one."""
+    inside = (item for item in work if item.begin < axis.end and item.end > axis.begin)
+    for what, run in itertools.groupby(inside, key=lambda item: item.what):
+        items = list(run)
+        yield what, axis(items[0].begin), axis(items[-1].end)
 
 
 def _step(span: float) -> float:

@@ -8,13 +8,15 @@ tiles shows how much of the time it waits, at any scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hetc.backends.dataflow.simulate.timeline import Span
+import numpy as np
+from numpy.typing import NDArray
+
+from hetc.backends.dataflow.simulate.timeline import STATES, Lane, Spans
 from hetc.report.plots.scene import Area, Point
 
-STATES = ("busy", "starved", "stalled")
 _COLUMN = 2.0  # pixels
 _STEPS = 16  # in which a share is told
 
@@ -33,49 +35,40 @@ class Axis:
         return self.left + min(1.0, max(0.0, part)) * (self.right - self.left)
 
 
-def shares(spans: Iterable[Span], axis: Axis) -> dict[str, float]:
-    """The share of the axis that each state takes."""
-    found = dict.fromkeys(STATES, 0.0)
-    for span in spans:
-        inside = min(span.end, axis.end) - max(span.begin, axis.begin)
-        found[span.state] += max(0.0, inside)
-    return {state: time / (axis.end - axis.begin) for state, time in found.items()}
+def shares(lane: Lane, axis: Axis) -> list[float]:
+    """The share of the axis that each of `STATES` takes."""
+    ends = np.array([axis.begin, axis.end])
+    return [float(_filled(lane.spans[state], ends)[0]) for state in STATES]
 
 
-def bars(spans: Sequence[Span], axis: Axis, top: float, height: float) -> Iterator[Area]:
+def bars(lane: Lane, axis: Axis, top: float, height: float) -> Iterator[Area]:
     """The bar of a lane: an area for each state that it has."""
-    columns = _columns(spans, axis)
-    below = [0] * len(columns[STATES[0]])
+    columns = math.ceil((axis.right - axis.left) / _COLUMN)
+    edges = np.linspace(axis.begin, axis.end, columns + 1)
+    below = np.zeros(columns, dtype=int)
+    together = np.zeros(columns)
     for state in STATES:
-        level = [low + part for low, part in zip(below, columns[state], strict=True)]
-        polygons = tuple(_polygons(below, level, axis, top + height, height / _STEPS))
+        part = _filled(lane.spans[state], edges)
+        together += part
+        # What is there at all is seen.
+        least = below + (part > 1e-3)
+        level = np.minimum(_STEPS, np.maximum(np.rint(together * _STEPS).astype(int), least))
+        polygons = tuple(_polygons(list(below), list(level), axis, top + height, height / _STEPS))
         if polygons:
             yield Area(polygons, state)
         below = level
 
 
-def _columns(spans: Iterable[Span], axis: Axis) -> dict[str, list[int]]:
-    """Of every column the steps that each state takes, together at most all of them."""
-    count = math.ceil((axis.right - axis.left) / _COLUMN)
-    taken = {state: [0.0] * count for state in STATES}
-    scale = count / (axis.end - axis.begin)
-    for span in spans:
-        begin = max(0.0, (span.begin - axis.begin) * scale)
-        end = min(float(count), (span.end - axis.begin) * scale)
-        column = taken[span.state]
-        for index in range(int(begin), math.ceil(end)):
-            column[index] += max(0.0, min(end, index + 1) - max(begin, index))
-    steps: dict[str, list[int]] = {state: [] for state in STATES}
-    for parts in zip(*taken.values(), strict=True):
-        total = low = 0
-        sums = 0.0
-        for state, part in zip(STATES, parts, strict=True):
-            sums += part
-            # What is there at all is seen.
-            total = min(_STEPS, max(round(sums * _STEPS), low + (part > 1e-3)))
-            steps[state].append(total - low)
-            low = total
-    return steps
+def _filled(spans: Spans, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Which part of the time between each two edges the spans take."""
+    if not len(spans):
+        return np.zeros(len(edges) - 1)
+    # The time taken up to a moment grows along each span and stands still between two.
+    sums = np.concatenate([[0.0], np.cumsum(spans[:, 1] - spans[:, 0])])
+    taken = np.stack([sums[:-1], sums[1:]], axis=-1).ravel()
+    moments = np.maximum.accumulate(spans.ravel())
+    filled: NDArray[np.float64] = np.diff(np.interp(edges, moments, taken)) / np.diff(edges)
+    return filled
 
 
 def _polygons(

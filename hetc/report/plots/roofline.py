@@ -100,10 +100,10 @@ def roofline(
     made = panel(title, ops, targets, dtype)
     items = [*_grid(made), *_lines(made), *_dots(made)]
     for number, roof in enumerate(made.roofs):
-        y = HEIGHT + _LEGEND * number + 6
+        y = HEIGHT + _LEGEND * number + 10
         items.append(Circle(_LEFT + 5, y - 4, 5, roof.role))
         items.append(Text(_LEFT + 16, y, f"{roof.name}: {roof.note}"))
-    height = HEIGHT + _LEGEND * len(made.roofs)
+    height = HEIGHT + _LEGEND * len(made.roofs) + 6
     return Scene(f"Roofline of {title}", WIDTH, height, tuple(items))
 
 

@@ -42,7 +42,7 @@ PALETTE: Mapping[str, Colour] = {
     "ink": Colour("#1d1f23", "#e8e6e1"),
     "soft": Colour("#62666e", "#9ba0a8"),
     "line": Colour("#e4e1da", "#2d3139"),
-    "cell": Colour("#efece5", "#262b33"),
+    "cell": Colour("#efece5", "#2f353f"),
     "card": Colour("#ffffff", "#1b1e24"),
     "dark": Colour("#1d1f23", "#1d1f23"),
     "prefill": Colour("#c2540a", "#f0924c"),

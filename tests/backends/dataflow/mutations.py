@@ -60,6 +60,8 @@ IDENTITY = (
     _fault("an unknown stream issued", "blocks.*.issue.*.stream", to(NOBODY), 203),
     _fault("an unknown consumer", f"{BUFFERS}.*.consumers", add(NOBODY), 203),
     _fault("an unknown section", "program.steps.*.section", to(NOBODY), 203),
+    _fault("a stream from nowhere", f"{STREAMS}.*.tier", to(NOBODY), 203),
+    _fault("a tensor that lies nowhere", "memory.*.tier", to(NOBODY), 203),
     _fault("an unknown life", "memory.*.live", to((NOBODY, NOBODY)), 203),
     _fault("a rate that is no number", f"{STAGES}.*.rate_bytes_per_cycle", to(math.nan), 204),
     _fault("endless work", f"{STAGES}.*.work_cycles", to(math.inf), 204),

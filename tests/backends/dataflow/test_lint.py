@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from typing import Any
 
 import msgspec
@@ -61,9 +62,9 @@ def test_findings_as_text(good: Toy, golden: Golden) -> None:
 
 def test_verdicts_as_text(good: Toy, golden: Golden) -> None:
     checks = verdicts(good.plan, good.target, good.graph, model=good.model)
-    golden(
-        "verdicts.txt", "\n".join(f"{c.code} {'ok' if c.ok else 'no'}  {c.text}" for c in checks)
-    )
+    lines = [f"{check.code} {'ok' if check.ok else 'no'}  {check.text}" for check in checks]
+    # The digests change with every number of the target file and with the text form of graphs.
+    golden("verdicts.txt", re.sub("digest [0-9a-f]+", "digest #", "\n".join(lines)))
 
 
 def test_a_failed_verdict_tells_the_first_finding_and_counts_the_rest(good: Toy) -> None:

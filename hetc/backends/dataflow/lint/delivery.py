@@ -117,9 +117,9 @@ class _Wiring:
 
     def ends(self, name: str, of_stage: Callable[[Stage], list[End]]) -> list[End]:
         """A port by its name, or the exits or entries of a stage."""
-        kind, _, number = name.partition(".")
-        if kind in ("port", "peer") and number.isdecimal():
-            return self.ports([int(number)], kind)
+        kind, _, digits = name.partition(".")
+        if kind in ("port", "peer") and digits.isdecimal():
+            return self.ports([int(digits)], kind)
         stage = self.facts.stages.get(name)
         return of_stage(stage) if stage is not None else []
 

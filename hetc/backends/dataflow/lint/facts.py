@@ -145,7 +145,8 @@ class Facts:
         """Microseconds as cycles of the fabric."""
         return us * 1e-6 * self.grid.clock_hz.value
 
-    def bytes_per_cycle(self, tier: str, efficiency: bool = True) -> float:
-        """What a memory tier of one socket gives: sustained, or its peak."""
-        peak = self.target.device.memory(tier).bandwidth.value / self.grid.clock_hz.value
-        return peak * self.target.device.constant("bandwidth_fraction") if efficiency else peak
+    def bytes_per_cycle(self, tier: str) -> float:
+        """What a memory tier of one socket gives in a long read."""
+        device = self.target.device
+        peak = device.memory(tier).bandwidth.value / self.grid.clock_hz.value
+        return peak * device.constant("bandwidth_fraction")

@@ -9,18 +9,27 @@ from collections.abc import Iterator
 
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, rule
-from hetc.backends.dataflow.schema import SCHEMA, Block, Configure, Execute, Loop, Part, Section
+from hetc.backends.dataflow.schema import (
+    SCHEMA,
+    Block,
+    Configure,
+    Execute,
+    Loop,
+    Part,
+    Section,
+    Units,
+)
 from hetc.ir.ops.control import Call
 from hetc.ir.text import print_graph
 
 # Fields that may not be 0; no number of a plan is negative.
 _POSITIVE = frozenset(
-    {"batch", "context", "sockets", "repeat", "count", "tile_bytes", "split_k", "chunks"}
-    | {"parts", "groups", "outputs", "inputs"}
+    {"batch", "context", "sockets", "repeat", "count", "tile_bytes", "chunks", "parts", "groups"}
+    | {"split_k", "split_rows"}
 )
-_MAY_BE_ZERO = frozenset({("Units", "outputs")})
-# What other rules unroll or name one by one.
-_MOST = dict.fromkeys(("repeat", "count", "ahead", "lanes", "x_copies", "reducers"), 100_000)
+# Other rules unroll iterations and name units one by one.
+_COUNTED = frozenset({"repeat", "count", "ahead"})
+_MOST = 100_000
 
 
 @rule("HETC-L200", "the plan is of the schema that this hetc reads", "make the plan anew")
@@ -74,6 +83,7 @@ def references(facts: Facts) -> Faults:
         "stage": set(facts.stages),
         "stream": set(facts.streams),
         "section": set(facts.sections),
+        "memory": {"sram", *(memory.name for memory in facts.target.device.memories)},
     }
     count = 0
     for place, kind, name in _references(facts):
@@ -94,11 +104,13 @@ def _references(facts: Facts) -> Iterator[tuple[str, str, str]]:
             yield from ((f"stage {stage.id}", "stream", name) for name in stage.streams)
         for stream in block.streams:
             yield f"stream {stream.id}", "stage", stream.stage
+            yield f"stream {stream.id}", "memory", stream.tier
             if stream.after is not None:
                 yield f"stream {stream.id}", "stage", stream.after
         yield from ((f"issue of {block.id}", "stream", issue.stream) for issue in block.issue)
         yield from ((f"append of {item.tensor}", "stage", item.stage) for item in block.appends)
         for buffer in block.buffers:
+            yield f"buffer {buffer.id}", "memory", buffer.tier
             for name in (buffer.producer, *buffer.consumers):
                 yield f"buffer {buffer.id}", "stage", name
     for section in plan.sections:
@@ -110,6 +122,7 @@ def _references(facts: Facts) -> Iterator[tuple[str, str, str]]:
             if isinstance(inner, Configure | Execute):
                 yield "the program", "section", inner.section
     for item in plan.memory:
+        yield f"allocation of {item.tensor}", "memory", item.tier
         for name in (item.block, *item.live):
             yield f"allocation of {item.tensor}", "block", name
     yield from ((f"shard of {item.tensor}", "block", item.block) for item in plan.shards)
@@ -144,9 +157,10 @@ def _foreign(block: Block) -> Iterator[Fault]:
 def numbers(facts: Facts) -> Faults:
     plan = facts.plan
     count = 0
-    for place, field, value, least in _numbers(plan, "plan"):
+    for place, part, field, value in _numbers(plan, "plan"):
         count += 1
-        most = _MOST.get(field, math.inf)
+        least = int(field in _POSITIVE)
+        most = _MOST if field in _COUNTED or isinstance(part, Units) else math.inf
         if not least <= value <= most or math.isinf(value):
             text = f"{field} of {place} is {value}, outside of {least} to {most}"
             yield Fault(place, text, value, least if value < least else most)
@@ -157,15 +171,13 @@ def numbers(facts: Facts) -> Faults:
     return f"{count} numbers"
 
 
-def _numbers(part: Part, place: str) -> Iterator[tuple[str, str, float, int]]:
-    """(place, field, value, least) of every number in `part`, but for sites and routes."""
-    kind = type(part).__name__
+def _numbers(part: Part, place: str) -> Iterator[tuple[str, Part, str, float]]:
+    """(place, part, field, value) of every number in `part`, but for sites and routes."""
     for field in part.__struct_fields__:
         value = getattr(part, field)
-        positive = field in _POSITIVE and (kind, field) not in _MAY_BE_ZERO
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, int | float):
-                yield place, field, item, int(positive)
+                yield place, part, field, item
             elif isinstance(item, Part) and not isinstance(item, Section):
                 yield from _numbers(item, _place(item, place))
 

@@ -1,47 +1,62 @@
 """When each stage, memory and link of a socket is at work: a token between two others.
 
 A stage's time from its gate to its end falls into `busy`, `starved` and `stalled`, as `StageUse`
-counts them; outside it is idle.
+counts them; outside it is idle. Times are kept as arrays: a token of a large model has a million of
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hetc.backends.dataflow.schema import Plan
 from hetc.backends.dataflow.simulate.engine import run_maxplus
 from hetc.backends.dataflow.simulate.maxplus import Run
 from hetc.backends.dataflow.simulate.speeds import Speeds
 from hetc.backends.dataflow.simulate.stage import StageProcess
-from hetc.backends.dataflow.simulate.timing import Read, Repeat
+from hetc.backends.dataflow.simulate.timing import Move, Repeat
 from hetc.backends.dataflow.simulate.unroll import unroll
 
 State = Literal["busy", "starved", "stalled"]
+STATES: tuple[State, ...] = ("busy", "starved", "stalled")
 LINK = "peer link"
+# Rows of begin and end, in cycles.
+Spans = NDArray[np.float64]
 
 # Two tokens to get into the steady state, the one that is told, and one that is read ahead for.
 _TOKENS, _TOLD = 4, 2
 
 
 @dataclass(frozen=True)
-class Span:
-    """A stretch of time, and what it went for: a stream, an exchange or a stage."""
+class Work:
+    """All of a stream's tiles of one iteration, from first to last, or one exchange."""
 
+    what: str
     begin: float
     end: float
-    state: State
-    what: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lane:
-    """A stage, a memory tier's queue or the peer link, and its spans in order of time."""
+    """A stage, a memory tier's queue or the peer link: its spans by state, each in order of time,
+    and of the latter two what they work for."""
 
     name: str
     kind: Literal["stage", "memory", "link"]
-    spans: tuple[Span, ...]
+    spans: Mapping[State, Spans]
+    work: tuple[Work, ...] = ()
+
+    def within(self, begin: float, end: float) -> bool:
+        """Whether it does or waits for anything in that time."""
+        return any(
+            bool(np.any((spans[:, 0] < end) & (spans[:, 1] > begin)))
+            for spans in self.spans.values()
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,6 @@ class Iteration:
 
     block: str
     number: int
-    count: int
     begin: float
     end: float
 
@@ -69,120 +83,132 @@ def timeline(plan: Plan, speeds: Speeds) -> Timeline:
     """Simulate every tile of a few tokens and tell one of them; raises as `simulate` does."""
     timing = unroll(plan, speeds)
     outcome, run = run_maxplus(timing, _TOKENS, skip=False)
-    start, end = outcome.ends[_TOLD - 1], outcome.ends[_TOLD]
-    lanes: list[tuple[str, Literal["stage", "memory", "link"], Iterable[Span]]] = [
-        *((queue.tier, "memory", _queue(run, n)) for n, queue in enumerate(timing.queues)),
-        *((stage.name, "stage", _stage(run, stage)) for stage in run.stages),
-        (LINK, "link", _link(run)),
-    ]
+    teller = _Teller(run, outcome.ends[_TOLD - 1], outcome.ends[_TOLD])
     return Timeline(
-        cycles=end - start,
+        cycles=teller.end - teller.start,
         clock_hz=speeds.clock_hz,
-        lanes=tuple(
-            Lane(name, kind, tuple(_within(_merged(spans), start, end)))
-            for name, kind, spans in lanes
+        lanes=(
+            *(teller.queue(index) for index in range(len(timing.queues))),
+            *(teller.stage(process) for process in run.stages),
+            teller.link(),
         ),
-        iteration=_iteration(run, start),
+        iteration=teller.iteration(),
     )
 
 
-def _merged(spans: Iterable[Span]) -> Iterator[Span]:
-    """Spans that follow each other without a gap as one; empty ones are left out."""
-    held: Span | None = None
-    for span in spans:
-        if span.end - span.begin <= 1e-9 * max(1.0, span.end):
-            continue
-        same = held is not None and (held.state, held.what) == (span.state, span.what)
-        if held is not None and same and span.begin - held.end <= 1e-9 * span.end:
-            held = Span(held.begin, span.end, span.state, span.what)
-            continue
-        if held is not None:
-            yield held
-        held = span
-    if held is not None:
-        yield held
+class _Teller:
+    """Spans of a run that fall into the token from `start` to `end`."""
 
+    def __init__(self, run: Run, start: float, end: float) -> None:
+        self.run, self.start, self.end = run, start, end
 
-def _within(spans: Iterable[Span], start: float, end: float) -> Iterator[Span]:
-    for span in spans:
-        if span.begin < end and span.end > start:
-            yield Span(span.begin - start, span.end - start, span.state, span.what)
+    def stage(self, process: StageProcess) -> Lane:
+        """What a stage does in each execution: the tiles that it takes, then its other work."""
+        stage, run, count = process.stage, self.run, len(process.ends)
+        gates, ends = np.array(process.gates[:count]), np.array(process.ends)
+        parts: list[tuple[State, Spans]] = []
 
+        def add(state: State, begin: NDArray[np.float64], end: NDArray[np.float64]) -> None:
+            parts.append((state, np.stack([begin, end], axis=-1).reshape(-1, 2)))
 
-def _stage(run: Run, process: StageProcess) -> Iterator[Span]:
-    """What a stage does in each execution: the tiles that it takes, then the rest of its work."""
-    stage, name = process.stage, process.name
-    for execution, gate in enumerate(process.gates):
-        clock = gate
+        clock = gates
         for index in stage.flows:
             flow = run.timing.flows[index]
-            for tile in range(execution * flow.tiles, (execution + 1) * flow.tiles):
-                last = tile % flow.tiles == flow.tiles - 1
-                taken = run.taken[index][tile]
-                begin = taken - (flow.take_last if last else flow.take)
-                there = min(begin, max(clock, run.arrived[index][tile]))
-                yield Span(clock, there, "starved", flow.name)
-                yield Span(there, begin, "stalled", name)
-                yield Span(begin, taken, "busy", flow.name)
-                clock = taken
-        own = max(clock, gate + stage.work)
-        ready, end = process.ready[execution], process.ends[execution]
+            shape = (count, flow.tiles)
+            taken = np.array(run.taken[index][: count * flow.tiles]).reshape(shape)
+            arrived = np.array(run.arrived[index][: count * flow.tiles]).reshape(shape)
+            begin = taken - np.array([flow.take] * (flow.tiles - 1) + [flow.take_last])
+            before = np.column_stack([clock, taken[:, :-1]])
+            there = np.minimum(begin, np.maximum(before, arrived))
+            add("starved", before, there)
+            add("stalled", there, begin)
+            add("busy", begin, taken)
+            clock = taken[:, -1]
+        own, ready = np.maximum(clock, gates + stage.work), np.array(process.ready[:count])
         if stage.wire:
-            ready = run.link.times[process.exchanges[execution]] - stage.wire_last
-        yield Span(clock, own, "busy", name)
-        yield Span(own, ready, "stalled", name)
-        yield Span(ready, end, "busy", name)
+            sent = [run.link.times[exchange] for exchange in process.exchanges[:count]]
+            ready = np.array(sent) - stage.wire_last
+        add("busy", clock, own)
+        add("stalled", own, ready)
+        add("busy", ready, ends)
+        return Lane(process.name, "stage", self._spans(parts))
 
+    def queue(self, index: int) -> Lane:
+        """What a memory serves: streams tile by tile, and moves."""
+        timing = self.run.timing
+        queue = timing.queues[index]
+        parts: list[tuple[State, Spans]] = []
+        work: list[Work] = []
+        for number, flow in enumerate(timing.flows):
+            if flow.queue == index:
+                serve = np.array([flow.serve] * (flow.tiles - 1) + [flow.serve_last])
+                arrived = np.array(self.run.arrived[number]).reshape(-1, flow.tiles)
+                end = arrived - queue.latency
+                spans = np.stack([end - serve, end], axis=-1)
+                parts.append(("busy", spans.reshape(-1, 2)))
+                work += [
+                    Work(flow.name, float(first), float(last))
+                    for first, last in zip(spans[:, 0, 0], spans[:, -1, 1], strict=True)
+                ]
+        moves = [work for turn in timing.turns for work in turn.work[index]]
+        for move in {item.index: item for item in moves if isinstance(item, Move)}.values():
+            end = np.array(self.run.moved[move.index]) - move.latency
+            parts.append(("busy", np.stack([end - move.serve, end], axis=-1)))
+        return Lane(queue.tier, "memory", self._spans(parts), self._work(work))
 
-def _queue(run: Run, index: int) -> Iterator[Span]:
-    """What a memory serves, tile by tile, in the order of the program."""
-    timing = run.timing
-    latency = timing.queues[index].latency
-    next_tile, next_move = [0] * len(timing.flows), [0] * timing.moves
-    for turn in timing.turns * _TOKENS:
-        for item in turn.work[index]:
-            if isinstance(item, Read):
-                flow = timing.flows[item.flow]
-                for number in range(flow.tiles):
-                    end = run.arrived[item.flow][next_tile[item.flow]] - latency
-                    serve = flow.serve if number < flow.tiles - 1 else flow.serve_last
-                    yield Span(end - serve, end, "busy", flow.name)
-                    next_tile[item.flow] += 1
-            else:
-                end = run.moved[item.index][next_move[item.index]] - item.latency
-                yield Span(end - item.serve, end, "busy", item.name)
-                next_move[item.index] += 1
+    def link(self) -> Lane:
+        """Each exchange, from when the link is its own: what its wire does not take comes first."""
+        run, free = self.run, 0.0
+        waits: list[tuple[float, float]] = []
+        sends: list[tuple[float, float]] = []
+        work: list[Work] = []
+        for (stage, execution), end in zip(run.link.order, run.link.times, strict=False):
+            process = run.stages[stage]
+            begin, sent = max(process.gates[execution], free), end - process.stage.wire
+            waits.append((begin, sent))
+            sends.append((sent, end))
+            work.append(Work(process.name, begin, end))
+            free = end
+        parts: list[tuple[State, Spans]] = [
+            ("stalled", np.array(waits, dtype=np.float64).reshape(-1, 2)),
+            ("busy", np.array(sends, dtype=np.float64).reshape(-1, 2)),
+        ]
+        return Lane(LINK, "link", self._spans(parts), self._work(work))
 
+    def _spans(self, parts: list[tuple[State, Spans]]) -> dict[State, Spans]:
+        """All spans of each state that have a length and a part in the token, in order of time."""
+        found: dict[State, Spans] = {}
+        for state in STATES:
+            every = np.concatenate(
+                [np.empty((0, 2)), *(spans for own, spans in parts if own == state)]
+            )
+            long = every[:, 1] - every[:, 0] > 1e-9 * np.maximum(1.0, every[:, 1])
+            kept = every[long & (every[:, 0] < self.end) & (every[:, 1] > self.start)]
+            found[state] = kept[np.argsort(kept[:, 0], kind="stable")] - self.start
+        return found
 
-def _link(run: Run) -> Iterator[Span]:
-    """Each exchange, from when the link is its own; what its wire does not take is told first."""
-    free = 0.0
-    for (stage, execution), end in zip(run.link.order, run.link.times, strict=False):
-        process = run.stages[stage]
-        sent = end - process.stage.wire
-        yield Span(max(process.gates[execution], free), sent, "stalled", process.name)
-        yield Span(sent, end, "busy", process.name)
-        free = end
+    def _work(self, work: list[Work]) -> tuple[Work, ...]:
+        return tuple(
+            Work(item.what, item.begin - self.start, item.end - self.start)
+            for item in sorted(work, key=lambda item: item.begin)
+            if item.begin < self.end and item.end > self.start
+        )
 
+    def iteration(self) -> Iteration | None:
+        """Of the loop that takes most of the token, one in the middle."""
+        run = self.run
+        finishes, turns = run.finishes.times, run.timing.turns
 
-def _iteration(run: Run, start: float) -> Iteration | None:
-    finishes, turns = run.finishes.times, run.timing.turns
+        def end(repeat: Repeat, iteration: int) -> float:
+            """When an iteration of the token has ended; -1 stands for what is before them."""
+            turn = _TOLD * len(turns) + repeat.start + repeat.length * (iteration + 1) - 1
+            return finishes[turn] - self.start
 
-    def end(repeat: Repeat, iteration: int) -> float:
-        """When an iteration of the told token has ended; -1 stands for what is before it."""
-        turn = _TOLD * len(turns) + repeat.start + repeat.length * (iteration + 1) - 1
-        return finishes[turn] - start
-
-    loops = [repeat for repeat in run.timing.repeats if repeat.high > 2]
-    if not loops:
-        return None
-    repeat = max(loops, key=lambda loop: end(loop, loop.high - 1) - end(loop, -1))
-    number = repeat.high // 2
-    segment = run.timing.segments[turns[repeat.start].segment]
-    return Iteration(
-        block=run.timing.blocks[segment.block],
-        number=number,
-        count=repeat.high,
-        begin=end(repeat, number - 1),
-        end=end(repeat, number),
-    )
+        loops = [repeat for repeat in run.timing.repeats if repeat.high > 2]
+        if not loops:
+            return None
+        repeat = max(loops, key=lambda loop: end(loop, loop.high - 1) - end(loop, -1))
+        number = repeat.high // 2
+        segment = run.timing.segments[turns[repeat.start].segment]
+        block = run.timing.blocks[segment.block]
+        return Iteration(block, number, end(repeat, number - 1), end(repeat, number))

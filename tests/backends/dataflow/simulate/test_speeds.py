@@ -17,7 +17,7 @@ def test_the_speeds_of_a_socket() -> None:
     assert speeds.us(1600.0) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("name", "main"), [("wormhole", "hbm"), ("plasticine", "ddr")])
+@pytest.mark.parametrize(("name", "main"), [("wormhole", "dram"), ("plasticine", "ddr")])
 def test_the_main_memory_by_its_name_in_a_plan(name: str, main: str) -> None:
     target = targets.load(name)
     speeds = speeds_of(target)
