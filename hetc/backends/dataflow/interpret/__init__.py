@@ -5,6 +5,6 @@ mean, so that a wrong number in the plan gives a wrong answer or an error.
 """
 
 from hetc.backends.dataflow.interpret.run import PlanRun
-from hetc.backends.dataflow.interpret.teacher import PlanCheck, verify_plan
+from hetc.backends.dataflow.interpret.verify import PlanCheck, verify_plan
 
 __all__ = ["PlanCheck", "PlanRun", "verify_plan"]

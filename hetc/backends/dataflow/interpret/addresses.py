@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hetc.backends.dataflow.interpret.machine import Machine
-from hetc.backends.dataflow.interpret.memory import place
+from hetc.backends.dataflow.interpret.memory import Span, place
 from hetc.backends.dataflow.interpret.queues import Entry
-from hetc.backends.dataflow.interpret.stored import Span
 from hetc.backends.dataflow.interpret.wiring import Wired
 from hetc.backends.dataflow.schema import Stage, Stream
 from hetc.errors import PlanError
@@ -77,9 +76,16 @@ class Addresses:
         of = self._of_rows if stream.kind == "lookup" else self._of_weights
         spans = of(entry, chosen)
         nbytes = sum(span.bytes for span in spans)
-        if stream.kind != "expert" and nbytes != stream.bytes:
+        if self._is_exact(entry) and nbytes != stream.bytes:
             raise _wrong_stream(stream, nbytes)
         return spans
+
+    def _is_exact(self, entry: Entry) -> bool:
+        """Whether the plan says how much an entry brings: of experts it says what to expect, and of
+        rows as many as there are with the tokens that it was planned for."""
+        if entry.stream.kind == "lookup":
+            return self._machine.past(entry.token) == self._machine.plan.bindings.past
+        return entry.stream.kind != "expert"
 
     def _is_open(self, entry: Entry) -> bool:
         """Whether the program lets the entry be fetched: its section is there, and it is its turn,

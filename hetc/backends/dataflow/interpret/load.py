@@ -8,7 +8,7 @@ import numpy as np
 
 from hetc.backends.dataflow.interpret.machine import Machine
 from hetc.backends.dataflow.interpret.memory import Memory, place, require_bytes
-from hetc.backends.dataflow.interpret.stored import StoredState, is_turned
+from hetc.backends.dataflow.interpret.states import StoredState
 from hetc.backends.dataflow.interpret.wiring import Wired
 from hetc.errors import PlanError
 from hetc.ir.dims import evaluate
@@ -74,8 +74,7 @@ def _load_tiles(
             do="plan the graph again",
         )
     (home,) = homes
-    turned = is_turned(home.readers[tensor][0])
-    matrices = [part.swapaxes(-1, -2) if turned else part for part in parts]
+    matrices = [home.readers[tensor][0].matrix(part) for part in parts]
     experts = range(matrices[0].shape[0]) if home.experts else (0,)
     for expert, share, piece in home.walk(experts):
         if share.tensor != tensor:

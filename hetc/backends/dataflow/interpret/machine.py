@@ -6,13 +6,9 @@ import numpy as np
 
 from hetc.backends.dataflow.interpret.buffers import Buffers
 from hetc.backends.dataflow.interpret.fifo import Fifo, Position
+from hetc.backends.dataflow.interpret.matrices import TiledMatrices, tiled_matrices
 from hetc.backends.dataflow.interpret.memory import Memory
-from hetc.backends.dataflow.interpret.stored import (
-    StoredState,
-    TiledMatrices,
-    stored_state,
-    tiled_matrices,
-)
+from hetc.backends.dataflow.interpret.states import StoredState, stored_state
 from hetc.backends.dataflow.interpret.wiring import PAST, TOKENS, Origin, Wiring
 from hetc.backends.dataflow.schema import Advance, Plan, Stage
 from hetc.errors import PlanError

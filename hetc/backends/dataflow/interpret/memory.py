@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from hetc.backends.dataflow.schema import Allocation, Plan
 from hetc.errors import PlanError
 from hetc.ir.types import Array
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes that lie one behind the other in a tier."""
+
+    tier: str
+    address: int
+    bytes: int
 
 
 class Memory:

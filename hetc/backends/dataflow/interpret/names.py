@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hetc.backends.dataflow.schema import Advance, Execute, Loop, Plan
+from hetc.backends.dataflow.schema import Advance, Block, Execute, Loop, Plan
 from hetc.errors import PlanError
 
 
@@ -25,12 +25,24 @@ def check_names(plan: Plan) -> None:
         if name not in known[kind]:
             raise _wrong(user, f"a {kind} of the plan", name)
     for block in plan.blocks:
-        for stream in block.streams:
-            if stream.tile_bytes < 1:
-                raise _wrong(stream.id, "tiles of at least one byte", stream.tile_bytes)
-        for issue in block.issue:
-            if not 0 <= issue.ahead < block.repeat:
-                raise _wrong(issue.stream, "an iteration of its block", f"{issue.ahead} ahead")
+        _check_block(block)
+
+
+def _check_block(block: Block) -> None:
+    for stage in block.stages:
+        own = [stream.id for stream in block.streams if stream.stage == stage.id]
+        if sorted(own) != sorted(stage.streams):
+            raise _wrong(stage.id, ", ".join(stage.streams) or "no streams", ", ".join(own))
+    homes = {stage.id for stage in block.stages}
+    for stream in block.streams:
+        if stream.stage not in homes:
+            raise _wrong(stream.id, f"a stage of {block.id}", stream.stage)
+        if stream.tile_bytes < 1 or not stream.tensors:
+            found = f"{stream.tile_bytes} bytes of {', '.join(stream.tensors) or 'nothing'}"
+            raise _wrong(stream.id, "tiles of at least one byte of a tensor", found)
+    for issue in block.issue:
+        if not 0 <= issue.ahead < block.repeat:
+            raise _wrong(issue.stream, "an iteration of its block", f"{issue.ahead} ahead")
 
 
 def _used(plan: Plan) -> Iterator[tuple[str, str, str]]:

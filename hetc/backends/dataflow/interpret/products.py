@@ -6,7 +6,6 @@ import numpy as np
 
 from hetc.backends.dataflow.interpret.layout import Share, lane_parts
 from hetc.ir.lockstep import Shards
-from hetc.ir.op import Op
 from hetc.ir.ops.elementwise_base import as_f32
 from hetc.ir.types import Array
 
@@ -17,8 +16,7 @@ class Product:
     `x` is [..., K] on each socket; `split_k` lanes share an output.
     """
 
-    def __init__(self, op: Op, x: Shards, outputs: int, split_k: int) -> None:
-        self.op = op
+    def __init__(self, x: Shards, outputs: int, split_k: int) -> None:
         self._like = x[0]
         rows = np.stack([as_f32(part.reshape(-1, part.shape[-1])) for part in x])
         self._rows = rows

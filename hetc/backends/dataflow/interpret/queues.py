@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from hetc.backends.dataflow.interpret.fifo import Fifo, Position
-from hetc.backends.dataflow.interpret.memory import Memory
-from hetc.backends.dataflow.interpret.stored import Span
+from hetc.backends.dataflow.interpret.memory import Memory, Span
 from hetc.backends.dataflow.schema import Execute, Issue, Loop, Plan, Stream
 
 

@@ -154,7 +154,8 @@ class PlanRun:
                     moved = True
                 moved |= run.taken != before
             if not moved:
-                raise self._deadlock(reasons)
+                stuck = {name: reasons[name] for name in running or reasons}
+                raise self._deadlock(stuck)
 
     def _lacks(self, wired: Wired, stage: Stage, iteration: int) -> str:
         """A stage that must run before this one and has not."""

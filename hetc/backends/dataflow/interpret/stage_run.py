@@ -9,8 +9,9 @@ import numpy as np
 
 from hetc.backends.dataflow.interpret.exchange import exchange
 from hetc.backends.dataflow.interpret.machine import Machine
+from hetc.backends.dataflow.interpret.matrices import TiledMatrices, wrong_tiles
 from hetc.backends.dataflow.interpret.products import Product
-from hetc.backends.dataflow.interpret.stored import StoredState, TiledMatrices, wrong_tiles
+from hetc.backends.dataflow.interpret.states import StoredState
 from hetc.backends.dataflow.interpret.wiring import Wired
 from hetc.backends.dataflow.schema import Append, Stage, Stream
 from hetc.errors import PlanError
@@ -58,8 +59,11 @@ class StageRun:
         if isinstance(op, KVAppend):
             # The rows stay where they are: who reads past and new together gets both.
             yield from self._get(op.new)
-        elif self._tiled is not None and op in self._tiled.multiply:
+        elif self._tiled is not None and op in self._tiled.products:
             yield from self._multiply(op)
+        elif self._tiled is not None and op in self._tiled.views:
+            # The tiles lie in memory as they are multiplied with.
+            return
         elif op.results[0] not in self.values:
             results = yield from self._results(op)
             self.values.update(zip(op.results, results, strict=True))
@@ -167,11 +171,11 @@ class StageRun:
         assert tiled is not None
         if self._products:
             raise wrong_tiles(self.stage, "inputs of products from other stages", op.loc or op.kind)
-        for tensor, ops in tiled.readers.items():
-            for reader in ops:
-                x = yield from self._get(reader.operands[0])
+        for tensor, readers in tiled.readers.items():
+            for reader in readers:
+                x = yield from self._get(reader.op.operands[0])
                 outputs = tiled.matrices[tensor].outputs
-                self._products[reader] = Product(reader, x, outputs, self.stage.split_k)
+                self._products[reader.op] = Product(x, outputs, self.stage.split_k)
         ids = (yield from self._get(op.ids))[0] if isinstance(op, ExpertLinear) else None
         experts = [] if ids is None else np.unique(ids).tolist()
         streams = {s.tier: s for s in self._streams if s.tensors[0] in tiled.matrices}
@@ -182,9 +186,9 @@ class StageRun:
             tile = raw.view(tiled.matrices[share.tensor].dtype).reshape(-1, *share.shape)
             rows = None if ids is None else np.flatnonzero(ids == expert)
             for reader in tiled.readers[share.tensor]:
-                self._products[reader].add(share, tile, rows)
-        for reader, product in self._products.items():
-            self.values[reader.result] = product.result((yield from self._bias(reader)))
+                self._products[reader.op].add(share, tile, rows)
+        for made, product in self._products.items():
+            self.values[made.result] = product.result((yield from self._bias(made)))
 
     def _bias(self, op: Op) -> Waiting[Shards | None]:
         bias = getattr(op, "bias", None)
