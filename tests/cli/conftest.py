@@ -68,3 +68,9 @@ def bundle(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "bundle"
     assert main(["compile", str(model), "-o", str(path)]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def plan_file(bundle: Path) -> Path:
+    """The spatial plan of the bundle's decode half."""
+    return bundle / "decode" / "plan.json"

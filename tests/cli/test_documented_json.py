@@ -62,12 +62,14 @@ def check(heading: str, value: dict[str, Any]) -> None:
 def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path) -> None:
     ir = tmp_path / "graph.hetc"
     ir.write_text(IR, encoding="utf-8")
+    looks = ("--techniques", "--sensitivity", "--trace", tmp_path / "token.json")
     commands: dict[str, tuple[object, ...]] = {
         "hetc compile": (model, "-o", tmp_path / "out"),
         "hetc explain": (bundle, "cut"),
         "hetc run": (bundle, "-p", "w5", "-n", 2, "--ignore-eos"),
         "hetc verify": (bundle,),
-        "hetc simulate": (model, *SIMULATED),
+        "hetc lint": (bundle,),
+        "hetc simulate": (model, *SIMULATED, *looks),
         "hetc targets list": (),
         "hetc targets show": ("h200",),
         "hetc targets check": (Path("hetc/targets/grid-8x8.toml").resolve(),),
@@ -76,6 +78,11 @@ def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path
     }
     for name, arguments in commands.items():
         check(f"`{name} --json`", hetc(*name.split()[1:], *arguments, "--json").json)
+
+
+def test_documented_fields_of_a_simulated_plan(hetc: Hetc, plan_file: Path, tmp_path: Path) -> None:
+    looks = ("--sensitivity", "--trace", tmp_path / "token.json")
+    check("`hetc simulate PLAN --json`", hetc("simulate", plan_file, *looks, "--json").json)
 
 
 @pytest.mark.parametrize("by", ["op", "layer", "phase"])
@@ -94,4 +101,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 12
+    assert len(headings) == len(set(headings)) == 14
