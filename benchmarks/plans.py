@@ -24,11 +24,11 @@ from typing import Any
 from benchmarks.compile_time import LLAMA, LLAMA_8B, LLAMA_405B
 from benchmarks.machine import machine, versions
 from hetc.backends.dataflow.plan_file import plan_bytes
-from hetc.backends.dataflow.schema import Request
 from hetc.backends.dataflow.simulate import simulate, speeds_of
 from hetc.driver import CompileOptions
 from hetc.driver.plan import plan
 from hetc.driver.spatial import plan_spatially
+from hetc.driver.techniques import TECHNIQUES
 from hetc.targets import load
 
 _70B = {
@@ -71,14 +71,6 @@ CASES = (
     Case("gpt-oss-120b", "sn40l:16"),
     Case("DeepSeek-V3", "sn50:16"),
 )
-TECHNIQUES = {
-    "everything": Request(),
-    "no prefetch over iterations": Request(prefetch=False),
-    "no overlap of all-reduces": Request(overlap=False),
-    "neither": Request(prefetch=False, overlap=False),
-    "no looping: a launch a layer": Request(looping=False),
-    "not fused: a launch a stage, activations through memory": Request(fused=False),
-}
 
 
 def run(case: Case, techniques: bool) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from hetc.driver.diff import diff_paths
 from hetc.driver.doctor import Finding, doctor
 from hetc.driver.export import export_path
 from hetc.driver.inspect import Inspection, inspect, is_bundle
-from hetc.driver.lint import Linted, lint_path
+from hetc.driver.lint import Linted, holds_plan, lint_path
 from hetc.driver.load import load
+from hetc.driver.looks import Looks
 from hetc.driver.optimize import optimize
 from hetc.driver.options import CompileOptions
 from hetc.driver.plot import plot_path
 from hetc.driver.simulate import Simulated, SimulateOptions, simulate
+from hetc.driver.simulate_plan import SimulatedPlan, simulate_plan
 from hetc.driver.verify import Verification, verify
 
 __all__ = [
@@ -20,14 +22,17 @@ __all__ = [
     "Finding",
     "Inspection",
     "Linted",
+    "Looks",
     "SimulateOptions",
     "Simulated",
+    "SimulatedPlan",
     "Verification",
     "compile",
     "compile_bundle",
     "diff_paths",
     "doctor",
     "export_path",
+    "holds_plan",
     "inspect",
     "is_bundle",
     "lint_path",
@@ -36,5 +41,6 @@ __all__ = [
     "plot_path",
     "render_findings",
     "simulate",
+    "simulate_plan",
     "verify",
 ]

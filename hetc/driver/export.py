@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,14 +32,28 @@ def export_path(
 def write_files(files: Mapping[Path, bytes]) -> Mapping[Path, int]:
     """Write all of `files`, with the folder in which they are, and answer their sizes.
 
-    Raises UsageError HETC-U014 where the file system refuses.
+    Each is there whole or not at all. Raises UsageError HETC-U014 where the file system refuses.
     """
     for path, data in files.items():
         try:
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
+            _write(path, data)
         except OSError as error:
             raise UsageError(
                 "HETC-U014", "the file cannot be written", at=str(path), found=error.strerror
             ) from error
     return {path: len(data) for path, data in files.items()}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Through a file beside it, which takes its name at the end."""
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and not path.is_file():
+        # A device or a pipe takes it as it comes; a folder refuses.
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Inspection:
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` looks like a bundle rather than a model."""
-    return (path / "manifest.json").exists()
+    return os.path.exists(path / "manifest.json")
 
 
 def inspect(path: str | Path, options: CompileOptions) -> Inspection:

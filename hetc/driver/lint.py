@@ -39,6 +39,11 @@ def lint_path(path: Path, target: str | None = None) -> Linted:
     return Linted(lint(plan, machine, graph), verdicts(plan, machine, graph))
 
 
+def holds_plan(path: Path) -> bool:
+    """Whether `path` looks like a bundle or a plan file rather than a model: no model is JSON."""
+    return path.suffix == ".json" or is_bundle(path)
+
+
 def open_plan(path: Path) -> tuple[Plan, Graph | None]:
     """The plan at `path`, and the socket's graph where it is in a bundle."""
     if not is_bundle(path):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
+from hetc.driver.ideal_plan import Planning
+from hetc.driver.looks import Looks, look
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
 from hetc.driver.plan import DEFAULT_LINK
 from hetc.driver.policy import Policy
-from hetc.errors import UsageError
+from hetc.driver.timed_plan import TimedPlan
+from hetc.errors import Reason, UsageError
 from hetc.frontends.open_model import open_model
 from hetc.ir.ops.source import Weight
 from hetc.passes.cost import PhaseCosts, program_costs
@@ -27,6 +30,8 @@ from hetc.passes.precision import (
 from hetc.passes.predict import PhaseTime, Prediction, predict_phase
 from hetc.passes.workload import Phase, Workload
 from hetc.targets import Link, Target, load, load_link
+
+NO_LOOKS = Looks()
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,19 @@ class Machine:
 
 @dataclass(frozen=True)
 class Simulated:
-    """The machine that was asked for, first, and each of its devices alone where it has two."""
+    """The machine that was asked for, first, and each of its devices alone where it has two.
+
+    `plan` is the ideal spatial plan of the decode half, timed, or why there is none; None where it
+    was not asked for. `more` holds what else was asked of it, as JSON values.
+    """
 
     subject: Subject
     options: SimulateOptions
     machines: tuple[Machine, ...]
     link: Link
     handoff_bytes: float
+    plan: TimedPlan | Reason | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object of `hetc simulate --json`: the first machine's figures, and all machines."""
@@ -160,7 +171,16 @@ class Simulated:
                 if target.device.calibrated
             ],
             "machines": [machine.as_json() for machine in self.machines],
+            **_plan_json(self.plan),
+            **self.more,
         }
+
+
+def _plan_json(plan: TimedPlan | Reason | None) -> dict[str, Any]:
+    if isinstance(plan, TimedPlan):
+        return {"plan": plan.figures(), "plan_reason": None}
+    reason = plan and {"code": plan.code, "text": plan.text, "at": plan.at}
+    return {"plan": None, "plan_reason": reason}
 
 
 def _calibration(target: Target) -> dict[str, Any]:
@@ -180,18 +200,55 @@ def open_subject(source: Any, dtype: str | None = None) -> Subject:
         return Subject(lowered, program_costs(lowered.program))
 
 
-def simulate(source: Any, options: SimulateOptions, step: Callable[[str], None]) -> Simulated:
-    """What a request on `options.prefill` and `options.decode` takes.
+def simulate(
+    source: Any, options: SimulateOptions, step: Callable[[str], None], looks: Looks = NO_LOOKS
+) -> Simulated:
+    """What a request on `options.prefill` and `options.decode` takes, and what a decode step takes
+    by the simulation of an ideal plan where its target has a grid.
 
     Raises UsageError (HETC-U010, HETC-U011) and TargetError for options, InputError for the model,
-    StateError where decode cannot be derived.
+    StateError where decode cannot be derived; UsageError HETC-U016 and what `look` raises where
+    `looks` wants what cannot be had.
     """
     options.check()
     parse_precision(options.weights, options.kv)
     targets = _targets(options)
     link = load_link(DEFAULT_LINK if options.link is None else options.link)
     step("opening the model")
-    return predict(open_subject(source, options.dtype), options, targets, link)
+    subject = open_subject(source, options.dtype)
+    found = predict(subject, options, targets, link)
+    step("planning")
+    planning = Planning(subject.lowered.program, _workload(options))
+    plan = _ideal_plan(planning, options, looks)
+    if isinstance(plan, TimedPlan):
+        return replace(found, plan=plan, more=look(plan, looks, step, planning.plan))
+    if looks.wanted:
+        raise UsageError(
+            "HETC-U016",
+            f"there is no plan to look into: {plan.text}",
+            at=plan.at,
+            found=", ".join(looks.wanted),
+            do="leave these options out, or name a target with a grid: --decode sn40l",
+        )
+    return replace(found, plan=plan)
+
+
+def _ideal_plan(planning: Planning, options: SimulateOptions, looks: Looks) -> TimedPlan | Reason:
+    """With textbook constants, whatever the prediction is calibrated for, and the formats of the
+    model."""
+    if options.weights or options.kv:
+        return Reason(
+            "HETC-U017",
+            "the formats of --weights and --kv are those of the prediction, and of no plan",
+            "--weights, --kv",
+        )
+    with paused_collector():
+        return planning.timed(load(options.decode), looks.mode)
+
+
+def _workload(options: SimulateOptions) -> Workload:
+    """The request; the first new token is prefill's."""
+    return Workload(options.batch, options.prompt_tokens, max(1, options.new_tokens - 1))
 
 
 def _targets(options: SimulateOptions) -> tuple[Target, ...]:
@@ -207,8 +264,7 @@ def predict(
     decode."""
     precision = parse_precision(options.weights, options.kv)
     _check_length(subject, options)
-    steps = max(1, options.new_tokens - 1)
-    workload = Workload(options.batch, options.prompt_tokens, steps)
+    workload = _workload(options)
     prefill = {t: prefill_time(subject, precision, workload, t) for t in targets}
     decode = {t: decode_time(subject, precision, workload, t) for t in targets}
     program = subject.lowered.program
@@ -239,8 +295,8 @@ def prefill_time(
 def decode_time(
     subject: Subject, precision: Precision, workload: Workload, target: Target
 ) -> PhaseTime:
-    """What a decode step takes on `target`, the mean of all. The simulation of a spatial plan
-    belongs here, for dataflow targets, in place of the analytic figure."""
+    """What a decode step takes on `target`, the mean of all, by the cost model: a plan's own
+    simulation stands beside it."""
     return predict_phase(subject.items("decode", precision), "decode", workload, target)
 
 

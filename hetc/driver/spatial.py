@@ -74,13 +74,10 @@ def plan_spatially(
 
     Raises TargetError for a target without a grid, BackendError HETC-E03x where it is too small.
     """
-    sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
-    sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
-    planner = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}")
-    speeds = speeds_of(target)
-    credited = fewest_credits(planner.plan(), speeds, planner.capacity)
-    drawn = floorplan(credited, planner.fabric)
-    simulated = simulate(drawn, speeds)
+    planner, unplaced = _unplaced(decode, target, workload, request)
+    sharded = planner.sharded
+    drawn = floorplan(unplaced, planner.fabric)
+    simulated = simulate(drawn, speeds_of(target))
     estimated = msgspec.structs.replace(
         drawn, estimate=_estimate(drawn, simulated, sharded, target)
     )
@@ -94,6 +91,25 @@ def plan_spatially(
     )
 
 
+def plan_unplaced(
+    decode: Graph, target: Target, workload: Workload, request: Request = NO_REQUEST
+) -> Plan:
+    """The plan without places and routes, on which a simulated time does not depend: soon made.
+
+    Raises what `plan_spatially` raises, but for errors of placing and routing.
+    """
+    return _unplaced(decode, target, workload, request)[1]
+
+
+def _unplaced(
+    decode: Graph, target: Target, workload: Workload, request: Request
+) -> tuple[Planner, Plan]:
+    sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
+    sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
+    planner = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}")
+    return planner, fewest_credits(planner.plan(), speeds_of(target), planner.capacity)
+
+
 def _cheaper_replicated(target: Target) -> int:
     """Bytes of a weight that every socket reads sooner than it gathers what parts of it give."""
     fabric = fabric_of(target)
@@ -103,8 +119,6 @@ def _cheaper_replicated(target: Target) -> int:
 
 
 def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target) -> Estimate:
-    used = ("bandwidth_fraction", "step_us", "section_launch_us")
-    constants = target.device.constants
     return Estimate(
         model=f"simulated, {simulated.mode}",
         calibrated=False,
@@ -115,11 +129,18 @@ def _estimate(plan: Plan, simulated: Simulated, sharded: Sharded, target: Target
         mbu=simulated.mbu,
         mbu_bound=simulated.mbu_bound,
         bottleneck=f"{simulated.bottleneck.name}: {simulated.bottleneck.why}",
-        constants=tuple(
-            Constant(name=name, value=constants[name].value, source=constants[name].why)
-            for name in used
-            if name in constants
-        ),
+        constants=assumed(target),
+    )
+
+
+def assumed(target: Target) -> tuple[Constant, ...]:
+    """The numbers that a simulated time rests on and nobody measured."""
+    used = ("bandwidth_fraction", "step_us", "section_launch_us")
+    constants = target.device.constants
+    return tuple(
+        Constant(name=name, value=constants[name].value, source=constants[name].why)
+        for name in used
+        if name in constants
     )
 
 

@@ -4,6 +4,7 @@ from hetc.report.diff_table import diff_lines
 from hetc.report.explain import explain_lines, find_records
 from hetc.report.html import Report, html_report
 from hetc.report.inspect_tables import by_layer, by_op, by_phase, layer_groups, phase_groups
+from hetc.report.plan_simulation import plan_simulation_lines
 from hetc.report.readme import readme
 from hetc.report.simulation import simulation_lines
 from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
@@ -26,6 +27,7 @@ __all__ = [
     "html_report",
     "layer_groups",
     "phase_groups",
+    "plan_simulation_lines",
     "readme",
     "simulation_lines",
     "summary_lines",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hetc.report.plan_simulation import detail_lines
 from hetc.report.tables import Column, table
 from hetc.report.units import amount, count, duration, percent, plural, significant
 
+_NO_GRID = "HETC-T013"
 _COLUMNS = (
     Column("machine"),
     Column("TTFT", right=True),
@@ -22,7 +24,8 @@ _COLUMNS = (
 
 
 def simulation_lines(found: Mapping[str, Any], width: int | None = None) -> list[str]:
-    """At most twelve lines from the object of `hetc simulate --json`."""
+    """At most twelve lines from the object of `hetc simulate --json`, and what else was asked
+    for."""
     model, workload = found["model"], found["workload"]
     formats = [model["dtype"], *(f"weights {text}" for text in workload["weights"])]
     formats += [f"KV {workload['kv']}"] if workload["kv"] else []
@@ -39,7 +42,24 @@ def simulation_lines(found: Mapping[str, Any], width: int | None = None) -> list
         size = amount(found["handoff_bytes"], "B")
         lines.append(f"hand-off    {size} · {found['link']} · {duration(found['handoff_s'])}")
     lines.append(f"estimated   {_constants(found['calibrations'])}")
-    return lines
+    lines += _plan(found["plan"], found["plan_reason"])
+    return [*lines, *detail_lines(found, width)]
+
+
+def _plan(plan: Mapping[str, Any] | None, reason: Mapping[str, Any] | None) -> Iterator[str]:
+    """What the ideal plan simulates to, or why there is none; nothing for a target without grid."""
+    if plan is not None:
+        parts = (
+            plan["target"],
+            f"TPOT {duration(plan['tpot_s'])}",
+            f"MBU {percent(plan['mbu'])} of {percent(plan['mbu_bound'])}",
+            f"bound by {plan['bottleneck']}",
+            f"{'simulated' if plan['simulated'] else 'closed form'}: an ideal plan, no launch, "
+            "looping and prefetch on",
+        )
+        yield f"plan        {'   '.join(parts)}"
+    elif reason is not None and reason["code"] != _NO_GRID:
+        yield f"plan        none: {reason['text']} ({reason['code']})"
 
 
 def _row(machine: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+_PARTS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
@@ -56,6 +57,13 @@ def duration(seconds: float) -> str:
     fitting = (pair for pair in _TIMES if abs(float(f"{seconds / pair[0]:.3g}")) >= 1)
     scale, unit = next(fitting, _TIMES[-1])
     return f"{significant(seconds / scale)} {unit}"
+
+
+def energy(joules: float) -> str:
+    """An energy: 0.0023 -> 2.3 mJ, 1240 -> 1.24 kJ."""
+    fitting = (pair for pair in _PARTS if float(f"{joules / pair[0]:.3g}") >= 1)
+    scale, prefix = next(fitting, _PARTS[-1])
+    return amount(joules / scale, f"{prefix}J")
 
 
 def percent(part: float) -> str:

@@ -86,3 +86,9 @@ def other_plan_file(tmp_path: Path) -> Path:
     path = tmp_path / "other.json"
     path.write_bytes(plan_bytes(planned(TWO)))
     return path
+
+
+@pytest.fixture(scope="session")
+def bundle_plan(bundle: Path) -> Path:
+    """The spatial plan of the bundle's decode half."""
+    return bundle / "decode" / "plan.json"

@@ -69,13 +69,14 @@ def test_documented_fields(
 ) -> None:
     ir = tmp_path / "graph.hetc"
     ir.write_text(IR, encoding="utf-8")
+    looks = ("--techniques", "--sensitivity", "--trace", tmp_path / "token.json")
     commands: dict[str, tuple[object, ...]] = {
         "hetc compile": (model, "-o", tmp_path / "out"),
         "hetc explain": (bundle, "cut"),
         "hetc run": (bundle, "-p", "w5", "-n", 2, "--ignore-eos"),
         "hetc verify": (bundle,),
         "hetc lint": (bundle,),
-        "hetc simulate": (model, *SIMULATED),
+        "hetc simulate": (model, *SIMULATED, *looks),
         "hetc plot": (plan_file, "-o", tmp_path / "pictures"),
         "hetc export": (plan_file, "--format", "csv", "-o", tmp_path / "tables"),
         "hetc diff": (plan_file, other_plan_file),
@@ -87,6 +88,13 @@ def test_documented_fields(
     }
     for name, arguments in commands.items():
         check(f"`{name} --json`", hetc(*name.split()[1:], *arguments, "--json").json)
+
+
+def test_documented_fields_of_a_simulated_plan(
+    hetc: Hetc, bundle_plan: Path, tmp_path: Path
+) -> None:
+    looks = ("--sensitivity", "--trace", tmp_path / "token.json")
+    check("`hetc simulate PLAN --json`", hetc("simulate", bundle_plan, *looks, "--json").json)
 
 
 @pytest.mark.parametrize("by", ["op", "layer", "phase"])
@@ -105,4 +113,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 16
+    assert len(headings) == len(set(headings)) == 17

@@ -64,7 +64,11 @@ def test_one_device_alone(model: Path, hetc: Hetc) -> None:
     told = hetc("simulate", model, *REQUEST, *alone, "--json").json
     assert [machine["name"] for machine in told["machines"]] == ["h100"]
     assert told["handoff_s"] == 0
-    assert "hand-off" not in hetc("simulate", model, *REQUEST, *alone).out
+    assert told["plan"] is None
+    assert told["plan_reason"]["code"] == "HETC-T013"
+    text = hetc("simulate", model, *REQUEST, *alone).out
+    assert "hand-off" not in text
+    assert "plan" not in text, "a device without a grid has none, and that is no news"
 
 
 def test_narrow_formats_take_less(model: Path, hetc: Hetc) -> None:
@@ -72,6 +76,7 @@ def test_narrow_formats_take_less(model: Path, hetc: Hetc) -> None:
     wide = hetc("simulate", model, *REQUEST, "--json").json
     told = hetc("simulate", model, *REQUEST, *narrow, "--json").json
     assert told["workload"]["weights"] == ["f8", "*.mlp.*=f4"]
+    assert (told["plan"], told["plan_reason"]["code"]) == (None, "HETC-U017")
     assert told["handoff_bytes"] < wide["handoff_bytes"]
     assert told["effects"]["decode"]["weights"] < wide["effects"]["decode"]["weights"]
     assert "weights f8, weights *.mlp.*=f4, KV f8" in hetc("simulate", model, *REQUEST, *narrow).out

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetc.report.units import amount, binary_bytes, count, duration, percent, plural, significant
+from hetc.report.units import (
+    amount,
+    binary_bytes,
+    count,
+    duration,
+    energy,
+    percent,
+    plural,
+    significant,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +62,11 @@ def test_an_amount_is_within_rounding(value: float) -> None:
     number, _, unit = amount(value, "B").partition(" ")
     scale = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}[unit[:-1]]
     assert float(number) * scale == pytest.approx(value, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("joules", "text"),
+    [(5.17e-5, "51.7 µJ"), (0.0205, "20.5 mJ"), (0.99999, "1 J"), (1240, "1.24 kJ"), (0, "0 nJ")],
+)
+def test_energies(joules: float, text: str) -> None:
+    assert energy(joules) == text

@@ -8,13 +8,16 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, number, rule
+from hetc.backends.dataflow.lint.work import stored_name
 from hetc.backends.dataflow.schema import Allocation, Block
 from hetc.ir.dims import Dim, capped_rows, evaluate
+from hetc.ir.op import Value
+from hetc.ir.ops.linear import MatMul
 from hetc.ir.types import TensorType
 
 
@@ -132,8 +135,9 @@ class _Layout:
     row_bytes: int
 
 
-def _layout(facts: Facts, type: TensorType) -> _Layout:
-    """Rows of the first axis; of a state, those of all sequences at the full context."""
+def _layout(facts: Facts, type: TensorType, *, outputs_last: bool = False) -> _Layout:
+    """Rows of the first axis, of the last one where a product has its outputs there; of a state,
+    those of all sequences at the full context."""
     bindings = facts.plan.bindings
     sizes = {"B": bindings.batch, "T": 1, "P": bindings.context}
     total = evaluate(type.nbytes, sizes)
@@ -141,7 +145,7 @@ def _layout(facts: Facts, type: TensorType) -> _Layout:
     if grown:
         rows = bindings.batch * math.prod(evaluate(dim, sizes) for dim in grown)
     else:
-        rows = evaluate(type.shape[0], sizes) if type.shape else 1
+        rows = evaluate(type.shape[-1 if outputs_last else 0], sizes) if type.shape else 1
     return _Layout(rows, total // rows if rows else 0)
 
 
@@ -159,7 +163,9 @@ def row_bytes(facts: Facts) -> Faults:
         type = facts.work.tensor_type(facts.blocks[item.block], item.tensor)
         assert type is not None
         first, last = item.rows
-        wanted = max(0, last - first) * _layout(facts, type).row_bytes
+        last_axis = item.use == "matrix" and _outputs_last(facts, item.block, item.tensor)
+        layout = _layout(facts, type, outputs_last=last_axis)
+        wanted = max(0, last - first) * layout.row_bytes
         if item.bytes != wanted:
             text = f"{number(last - first)} rows of {item.tensor} take {number(wanted)} bytes"
             text += f", its allocation has {number(item.bytes)}"
@@ -176,18 +182,33 @@ def rows_once(facts: Facts) -> Faults:
     total = 0
     for block in facts.plan.blocks:
         for name, root in facts.work.tensors(block).items():
-            rows = _layout(facts, root.type).rows
-            total += rows
             uses: dict[str, list[tuple[int, int]]] = {}
             for item in _allocations(facts, block, name):
                 uses.setdefault(item.use, []).append(item.rows)
-            for found in uses.values() or [[]]:
+            last_axis = "matrix" in uses and _outputs_last(facts, block.id, name)
+            for use, found in uses.items() or [("", [])]:
+                matrix = use == "matrix" and last_axis
+                rows = _layout(facts, root.type, outputs_last=matrix).rows
+                total += rows
                 if _end_to_end(sorted(found), rows):
                     continue
                 told = ", ".join(f"{first} to {last}" for first, last in sorted(found)) or "none"
                 text = f"{name} of {block.id} has rows 0 to {number(rows)}, in memory are {told}"
                 yield Fault(f"allocation of {name}", text)
     return f"{number(total)} rows"
+
+
+def _outputs_last(facts: Facts, block: str, tensor: str) -> bool:
+    """Whether the products of a block read a matrix as [K, N]."""
+    ops = facts.work.graph(facts.blocks[block]).ops
+    return any(
+        isinstance(op, MatMul) and any(map(_reads(facts, tensor), op.operands)) for op in ops
+    )
+
+
+def _reads(facts: Facts, tensor: str) -> Callable[[Value], bool]:
+    """Whether a value is the stored `tensor`, as it lies in memory."""
+    return lambda value: any(stored_name(root) == tensor for root in facts.work.roots(value))
 
 
 def _end_to_end(found: list[tuple[int, int]], rows: int) -> bool:

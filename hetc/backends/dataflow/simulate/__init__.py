@@ -43,7 +43,7 @@ from hetc.backends.dataflow.simulate.result import (
     StreamUse,
 )
 from hetc.backends.dataflow.simulate.run import simulate
-from hetc.backends.dataflow.simulate.sensitivity import Sensitivity, sensitivity
+from hetc.backends.dataflow.simulate.sensitivity import Sensitivity, held_in_plans, sensitivity
 from hetc.backends.dataflow.simulate.speeds import MemorySpeed, Speeds, speeds_of
 from hetc.backends.dataflow.simulate.timeline import Timeline, timeline
 from hetc.backends.dataflow.simulate.trace import trace
@@ -60,6 +60,7 @@ __all__ = [
     "StageUse",
     "StreamUse",
     "Timeline",
+    "held_in_plans",
     "sensitivity",
     "simulate",
     "speeds_of",

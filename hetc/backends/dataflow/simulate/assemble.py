@@ -154,6 +154,10 @@ def _bottleneck(
         share = _percent(main.credit_cycles / cycles)
         why = f"{main.tier} waits {share} of the time for room in buffers"
         return Bottleneck("buffers", why)
+    if main.order_cycles == 0:
+        share = _percent(main.busy_cycles / cycles)
+        why = f"{main.tier} is busy {share} of the time; the closed form does not tell what else is"
+        return Bottleneck("order", why)
     share = _percent(main.order_cycles / cycles)
     why = f"{main.tier} waits {share} of the time for launches and results"
     return Bottleneck("order", why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,25 +71,42 @@ def sensitivity(
     another target.
     """
     found = []
-    for name in (*_SPEEDS, *(_PLANNED if replan is not None else ())):
-        quantity = _quantity(target.device, name)
+    for name, quantity, (lowest, highest) in _ranged(
+        target.device, (*_SPEEDS, *(_PLANNED if replan is not None else ()))
+    ):
         again = None if name in _SPEEDS else replan
-        if quantity is None or quantity.range is None or quantity.range[0] == quantity.range[1]:
-            continue
-        low, high = (_tpot_us(plan, _with(target, name, value), again) for value in quantity.range)
+        low, high = (
+            _tpot_us(plan, _with(target, name, value), again) for value in (lowest, highest)
+        )
         found.append(
             Sensitivity(
                 name=name,
                 unit=quantity.unit,
                 value=quantity.value,
-                low=quantity.range[0],
-                high=quantity.range[1],
+                low=lowest,
+                high=highest,
                 tpot_us_at_low=low,
                 tpot_us_at_high=high,
                 replanned=again is not None,
             )
         )
     return tuple(sorted(found, key=lambda entry: (-entry.effect_us, entry.name)))
+
+
+def held_in_plans(target: Target) -> tuple[str, ...]:
+    """The constants with a range that stand in the fields of a plan: another value, another
+    plan."""
+    return tuple(name for name, _, _ in _ranged(target.device, _PLANNED))
+
+
+def _ranged(
+    device: Device, names: Iterable[str]
+) -> Iterator[tuple[str, Quantity, tuple[float, float]]]:
+    """Those of `names` that the device's file has with a range, and the range."""
+    for name in names:
+        quantity = _quantity(device, name)
+        if quantity is not None and quantity.range and quantity.range[0] != quantity.range[1]:
+            yield name, quantity, quantity.range
 
 
 def _tpot_us(plan: Plan, target: Target, replan: Callable[[Target], Plan] | None) -> float:
