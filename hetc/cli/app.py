@@ -10,6 +10,7 @@ import click
 
 import hetc
 from hetc.cli.compile import compile_command
+from hetc.cli.diff import diff_command
 from hetc.cli.doctor import doctor_command
 from hetc.cli.export import export_command
 from hetc.cli.faults import guarded
@@ -52,6 +53,7 @@ for _command in (
     lint_command,
     export_command,
     plot_command,
+    diff_command,
     simulate_command,
     targets_group,
     opt_command,

@@ -2,6 +2,7 @@
 
 from hetc.backends.dataflow.lint import render as render_findings
 from hetc.driver.compile import Compiled, compile, compile_bundle
+from hetc.driver.diff import diff_paths
 from hetc.driver.doctor import Finding, doctor
 from hetc.driver.export import export_path
 from hetc.driver.inspect import Inspection, inspect, is_bundle
@@ -24,6 +25,7 @@ __all__ = [
     "Verification",
     "compile",
     "compile_bundle",
+    "diff_paths",
     "doctor",
     "export_path",
     "inspect",

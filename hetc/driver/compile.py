@@ -70,6 +70,8 @@ def compile_bundle(
     with BundleWriter(check_path(output), overwrite=overwrite) as writer:
         planned = plan(source, options, watch)
         checked = _checked(planned, watch)
+        if planned.is_spatial:
+            watch("planning the decode half")
         summary = summarize(planned, checked)
         manifest = write_bundle(planned, checked, writer, summary, watch)
     watch("")
@@ -79,8 +81,13 @@ def compile_bundle(
 def _checked(planned: Planned, step: Callable[[str], None]) -> Checked | None:
     if planned.model.weights is None:
         return None
+    from threadpoolctl import threadpool_limits
+
     step("checking prefill + decode against forward")
-    return self_check(planned.program, planned.lowered.weights, planned.vocabulary)
+    # Products of a few rows: more threads wait for each other longer than they work, and on a busy
+    # machine ten times as long (docs/benchmarks/compile.md).
+    with threadpool_limits(limits=1, user_api="blas"):
+        return self_check(planned.program, planned.lowered.weights, planned.vocabulary)
 
 
 def compile(

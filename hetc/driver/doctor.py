@@ -21,6 +21,7 @@ PACKAGES = (
     ("onnx", "ONNX files in and out", "compile"),
     ("networkx", "state placement and the cut", "compile"),
     ("scipy", "cuts of more than two devices", "compile"),
+    ("matplotlib", "pictures as PNG", "compile"),
     ("torch-mlir", "MLIR export checks", "compile"),
     ("triton", "GPU kernels (planned)", "cuda"),
 )

@@ -55,7 +55,6 @@ def write_bundle(
             writer.write_bytes(f"{phase}/model.onnx", emit_onnx(graph))
     spatial = planned.spatial
     if spatial is not None:
-        step("planning the decode half")
         writer.write_bytes(PLAN_FILE, plan_bytes(spatial.plan))
         writer.write_bytes(SOCKET_FILE, spatial.graph_text.encode())
     writer.write_bytes("handoff.json", contract.to_bytes())

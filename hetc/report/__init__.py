@@ -1,5 +1,6 @@
 """Reports: the summary after a compile, tables, explanations, report.html, a bundle's README."""
 
+from hetc.report.diff_table import diff_lines
 from hetc.report.explain import explain_lines, find_records
 from hetc.report.html import Report, html_report
 from hetc.report.inspect_tables import by_layer, by_op, by_phase, layer_groups, phase_groups
@@ -18,6 +19,7 @@ __all__ = [
     "by_layer",
     "by_op",
     "by_phase",
+    "diff_lines",
     "duration",
     "explain_lines",
     "find_records",

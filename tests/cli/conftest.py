@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from hetc.backends.dataflow.plan_file import plan_bytes
 from hetc.cli import main
+from tests.backends.dataflow.planned import ONE, TWO, planned
 from tests.driver.models import VOCABULARY, build, save
 
 
@@ -67,4 +69,20 @@ def bundle(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model, compiled by the command line with default options."""
     path = tmp_path_factory.mktemp("cli") / "bundle"
     assert main(["compile", str(model), "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Path:
+    """A plan of the toy model on one socket of the fictional grid."""
+    path = tmp_path / "plan.json"
+    path.write_bytes(plan_bytes(planned(ONE)))
+    return path
+
+
+@pytest.fixture
+def other_plan_file(tmp_path: Path) -> Path:
+    """The same model on two sockets."""
+    path = tmp_path / "other.json"
+    path.write_bytes(plan_bytes(planned(TWO)))
     return path

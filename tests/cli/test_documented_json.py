@@ -59,7 +59,14 @@ def check(heading: str, value: dict[str, Any]) -> None:
         assert not always or any(matches(path, field, True) for path in found), f"no {field}"
 
 
-def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path) -> None:
+def test_documented_fields(
+    hetc: Hetc,
+    model: Path,
+    bundle: Path,
+    plan_file: Path,
+    other_plan_file: Path,
+    tmp_path: Path,
+) -> None:
     ir = tmp_path / "graph.hetc"
     ir.write_text(IR, encoding="utf-8")
     commands: dict[str, tuple[object, ...]] = {
@@ -69,6 +76,9 @@ def test_documented_fields(hetc: Hetc, model: Path, bundle: Path, tmp_path: Path
         "hetc verify": (bundle,),
         "hetc lint": (bundle,),
         "hetc simulate": (model, *SIMULATED),
+        "hetc plot": (plan_file, "-o", tmp_path / "pictures"),
+        "hetc export": (plan_file, "--format", "csv", "-o", tmp_path / "tables"),
+        "hetc diff": (plan_file, other_plan_file),
         "hetc targets list": (),
         "hetc targets show": ("h200",),
         "hetc targets check": (Path("hetc/targets/grid-8x8.toml").resolve(),),
@@ -95,4 +105,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 13
+    assert len(headings) == len(set(headings)) == 16

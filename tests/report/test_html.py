@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from hetc.bundle import Fallback
 from hetc.report import html_report
+from hetc.targets import load
+from tests.backends.dataflow.planned import TWO, planned
 from tests.report.facts import decisions, manifest, report
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -90,3 +93,18 @@ def test_one_device_for_everything(kind: str) -> None:
     checked(page)
     assert "Nothing: one device runs everything." in page
     assert ("a plan: no weights" in page) == (kind == "plan")
+
+
+def test_the_plan_in_pictures() -> None:
+    plan = planned(TWO)
+    # The decisions know one socket; the grid is the same.
+    targets = {"prefill": load("grid-8x8:4"), "decode": replace(load(TWO), count=1)}
+    told = replace(report(), plan=plan, targets=targets)
+    page = html_report(told)
+    checker = checked(page)
+    assert checker.seen.count("svg") == 5, "two rooflines, two sections, a token"
+    assert "The decode half on the chip" in " ".join(checker.text)
+    for section in plan.sections:
+        assert f"Floorplan of section {section.id}" in page
+    assert not FETCHED.search(page)
+    assert html_report(told) == page

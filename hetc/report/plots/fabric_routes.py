@@ -11,6 +11,9 @@ from hetc.backends.dataflow.mesh import STEPS, Mesh, mesh_of
 from hetc.backends.dataflow.schema import Section
 from hetc.report.plots.scene import Lines, Point
 
+# In parts of the distance of cells: the middle of a channel, its lanes, and the widest line.
+_CHANNEL, _LANE, _WIDEST = 0.86, 0.07, 0.13
+_STUB = 0.3
 Segment = tuple[int, int, int, int]
 
 
@@ -34,9 +37,9 @@ KINDS = (
 WIDTHS = ((1 / 16, 0.25), (1 / 4, 0.45), (1 / 2, 0.7), (float("inf"), 1.0))
 
 
-def routes(section: Section, fabric: Fabric, pitch: float, origin: Point) -> list[Lines]:
-    """Lines for every kind and width, where cells are `pitch` pixels apart from `origin` on."""
-    widest = pitch * 0.13
+def routes(section: Section, fabric: Fabric, pitch: float, wide: int, origin: Point) -> list[Lines]:
+    """Lines for every kind and width, where cells are `pitch` pixels apart from `origin` on and a
+    switch has `wide` of them side by side."""
     mesh = mesh_of(fabric)
     drawn = []
     for kind in KINDS:
@@ -44,17 +47,22 @@ def routes(section: Section, fabric: Fabric, pitch: float, origin: Point) -> lis
         for segment, share in _loads(section, fabric, mesh, kind).items():
             width = next(width for most, width in WIDTHS if share <= most)
             by_width[width].append(segment)
-        shift = (0.86 + 0.07 * kind.shift) * pitch
+
+        def at(x: int, y: int, lane: float = _CHANNEL + _LANE * kind.shift) -> Point:
+            column = _inside(x, fabric.columns) * wide + wide - 1 + lane
+            row = _inside(y, fabric.rows) + lane
+            return origin[0] + column * pitch, origin[1] + row * pitch
+
         for width, segments in sorted(by_width.items()):
-            lines = tuple(
-                (
-                    (origin[0] + x * pitch + shift, origin[1] + y * pitch + shift),
-                    (origin[0] + x2 * pitch + shift, origin[1] + y2 * pitch + shift),
-                )
-                for x, y, x2, y2 in _runs(segments)
-            )
-            drawn.append(Lines(lines, kind.stroke, max(0.5, width * widest), cap="square"))
+            lines = tuple((at(*run[:2]), at(*run[2:])) for run in _runs(segments))
+            thickness = max(0.5, width * _WIDEST * pitch)
+            drawn.append(Lines(lines, kind.stroke, thickness, cap="square"))
     return drawn
+
+
+def _inside(place: int, count: int) -> float:
+    """What closes a ring is drawn as a stub at the edge."""
+    return min(max(float(place), -_STUB), count - 1 + _STUB)
 
 
 def _loads(section: Section, fabric: Fabric, mesh: Mesh, kind: Kind) -> Mapping[Segment, float]:
@@ -77,7 +85,7 @@ def _loads(section: Section, fabric: Fabric, mesh: Mesh, kind: Kind) -> Mapping[
 
 
 def _segment(mesh: Mesh, link: int) -> Segment:
-    """From where to where a link is drawn; what closes a ring ends at the edge."""
+    """From where to where a link leads, in the order of places, a ring rolled out."""
     y, x = divmod(link // 4, mesh.columns)
     dx, dy = STEPS[link % 4]
     ends = sorted([(x, y), (x + dx, y + dy)])

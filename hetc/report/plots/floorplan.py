@@ -42,7 +42,7 @@ def floorplan(plan: Plan, section: Section, fabric: Fabric) -> Scene:
         items=(
             *drawing.titles(),
             *drawing.cells(),
-            *routes(section, fabric, drawing.pitch, drawing.origin),
+            *routes(section, fabric, drawing.pitch, drawing.wide, drawing.origin),
             *drawing.ports(),
             *drawing.units(),
             *drawing.numbers(),
@@ -149,9 +149,9 @@ class _Drawing:
         used = {port for stream in streams if stream.stage in here for port in stream.ports}
         size = min(12.0, self.pitch * 0.8)
         for number, switch in enumerate(self.fabric.ports):
-            x, y = self._corner(switch, "pcu")
-            middle = (x + self.pitch * _FILLED / 2, y + self.pitch * _FILLED / 2)
             dx, dy = self._outwards(switch)
+            x, y = self._corner(switch, "pmu" if dx > 0 else "pcu")
+            middle = (x + self.pitch * _FILLED / 2, y + self.pitch * _FILLED / 2)
             reach = self.pitch * 0.5 + 3
             tip = (middle[0] + dx * reach, middle[1] + dy * reach)
             base = (tip[0] + dx * size, tip[1] + dy * size)
@@ -177,7 +177,7 @@ class _Drawing:
 
     def legend(self) -> Iterator[Item]:
         """The stages by block with their units, then what shapes and lines stand for."""
-        x, y = self.legend_x, _TOP - 18
+        x, y = self.legend_x, _TOP + 14
         yield from self._heads(y)
         block = None
         for shown in self.stages:

@@ -15,10 +15,10 @@ from hetc.report.plots.stages import Shown, shown_stages
 from hetc.report.tables import shortened
 from hetc.report.units import duration
 
-_WIDTH, _NAMES, _LEFT, _RIGHT = 1224.0, 36.0, 262.0, 1072.0
+_WIDTH, _NAMES, _LEFT, _RIGHT = 1232.0, 36.0, 262.0, 1072.0
 _ROW, _BAR = 21.0, 15.0
 _HEAD, _FOOT, _TOP = 46.0, 34.0, 78.0
-_SHARES = (1116.0, 1164.0, 1208.0)  # right ends of the columns of shares
+_SHARES = (1116.0, 1166.0, 1216.0)  # right ends of the columns of shares
 _SHOWN = 5e-4  # of a lane's time: what is less is no share
 _LABEL = 10.0
 
@@ -73,7 +73,7 @@ class _Drawing:
         for state, text in zip(STATES, keys, strict=True):
             yield Rect(x, 57, 12, 12, fill=state)
             yield Text(x + 18, 67, f"{state}: {text}", 11.5)
-            x += 30 + 0.9 * text_width(f"{state}: {text}", 11.5)
+            x += 26 + text_width(f"{state}: {text}", 11.5)
         yield Text(x, 67, "Bars are as high as their share of the time.", 11.5)
 
     def panels(self) -> Iterator[_Panel]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from hetc.errors import MissingDependency
 from hetc.report.plots.scene import (
     PALETTE,
     Anchor,
@@ -31,9 +32,13 @@ _ALIGNED: Mapping[Anchor, Literal["left", "center", "right"]] = {
 def png(scene: Scene) -> bytes:
     """The scene as a PNG of twice its size; the same bytes for the same matplotlib.
 
-    The one font is matplotlib's own, so that no machine has another.
+    The one font is matplotlib's own, so that no machine has another. Raises MissingDependency
+    without matplotlib.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependency("matplotlib", "compile", needed_for="drawing PNG") from None
 
     figure = Figure(figsize=(scene.width / 96, scene.height / 96), dpi=_DPI)
     figure.set_facecolor(PALETTE["card"].light)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hetc.backends.dataflow.schema import Block, Plan, Stage
 from hetc.report.plots.scene import STAGE_FILLS
 
+_MANY = 4
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -20,13 +22,15 @@ class Shown:
 
 
 def shown_stages(plan: Plan) -> dict[str, Shown]:
-    """Every stage by its id, in the order of the plan. Stages of one lane are grey, so that there
-    are colours for the others."""
+    """Every stage by its id, in the order of the plan. Where many are larger, stages of one lane
+    are grey, so that there are colours for the others."""
     found: dict[str, Shown] = {}
     fills = itertools.cycle(STAGE_FILLS)
+    sizes = [stage.units.lanes for block in plan.blocks for stage in block.stages]
+    least = 2 if sum(size > 1 for size in sizes) > _MANY else 1
     for block in plan.blocks:
         for stage in block.stages:
-            fill = next(fills) if stage.units.lanes > 1 else "grey"
+            fill = next(fills) if stage.units.lanes >= least else "grey"
             found[stage.id] = Shown(len(found) + 1, stage, block, fill)
     return found
 
