@@ -38,9 +38,9 @@ def test_greedy_text_through_the_plan_is_that_of_the_model(smollm2_gguf: Path) -
     run.load_state(dict(zip(names, states, strict=True)), len(PROMPT))
     written = [int(np.argmax(logits[0, -1]))]
     while len(written) < NEW:
-        found = run.step(np.array([written[-1:]]))
-        written.append(int(np.argmax(found[0, -1])))
+        logits = run.step(np.array([written[-1:]]))
+        written.append(int(np.argmax(logits[0, -1])))
     whole = np.array([[*PROMPT, *written[:-1]]])
     (expected,) = interpret(program.forward, (whole,), weights)
     assert written == np.argmax(expected[0, len(PROMPT) - 1 :], axis=-1).tolist()
-    assert np.max(np.abs(found[0, -1] - expected[0, -1])) <= 1e-3
+    assert np.max(np.abs(logits[0, -1] - expected[0, -1])) <= 1e-3

@@ -25,6 +25,9 @@ class Buffers:
         names = wiring.main.output_names
         self._logits = wiring.outer(wiring.main.outputs[names.index(LOGITS)])
 
+    def clear(self) -> None:
+        self._held.clear()
+
     def put(self, stage: Stage, stamp: Stamp, values: Mapping[Value, Shards]) -> None:
         """Keep what others read of a stage; the oldest results make room.
 
@@ -65,9 +68,7 @@ def _handed(wiring: Wiring) -> dict[str, tuple[Value, ...]]:
     found: dict[str, dict[Value, None]] = {}
     for wired in wiring.blocks.values():
         for stage in wired.block.stages:
-            for iteration in range(min(2, wired.block.repeat)):
-                for value in wiring.reads(wired, stage):
-                    origin = wiring.origin(wired.block.id, iteration, value)
-                    if origin.stage:
-                        found.setdefault(origin.stage, {})[origin.value] = None
+            for _, origin in wiring.origins(wired, stage):
+                if origin.stage:
+                    found.setdefault(origin.stage, {})[origin.value] = None
     return {stage: tuple(values) for stage, values in found.items()}

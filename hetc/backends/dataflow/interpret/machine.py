@@ -43,7 +43,8 @@ class Machine:
         self.restart(0)
 
     def restart(self, past: int) -> None:
-        """Empty FIFOs, and `past` tokens in the state."""
+        """Empty FIFOs and buffers, and `past` tokens in the state."""
+        self.buffers.clear()
         self._first_past = past
         self.token = -1
         self.tokens: Array = np.zeros((0, 0), np.int64)

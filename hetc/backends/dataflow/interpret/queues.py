@@ -113,7 +113,7 @@ class Queue:
 
     def pump(self) -> bool:
         """Fetch as far as credits and addresses allow; whether anything moved."""
-        moved = False
+        moved, self.waits_for = False, ""
         while self._serve():
             moved = True
         return moved

@@ -12,7 +12,7 @@ from hetc.backends.dataflow.interpret.machine import Machine
 from hetc.backends.dataflow.interpret.matrices import TiledMatrices, wrong_tiles
 from hetc.backends.dataflow.interpret.products import Product
 from hetc.backends.dataflow.interpret.states import StoredState
-from hetc.backends.dataflow.interpret.wiring import Wired
+from hetc.backends.dataflow.interpret.wiring import Wired, op_at
 from hetc.backends.dataflow.schema import Append, Stage, Stream
 from hetc.errors import PlanError
 from hetc.ir.dims import evaluate
@@ -103,8 +103,6 @@ class StageRun:
             return self.values[value]
         origin = self._machine.wiring.origin(self._wired.block.id, self.iteration, value)
         return self._machine.read(self.stage, origin)
-
-    # What comes through the FIFOs.
 
     def _take(self, stream: Stream, nbytes: int) -> Waiting[Array]:
         fifo = self._machine.fifos[stream.id]
@@ -204,7 +202,7 @@ class StageRun:
         """The rows that a state gets of this iteration."""
         wired, machine = self._wired, self._machine
         value, cut = machine.wiring.state_out(wired.block.id, self.iteration, append.tensor)
-        op = wired.graph.ops[append.op] if append.op < len(wired.graph.ops) else None
+        op = op_at(wired.graph, append.op)
         if op is None or value.op is not op or op not in self._ops:
             raise _wrong_rows(append, f"the op that makes {append.tensor}", f"op {append.op}")
         state = machine.states[wired.block.id, append.tensor]

@@ -76,8 +76,8 @@ def stored_state(wired: Wired, tensor: str, memory: Memory, batch: int) -> Store
     lead = prod(size or 1 for size in sizes[:axis])
     row_bytes = prod(size or 1 for size in sizes[axis:]) * value.dtype.bits // 8
     (piece,) = memory.pieces(wired.block.id, tensor)
-    capacity, rest = divmod(piece.rows[1], batch)
-    require_bytes(piece, lead * capacity * row_bytes + rest)
+    capacity = piece.rows[1] // batch
+    require_bytes(piece, lead * capacity * row_bytes)
     return StoredState(
         value=value,
         piece=piece,

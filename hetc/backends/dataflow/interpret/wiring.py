@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hetc.backends.dataflow.schema import Allocation, Block, Buffer, Plan, Stage
+from hetc.backends.dataflow.schema import Block, Buffer, Plan, Stage
 from hetc.errors import PlanError
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
@@ -55,32 +55,27 @@ class Wired:
         return value.op.name if isinstance(value.op, Weight) else value.name
 
 
-@dataclass(eq=False)
 class Wiring:
     """All blocks of a plan on the socket's graph `main`.
 
     Raises PlanError (HETC-L302) where the plan names ops that are not there, or leaves some out.
     """
 
-    plan: Plan
-    main: Graph
-    blocks: dict[str, Wired] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, plan: Plan, main: Graph) -> None:
+        self.main = main
+        self.blocks: dict[str, Wired] = {}
         self._call_at: dict[Op, tuple[str, int]] = {}
         self._block_of: dict[Op, str] = {}
-        for block in self.plan.blocks:
-            wired = _wire(block, self.main, {a.tensor for a in self._allocations(block)})
+        for block in plan.blocks:
+            stored = {item.tensor for item in plan.memory if item.block == block.id}
+            wired = _wire(block, main, stored)
             self.blocks[block.id] = wired
             self._call_at.update({call: (block.id, n) for n, call in enumerate(wired.calls)})
             if not wired.calls:
                 self._block_of.update(dict.fromkeys(wired.stage_of, block.id))
         self.buffers: dict[str, Buffer] = {
-            buffer.producer: buffer for block in self.plan.blocks for buffer in block.buffers
+            buffer.producer: buffer for block in plan.blocks for buffer in block.buffers
         }
-
-    def _allocations(self, block: Block) -> Iterator[Allocation]:
-        return (item for item in self.plan.memory if item.block == block.id)
 
     def origin(self, block: str, iteration: int, value: Value) -> Origin:
         """Where `value` of the graph of `block` is from."""
@@ -120,6 +115,12 @@ class Wiring:
                 if value.op not in inside and value not in wired.stored:
                     yield value
 
+    def origins(self, wired: Wired, stage: Stage) -> Iterator[tuple[int, Origin]]:
+        """Where what a stage reads is from, in its first iteration and in one after another."""
+        for iteration in range(min(2, wired.block.repeat)):
+            for value in self.reads(wired, stage):
+                yield iteration, self.origin(wired.block.id, iteration, value)
+
     def state_out(self, block: str, iteration: int, tensor: str) -> tuple[Value, KeepLast | None]:
         """The value of the block's graph that becomes a state, and the op that cuts it to size."""
         wired = self.blocks[block]
@@ -136,10 +137,15 @@ def _uncut(value: Value) -> tuple[Value, KeepLast | None]:
     return (value.op.x, value.op) if isinstance(value.op, KeepLast) else (value, None)
 
 
+def op_at(graph: Graph, place: int) -> Op | None:
+    """An op by its number, None where there is no such op."""
+    return graph.ops[place] if 0 <= place < len(graph.ops) else None
+
+
 def _wire(block: Block, main: Graph, tensors: set[str]) -> Wired:
     calls: list[Call] = []
     for place in block.calls:
-        op = main.ops[place] if place < len(main.ops) else None
+        op = op_at(main, place)
         if not isinstance(op, Call) or op.callee.name != block.graph:
             raise _wrong_ops(block, f"op {place} calls {block.graph}", op)
         calls.append(op)
@@ -150,7 +156,7 @@ def _wire(block: Block, main: Graph, tensors: set[str]) -> Wired:
     stage_of: dict[Op, str] = {}
     for stage in block.stages:
         for place in stage.ops:
-            op = graph.ops[place] if place < len(graph.ops) else None
+            op = op_at(graph, place)
             if op is None or op in stage_of:
                 raise _wrong_ops(block, "each op in one stage", f"op {place} in {stage.id}")
             stage_of[op] = stage.id
@@ -184,21 +190,13 @@ def check_dependences(wiring: Wiring) -> None:
     """
     for wired in wiring.blocks.values():
         for stage in wired.block.stages:
-            for iteration in range(min(2, wired.block.repeat)):
-                for value in wiring.reads(wired, stage):
-                    _check_read(
-                        wiring,
-                        stage,
-                        wiring.origin(wired.block.id, iteration, value),
-                        wired.block.id,
-                        iteration,
-                    )
+            for iteration, origin in wiring.origins(wired, stage):
+                if origin.stage:
+                    carried = origin.block == wired.block.id and origin.iteration < iteration
+                    _check_read(wiring, stage, origin, carried=carried)
 
 
-def _check_read(wiring: Wiring, stage: Stage, origin: Origin, block: str, iteration: int) -> None:
-    if not origin.stage:
-        return
-    carried = origin.block == block and origin.iteration == iteration - 1
+def _check_read(wiring: Wiring, stage: Stage, origin: Origin, *, carried: bool) -> None:
     waits = {(depends.stage, depends.carried) for depends in stage.depends}
     buffer = wiring.buffers.get(origin.stage)
     if (origin.stage, carried) not in waits:
