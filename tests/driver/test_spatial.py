@@ -27,7 +27,7 @@ from hetc.targets import load
 from tests.driver.models import build, save
 
 QUICK = Request(place_moves=2_000)
-FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "bloom", "gpt2", "lfm2")
+FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "bloom", "gpt2")
 
 
 @cache
@@ -132,6 +132,12 @@ def test_a_machine_that_is_too_small_says_what_is_missing(tmp_path: Path) -> Non
         plan_spatially(decode("llama"), load(small), Workload(1, 40, 8), QUICK)
     assert refused.value.code == "HETC-E031"
     assert "GB of weights" in refused.value.found
+
+
+def test_a_state_that_changes_outside_of_its_layer_is_refused() -> None:
+    with pytest.raises(BackendError, match="changed outside of the layer") as refused:
+        planned("lfm2")
+    assert refused.value.code == "HETC-E034"
 
 
 def test_a_target_without_a_grid_is_refused() -> None:

@@ -102,6 +102,7 @@ class Planner:
         self.request, self.tool = request, tool
         self.fabric: Fabric = fabric_of(target)
         self.runs: tuple[Run, ...] = find_blocks(sharded.graph)
+        _check_states(self.runs)
         self.drafts: tuple[tuple[Draft, ...], ...] = tuple(
             tuple(draft(run, group, sizes.bindings, self.fabric) for group in group_ops(run))
             for run in self.runs
@@ -311,6 +312,21 @@ class Planner:
                     axis=shard.axis,
                     parts=shard.parts,
                     groups=shard.groups,
+                )
+
+
+def _check_states(runs: Sequence[Run]) -> None:
+    """Refuse a state that one block reads and another changes: its memory would be theirs both."""
+    layers = {value for run in runs for call in run.calls for value in call.operands}
+    for run in (run for run in runs if not run.calls):
+        for out in run.outs:
+            if run.states.get(out.tensor) in layers or out.tensor not in run.states:
+                raise BackendError(
+                    "HETC-E034",
+                    "a state is changed outside of the layer that reads it",
+                    at=out.op.loc or out.tensor,
+                    found=f"{out.op.kind} makes {out.tensor} in {run.id} ({run.graph.name})",
+                    do="run decode by another executor: a plan keeps a state where it is read",
                 )
 
 

@@ -8,16 +8,13 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, number, rule
-from hetc.backends.dataflow.lint.work import stored_name
 from hetc.backends.dataflow.schema import Allocation, Block
 from hetc.ir.dims import Dim, capped_rows, evaluate
-from hetc.ir.op import Value
-from hetc.ir.ops.linear import MatMul
 from hetc.ir.types import TensorType
 
 
@@ -135,18 +132,19 @@ class _Layout:
     row_bytes: int
 
 
-def _layout(facts: Facts, type: TensorType, *, outputs_last: bool = False) -> _Layout:
-    """Rows of the first axis, of the last one where a product has its outputs there; of a state,
-    those of all sequences at the full context."""
+def _layouts(facts: Facts, type: TensorType, use: str) -> tuple[_Layout, ...]:
+    """How a tensor may be cut in rows: along its first axis; a matrix along its last one too, since
+    a product may read it as [K, N]. Of a state, rows of all sequences at the full context."""
     bindings = facts.plan.bindings
     sizes = {"B": bindings.batch, "T": 1, "P": bindings.context}
     total = evaluate(type.nbytes, sizes)
     grown = [dim for dim in type.shape if isinstance(dim, Dim) and _grows(dim)]
     if grown:
-        rows = bindings.batch * math.prod(evaluate(dim, sizes) for dim in grown)
+        counts = [bindings.batch * math.prod(evaluate(dim, sizes) for dim in grown)]
     else:
-        rows = evaluate(type.shape[-1 if outputs_last else 0], sizes) if type.shape else 1
-    return _Layout(rows, total // rows if rows else 0)
+        shape = [evaluate(dim, sizes) for dim in type.shape] or [1]
+        counts = [shape[0], shape[-1]] if use == "matrix" and len(shape) == 2 else [shape[0]]
+    return tuple(_Layout(rows, total // rows if rows else 0) for rows in counts)
 
 
 def _grows(dim: Dim) -> bool:
@@ -163,10 +161,9 @@ def row_bytes(facts: Facts) -> Faults:
         type = facts.work.tensor_type(facts.blocks[item.block], item.tensor)
         assert type is not None
         first, last = item.rows
-        last_axis = item.use == "matrix" and _outputs_last(facts, item.block, item.tensor)
-        layout = _layout(facts, type, outputs_last=last_axis)
-        wanted = max(0, last - first) * layout.row_bytes
-        if item.bytes != wanted:
+        layouts = _layouts(facts, type, item.use)
+        wanted = max(0, last - first) * layouts[0].row_bytes
+        if item.bytes not in [max(0, last - first) * layout.row_bytes for layout in layouts]:
             text = f"{number(last - first)} rows of {item.tensor} take {number(wanted)} bytes"
             text += f", its allocation has {number(item.bytes)}"
             yield Fault(f"allocation of {item.tensor}", text, item.bytes, wanted)
@@ -185,30 +182,16 @@ def rows_once(facts: Facts) -> Faults:
             uses: dict[str, list[tuple[int, int]]] = {}
             for item in _allocations(facts, block, name):
                 uses.setdefault(item.use, []).append(item.rows)
-            last_axis = "matrix" in uses and _outputs_last(facts, block.id, name)
             for use, found in uses.items() or [("", [])]:
-                matrix = use == "matrix" and last_axis
-                rows = _layout(facts, root.type, outputs_last=matrix).rows
+                layouts = _layouts(facts, root.type, use)
+                rows = layouts[0].rows
                 total += rows
-                if _end_to_end(sorted(found), rows):
+                if any(_end_to_end(sorted(found), layout.rows) for layout in layouts):
                     continue
                 told = ", ".join(f"{first} to {last}" for first, last in sorted(found)) or "none"
                 text = f"{name} of {block.id} has rows 0 to {number(rows)}, in memory are {told}"
                 yield Fault(f"allocation of {name}", text)
     return f"{number(total)} rows"
-
-
-def _outputs_last(facts: Facts, block: str, tensor: str) -> bool:
-    """Whether the products of a block read a matrix as [K, N]."""
-    ops = facts.work.graph(facts.blocks[block]).ops
-    return any(
-        isinstance(op, MatMul) and any(map(_reads(facts, tensor), op.operands)) for op in ops
-    )
-
-
-def _reads(facts: Facts, tensor: str) -> Callable[[Value], bool]:
-    """Whether a value is the stored `tensor`, as it lies in memory."""
-    return lambda value: any(stored_name(root) == tensor for root in facts.work.roots(value))
 
 
 def _end_to_end(found: list[tuple[int, int]], rows: int) -> bool:
