@@ -125,5 +125,6 @@ def _flows(
 
 
 def _rate(nbytes: int, fabric: Fabric) -> float:
-    """Bytes a cycle of a vector on its way: as fast as it must, as slow as it may."""
-    return float(max(1, min(fabric.pmu_bytes_per_cycle, -(-nbytes // _HAND_ON_CYCLES))))
+    """Bytes a cycle of a vector on its way: as slow as it may, and never more than half of what a
+    memory unit reads, so that two of them fit a link beside the stream of a memory port."""
+    return float(max(1, min(fabric.pmu_bytes_per_cycle // 2, -(-nbytes // _HAND_ON_CYCLES))))
