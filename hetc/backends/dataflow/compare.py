@@ -15,7 +15,13 @@ from typing import Any
 
 import msgspec
 
-from hetc.backends.dataflow.schema import Allocation, Block, Part, Plan, Section
+from hetc.backends.dataflow.part import Part
+from hetc.backends.dataflow.schema import (
+    Allocation,
+    Block,
+    Plan,
+    Section,
+)
 
 # Group and name of a thing -> its fields: texts, numbers, lists and null.
 Fields = dict[str, Any]

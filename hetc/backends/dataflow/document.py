@@ -14,7 +14,7 @@ import msgspec
 from hetc.backends.dataflow import mesh, schema, simulate
 from hetc.backends.dataflow.field_meanings import MEANINGS
 from hetc.backends.dataflow.lint import delivery
-from hetc.backends.dataflow.schema import Part
+from hetc.backends.dataflow.part import Part
 
 _PREFACE = """# The plan format
 

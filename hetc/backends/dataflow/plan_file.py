@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hetc.backends.dataflow.schema import SCHEMA, Part, Plan, Request
+from hetc.backends.dataflow.part import Part
+from hetc.backends.dataflow.schema import SCHEMA, Plan, Request
 from hetc.errors import InputError
 
 MAX_PLAN_BYTES = 64 * 2**20

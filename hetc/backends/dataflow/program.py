@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hetc.backends.dataflow.blocks import Run
-from hetc.backends.dataflow.schema import Advance, Configure, Execute, Loop, Program, Request, Step
+from hetc.backends.dataflow.schema import Request
 from hetc.backends.dataflow.sections import Place
+from hetc.backends.dataflow.steps import (
+    Advance,
+    Configure,
+    Execute,
+    Loop,
+    Program,
+    Step,
+)
 
 
 def make_program(

@@ -9,7 +9,6 @@ import msgspec
 from hypothesis import strategies as st
 
 from hetc.backends.dataflow.schema import (
-    Advance,
     Allocation,
     Append,
     Block,
@@ -19,6 +18,7 @@ from hetc.backends.dataflow.schema import (
     Stage,
     Stream,
 )
+from hetc.backends.dataflow.steps import Advance
 from tests.backends.dataflow.edits import Draw, shift
 
 Path = tuple[int, int, str]

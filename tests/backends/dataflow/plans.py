@@ -19,21 +19,23 @@ from hetc.backends.dataflow.schema import (
     Buffer,
     Collective,
     Depends,
-    Execute,
     Issue,
-    Loop,
     Plan,
-    Program,
     Request,
     Resources,
     Section,
     Stage,
-    Step,
     Stream,
     TargetRef,
     Template,
     Tier,
     Units,
+)
+from hetc.backends.dataflow.steps import (
+    Execute,
+    Loop,
+    Program,
+    Step,
 )
 
 CLOCK_HZ = 1.6e9

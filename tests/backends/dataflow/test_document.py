@@ -9,7 +9,7 @@ import msgspec
 from hetc.backends.dataflow import schema
 from hetc.backends.dataflow.document import document, type_text
 from hetc.backends.dataflow.field_meanings import MEANINGS
-from hetc.backends.dataflow.schema import Part
+from hetc.backends.dataflow.part import Part
 
 
 def test_every_field_has_one_meaning() -> None:

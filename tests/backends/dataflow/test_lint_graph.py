@@ -15,7 +15,6 @@ from hetc.backends.dataflow.schema import (
     Bindings,
     Block,
     Plan,
-    Program,
     Request,
     ShardOf,
     Stage,
@@ -23,6 +22,7 @@ from hetc.backends.dataflow.schema import (
     TargetRef,
     Units,
 )
+from hetc.backends.dataflow.steps import Program
 from hetc.ir.text import parse
 
 EXPERTS = """

@@ -16,32 +16,34 @@ from hetc.backends.dataflow.fit import capacity_of, demand_of, total
 from hetc.backends.dataflow.lint.mesh import Mesh
 from hetc.backends.dataflow.schema import (
     SCHEMA,
-    Advance,
     Allocation,
     Append,
     Bindings,
     Block,
     Buffer,
     Collective,
-    Configure,
     Constant,
     Depends,
     Estimate,
-    Execute,
     Issue,
-    Loop,
     Pin,
     Plan,
-    Program,
     Request,
     Resources,
     Section,
     ShardOf,
     Stage,
-    Step,
     Stream,
     TargetRef,
     Units,
+)
+from hetc.backends.dataflow.steps import (
+    Advance,
+    Configure,
+    Execute,
+    Loop,
+    Program,
+    Step,
 )
 from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph

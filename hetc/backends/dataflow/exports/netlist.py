@@ -19,14 +19,16 @@ from hetc.backends.dataflow.exports.label import LABEL
 from hetc.backends.dataflow.exports.nodes import Wiring
 from hetc.backends.dataflow.fabric import Fabric
 from hetc.backends.dataflow.schema import (
-    Advance,
     Allocation,
     Block,
+    Plan,
+    Stage,
+)
+from hetc.backends.dataflow.steps import (
+    Advance,
     Configure,
     Execute,
     Loop,
-    Plan,
-    Stage,
 )
 
 _Entry = Mapping[str, Any]

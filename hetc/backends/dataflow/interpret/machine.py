@@ -10,7 +10,8 @@ from hetc.backends.dataflow.interpret.matrices import TiledMatrices, tiled_matri
 from hetc.backends.dataflow.interpret.memory import Memory
 from hetc.backends.dataflow.interpret.states import StoredState, stored_state
 from hetc.backends.dataflow.interpret.wiring import PAST, TOKENS, Origin, Wiring
-from hetc.backends.dataflow.schema import Advance, Plan, Stage
+from hetc.backends.dataflow.schema import Plan, Stage
+from hetc.backends.dataflow.steps import Advance
 from hetc.errors import PlanError
 from hetc.ir.lockstep import Shards
 from hetc.ir.types import Array

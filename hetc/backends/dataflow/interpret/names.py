@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hetc.backends.dataflow.schema import Advance, Block, Execute, Loop, Plan
+from hetc.backends.dataflow.schema import Block, Plan
+from hetc.backends.dataflow.steps import Advance, Execute, Loop
 from hetc.errors import PlanError
 
 

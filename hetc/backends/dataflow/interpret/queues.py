@@ -14,7 +14,8 @@ from itertools import count
 
 from hetc.backends.dataflow.interpret.fifo import Fifo, Position
 from hetc.backends.dataflow.interpret.memory import Memory, Span
-from hetc.backends.dataflow.schema import Execute, Issue, Loop, Plan, Stream
+from hetc.backends.dataflow.schema import Issue, Plan, Stream
+from hetc.backends.dataflow.steps import Execute, Loop
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from hetc.backends.dataflow.interpret.names import check_names
 from hetc.backends.dataflow.interpret.queues import Queue
 from hetc.backends.dataflow.interpret.stage_run import StageRun, Waiting
 from hetc.backends.dataflow.interpret.wiring import Wired, Wiring, check_dependences
-from hetc.backends.dataflow.schema import Configure, Execute, Loop, Plan, Stage
+from hetc.backends.dataflow.schema import Plan, Stage
+from hetc.backends.dataflow.steps import Configure, Execute, Loop
 from hetc.errors import PlanError
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup

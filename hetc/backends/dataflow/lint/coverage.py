@@ -7,7 +7,12 @@ from collections import Counter
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, rule
 from hetc.backends.dataflow.lint.work import computes
-from hetc.backends.dataflow.schema import Advance, Configure, Execute, Loop
+from hetc.backends.dataflow.steps import (
+    Advance,
+    Configure,
+    Execute,
+    Loop,
+)
 from hetc.ir.ops.control import Call
 
 

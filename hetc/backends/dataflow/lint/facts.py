@@ -12,15 +12,13 @@ from hetc.backends.dataflow.lint.trees import Tree, tree_of
 from hetc.backends.dataflow.lint.work import Work
 from hetc.backends.dataflow.schema import (
     Block,
-    Configure,
-    Execute,
-    Loop,
     Plan,
     Section,
     ShardOf,
     Stage,
     Stream,
 )
+from hetc.backends.dataflow.steps import Configure, Execute, Loop
 from hetc.ir.graph import Graph
 from hetc.targets.machine import Target
 from hetc.targets.model import Grid

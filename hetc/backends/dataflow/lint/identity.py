@@ -9,16 +9,14 @@ from collections.abc import Iterator
 
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, rule
+from hetc.backends.dataflow.part import Part
 from hetc.backends.dataflow.schema import (
     SCHEMA,
     Block,
-    Configure,
-    Execute,
-    Loop,
-    Part,
     Section,
     Units,
 )
+from hetc.backends.dataflow.steps import Configure, Execute, Loop
 from hetc.ir.ops.control import Call
 from hetc.ir.text import print_graph
 

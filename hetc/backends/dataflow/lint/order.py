@@ -9,7 +9,8 @@ from hetc.backends.dataflow.lint.cycles import find_cycle, followers_last
 from hetc.backends.dataflow.lint.facts import Facts
 from hetc.backends.dataflow.lint.finding import Fault, Faults, rule
 from hetc.backends.dataflow.lint.work import Task
-from hetc.backends.dataflow.schema import Block, Execute, Stage
+from hetc.backends.dataflow.schema import Block, Stage
+from hetc.backends.dataflow.steps import Execute
 
 
 @rule(

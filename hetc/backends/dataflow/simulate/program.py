@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hetc.backends.dataflow.schema import Block, Configure, Execute, Loop, Plan
+from hetc.backends.dataflow.schema import Block, Plan
 from hetc.backends.dataflow.simulate.timing import Repeat, Segment, Turn
+from hetc.backends.dataflow.steps import Configure, Execute, Loop
 from hetc.errors import BackendError
 
 T = TypeVar("T")

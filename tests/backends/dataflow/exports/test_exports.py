@@ -13,7 +13,8 @@ import yaml
 
 from hetc.backends.dataflow.exports import FORMATS, export
 from hetc.backends.dataflow.exports.label import LABEL
-from hetc.backends.dataflow.schema import Loop, Plan
+from hetc.backends.dataflow.schema import Plan
+from hetc.backends.dataflow.steps import Loop
 from hetc.errors import InputError
 from tests.backends.dataflow.planned import ONE, TWO, fabric, planned
 

@@ -11,19 +11,21 @@ from hetc.backends.dataflow.schema import (
     Append,
     Block,
     Buffer,
-    Configure,
     Depends,
-    Execute,
     Issue,
-    Loop,
     Plan,
     Section,
     Stage,
-    Step,
     Stream,
     Tier,
 )
 from hetc.backends.dataflow.simulate import MemorySpeed, Speeds
+from hetc.backends.dataflow.steps import (
+    Configure,
+    Execute,
+    Loop,
+    Step,
+)
 from tests.backends.dataflow import plans
 
 CYCLES = st.sampled_from([0.0, 1.0, 2.5, 7.0, 30.0, 100.0])

@@ -15,16 +15,18 @@ from msgspec.structs import replace
 from hetc.backends.dataflow.schema import (
     Append,
     Buffer,
-    Configure,
-    Execute,
     Issue,
-    Loop,
     Plan,
     Stage,
-    Step,
     Stream,
 )
 from hetc.backends.dataflow.simulate import MemorySpeed, Speeds, simulate
+from hetc.backends.dataflow.steps import (
+    Configure,
+    Execute,
+    Loop,
+    Step,
+)
 from tests.backends.dataflow.plans import barrier, block, exchange, plan, section, stage, stream
 from tests.backends.dataflow.plans import streamed as follows
 

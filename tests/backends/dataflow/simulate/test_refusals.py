@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from hetc import targets
-from hetc.backends.dataflow.schema import Configure, Execute, Issue, Loop, Plan
+from hetc.backends.dataflow.schema import Issue, Plan
 from hetc.backends.dataflow.simulate import MemorySpeed, Speeds, simulate, speeds_of
+from hetc.backends.dataflow.steps import Configure, Execute, Loop
 from hetc.errors import HetcError
 from tests.backends.dataflow.plans import barrier, block, plan, section, stage, stream
 from tests.golden import Golden
