@@ -38,8 +38,8 @@ class Draft:
     """A stage before it has units: its ops, what it reads, and its work in lane-cycles.
 
     `stream_work` is what its matrices and state take on one lane, `vector_work` everything else;
-    `outputs` are the elements it hands on, `sent_bytes` what a collective makes, `most_lanes` how
-    many can share the work, and `useful_lanes` how many memory can keep busy.
+    `outputs` are the elements it hands on, `sent_bytes` what a collective makes, and `useful_lanes`
+    how many lanes memory can keep busy, or can share the work.
     """
 
     run: Run
@@ -52,7 +52,6 @@ class Draft:
     sent_bytes: int
     stream_work: float
     vector_work: float
-    most_lanes: int
     useful_lanes: int
 
     @property
@@ -84,15 +83,12 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
     others = [op for op in group.ops if op not in streamed and op not in group.turned]
     vector_work = sum(_work(op, bindings, fabric) for op in others)
     outputs, output_bytes = _outputs(run, group, bindings)
-    most = max(1, -(-max(outputs, _width(matrices)) // fabric.pcu_lanes))
     stream_bytes = sum(read.bytes for read in matrices)
     if stream_bytes:
         fed = stream_work * fabric.tiers[fabric.main_memory].peak_bytes_per_cycle / stream_bytes
-        useful = math.ceil(fed) if fed < fabric.lanes else fabric.lanes
-        # A split of K gives more lanes than there are groups of outputs.
-        most = fabric.lanes
+        useful = min(math.ceil(fed), fabric.lanes)
     else:
-        useful = math.ceil(vector_work / _SHORT_CYCLES)
+        useful = min(math.ceil(vector_work / _SHORT_CYCLES), -(-outputs // fabric.pcu_lanes))
     return Draft(
         run=run,
         group=group,
@@ -104,8 +100,7 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
         sent_bytes=evaluate(group.anchors[0].result.nbytes, bindings) if group.anchors else 0,
         stream_work=stream_work,
         vector_work=vector_work,
-        most_lanes=most,
-        useful_lanes=max(1, min(useful, most)),
+        useful_lanes=max(1, useful),
     )
 
 
@@ -141,11 +136,6 @@ def _work(op: Op, bindings: Mapping[str, int], fabric: Fabric) -> float:
     if op.kind in MATRIX:
         return flops / 2 / fabric.macs_per_cycle[_FORMATS.get(op.operands[0].dtype.bits, "f32")]
     return flops / fabric.pcu_lanes
-
-
-def _width(matrices: Sequence[Read]) -> int:
-    widths = [read.value.shape[0] for read in matrices]
-    return max((width for width in widths if isinstance(width, int)), default=0)
 
 
 def _outputs(run: Run, group: Group, bindings: Mapping[str, int]) -> tuple[int, int]:
