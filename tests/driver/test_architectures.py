@@ -49,13 +49,18 @@ STATES = {
 }
 
 
+# What runs, and has no spatial plan, with the reason.
+UNPLANNED = {"lfm2": ["HETC-E034"]}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prefill_and_decode_equal_the_eager_model(subjects: Subjects, family: str) -> None:
     model, bundle = subjects(family).model, subjects(family).bundle
     ids = tokens(2, 20)
     expected = eager(model, ids)
     assert bundle.executors == {"prefill": "onnx", "decode": "onnx"}
-    assert (bundle.fallbacks, bundle.manifest.fallbacks) == ((), ())
+    assert bundle.fallbacks == ()
+    assert [fallback.code for fallback in bundle.manifest.fallbacks] == UNPLANNED.get(family, [])
     for prompt, chunk in SPLITS:
         error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
         assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"

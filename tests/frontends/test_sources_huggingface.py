@@ -72,9 +72,19 @@ def test_config_alone_has_no_weights(tmp_path: Path) -> None:
 def test_a_plan_ignores_quantization_and_remote_code_aloud(tmp_path: Path) -> None:
     tiny_config("llama").save_pretrained(tmp_path)
     _change(tmp_path, quantization_config={"quant_method": "fp8"}, auto_map={"AutoModel": "m.M"})
-    notes = " / ".join(open_hf_directory(tmp_path).notes)
-    assert "quantization_config (fp8) ignored" in notes
+    source = open_hf_directory(tmp_path)
+    notes = " / ".join(source.notes)
+    assert "quantization_config (fp8): matrices planned as f8e4m3" in notes
+    assert source.stored == "f8e4m3"
     assert "auto_map" in notes
+
+
+def test_a_plan_of_another_quantization_is_in_the_type_of_the_config(tmp_path: Path) -> None:
+    tiny_config("llama").save_pretrained(tmp_path)
+    _change(tmp_path, quantization_config={"quant_method": "mxfp4"})
+    source = open_hf_directory(tmp_path)
+    assert "quantization_config (mxfp4): planned in the config's dtype" in " / ".join(source.notes)
+    assert source.stored is None
 
 
 def test_stored_type_may_differ_from_the_config(tmp_path: Path) -> None:

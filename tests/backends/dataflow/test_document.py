@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from hetc.backends.dataflow import schema
+from hetc.backends.dataflow import schema, steps
 from hetc.backends.dataflow.document import document, type_text
 from hetc.backends.dataflow.field_meanings import MEANINGS
 from hetc.backends.dataflow.part import Part
@@ -15,7 +15,7 @@ from hetc.backends.dataflow.part import Part
 def test_every_field_has_one_meaning() -> None:
     kinds = [
         kind
-        for kind in vars(schema).values()
+        for kind in (vars(schema) | vars(steps)).values()
         if isinstance(kind, type) and issubclass(kind, Part) and kind is not Part
     ]
     fields = {kind.__name__: list(kind.__struct_fields__) for kind in kinds}
