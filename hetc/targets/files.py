@@ -210,7 +210,7 @@ def _check_references(table: dict[str, Any]) -> Iterator[TargetError]:
     for framework, calibration in table.get("calibration", {}).items():
         if not 1 <= len(calibration["constants"]) <= MOST_CALIBRATED:
             yield TargetError(
-                "HETC-T013",
+                "HETC-T015",
                 "a calibration has too many constants, or none",
                 at=f"calibration.{framework}.constants",
                 expected=f"1 to {MOST_CALIBRATED}",

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from hetc.errors import TargetError
-from hetc.targets.model import Device, Kind
+from hetc.targets.model import Device, Grid, Kind
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,21 @@ class Target:
     def kind(self) -> Kind:
         """The kind of its devices."""
         return self.device.kind
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of one device; a `TargetError` (HETC-T013) for a machine without one."""
+        grid = self.device.grid
+        if grid is None:
+            raise TargetError(
+                "HETC-T013",
+                "a spatial plan needs a target with a grid",
+                at=self.name,
+                expected="a [grid] in its file",
+                found=f"a {self.kind} target without one",
+                do="use sn40l or another dataflow target, or describe the grid: docs/targets.md",
+            )
+        return grid
 
     @cached_property
     def sha256(self) -> str:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import pytest
 
+from hetc.backends.dataflow.lint import lint
 from hetc.backends.dataflow.plan_file import plan_bytes, read_plan
 from hetc.backends.dataflow.schema import Pin, Request, Stage, StageRequest, Tiling
 from hetc.backends.dataflow.simulate import simulate, speeds_of
@@ -55,6 +56,19 @@ def test_plans_of_every_family_lint(family: str) -> None:
         assert not errors, (target, batch, errors[:3])
         assert all(check.ok for check in spatial.plan.checks if check.code != "HETC-L281")
         assert 0 < spatial.simulated.mbu <= spatial.simulated.mbu_bound
+
+
+def test_the_rows_of_a_matrix_are_those_of_its_product() -> None:
+    """GPT-2 stores [K, N], 32 by 48 on a socket: cut along K, it is all there but not in rows."""
+    spatial = planned("gpt2")
+    (whole,) = (item for item in spatial.plan.memory if item.tensor == "attn.c_attn.weight")
+    assert whole.rows == (0, 48)
+    along_k = msgspec.structs.replace(whole, rows=(0, 32))
+    memory = tuple(along_k if item is whole else item for item in spatial.plan.memory)
+    plan = msgspec.structs.replace(spatial.plan, memory=memory)
+    findings = lint(plan, load("sn40l:2"), spatial.sharded.graph)
+    found = {item.code for item in findings if "c_attn.weight" in item.place}
+    assert found >= {"HETC-L253", "HETC-L254"}
 
 
 @pytest.mark.parametrize("target", ["grid-8x8", "plasticine", "wormhole", "blackhole:2"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hetc.errors import TargetError
 from hetc.targets import Target
 from hetc.targets.model import Device, Grid
 
@@ -84,16 +83,7 @@ class Fabric:
 def fabric_of(target: Target) -> Fabric:
     """The fabric of one socket of `target`; a target without a grid is a `TargetError`."""
     device = target.device
-    grid = device.grid
-    if grid is None:
-        raise TargetError(
-            "HETC-T013",
-            "a spatial plan needs a target with a grid",
-            at=target.name,
-            expected="a [grid] in its file",
-            found=f"a {device.kind} target without one",
-            do="use sn40l or another dataflow target, or describe the grid: docs/targets.md",
-        )
+    grid = target.grid
     clock = grid.clock_hz.value
     columns, rows = int(grid.columns.value), int(grid.rows.value)
     lanes_x = columns // 2 if grid.layout == "checkerboard" else columns

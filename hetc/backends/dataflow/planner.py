@@ -117,9 +117,7 @@ class Planner:
 
     @cached_property
     def capacity(self) -> Capacity:
-        grid = self.target.device.grid
-        assert grid is not None, "fabric_of refuses targets without a grid"
-        return capacity_of(grid)
+        return capacity_of(self.target.grid)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:

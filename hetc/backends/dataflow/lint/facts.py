@@ -39,9 +39,7 @@ class Facts:
     @cached_property
     def grid(self) -> Grid:
         """The fabric; rules that need one do not run where there is none."""
-        grid = self.target.device.grid
-        assert grid is not None
-        return grid
+        return self.target.grid
 
     @cached_property
     def mesh(self) -> Mesh:

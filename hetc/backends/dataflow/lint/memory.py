@@ -132,19 +132,20 @@ class _Layout:
     row_bytes: int
 
 
-def _layouts(facts: Facts, type: TensorType, use: str) -> tuple[_Layout, ...]:
-    """How a tensor may be cut in rows: along its first axis; a matrix along its last one too, since
-    a product may read it as [K, N]. Of a state, rows of all sequences at the full context."""
+def _layout(facts: Facts, block: Block, tensor: str, type: TensorType, use: str) -> _Layout:
+    """A tensor is cut in rows along its first axis, a matrix along N of the product that reads it;
+    of a state, rows of all sequences at the full context."""
     bindings = facts.plan.bindings
     sizes = {"B": bindings.batch, "T": 1, "P": bindings.context}
     total = evaluate(type.nbytes, sizes)
     grown = [dim for dim in type.shape if isinstance(dim, Dim) and _grows(dim)]
     if grown:
-        counts = [bindings.batch * math.prod(evaluate(dim, sizes) for dim in grown)]
+        rows = bindings.batch * math.prod(evaluate(dim, sizes) for dim in grown)
     else:
-        shape = [evaluate(dim, sizes) for dim in type.shape] or [1]
-        counts = [shape[0], shape[-1]] if use == "matrix" and len(shape) == 2 else [shape[0]]
-    return tuple(_Layout(rows, total // rows if rows else 0) for rows in counts)
+        outputs = facts.work.product_rows(block, tensor) if use == "matrix" else None
+        first = type.shape[0] if type.shape else 1
+        rows = evaluate(first if outputs is None else outputs, sizes)
+    return _Layout(rows, total // rows if rows else 0)
 
 
 def _grows(dim: Dim) -> bool:
@@ -161,9 +162,9 @@ def row_bytes(facts: Facts) -> Faults:
         type = facts.work.tensor_type(facts.blocks[item.block], item.tensor)
         assert type is not None
         first, last = item.rows
-        layouts = _layouts(facts, type, item.use)
-        wanted = max(0, last - first) * layouts[0].row_bytes
-        if item.bytes not in [max(0, last - first) * layout.row_bytes for layout in layouts]:
+        layout = _layout(facts, facts.blocks[item.block], item.tensor, type, item.use)
+        wanted = max(0, last - first) * layout.row_bytes
+        if item.bytes != wanted:
             text = f"{number(last - first)} rows of {item.tensor} take {number(wanted)} bytes"
             text += f", its allocation has {number(item.bytes)}"
             yield Fault(f"allocation of {item.tensor}", text, item.bytes, wanted)
@@ -183,10 +184,9 @@ def rows_once(facts: Facts) -> Faults:
             for item in _allocations(facts, block, name):
                 uses.setdefault(item.use, []).append(item.rows)
             for use, found in uses.items() or [("", [])]:
-                layouts = _layouts(facts, root.type, use)
-                rows = layouts[0].rows
+                rows = _layout(facts, block, name, root.type, use).rows
                 total += rows
-                if any(_end_to_end(sorted(found), layout.rows) for layout in layouts):
+                if _end_to_end(sorted(found), rows):
                     continue
                 told = ", ".join(f"{first} to {last}" for first, last in sorted(found)) or "none"
                 text = f"{name} of {block.id} has rows 0 to {number(rows)}, in memory are {told}"

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hetc.backends.dataflow.schema import Block, Plan, Stage
+from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Call
+from hetc.ir.ops.linear import Linear, MatMul
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Source, Weight
+from hetc.ir.ops.unary import Cast
 from hetc.ir.text import graph_names
 from hetc.ir.types import TensorType
 
@@ -146,6 +150,18 @@ class Work:
         """The weights and states that stages of `block` read, by the name that the plan uses."""
         found = dict.fromkeys(root for stage in block.stages for root in self.reads(block, stage))
         return {stored_name(root): root for root in found if self.stored(block, root)}
+
+    def product_rows(self, block: Block, name: str) -> DimLike | None:
+        """N of the `linear` or `matmul` that multiplies by a stored matrix; None without one."""
+        for op in self.graph(block).ops:
+            if isinstance(op, Linear | MatMul):
+                matrix = op.operands[1]
+                while isinstance(matrix.op, View | Cast | Dequantize):
+                    matrix = matrix.op.operands[0]
+                whole = matrix.rank == 2 and matrix.size == op.operands[1].size
+                if whole and stored_name(matrix) == name:
+                    return op.result.shape[-1]
+        return None
 
     def tensor_type(self, block: Block, name: str) -> TensorType | None:
         """The type of an input of the block's graph, or of a weight in it."""

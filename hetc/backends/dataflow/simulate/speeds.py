@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hetc.errors import TargetError
 from hetc.targets import Target
 
 
@@ -48,16 +47,7 @@ def speeds_of(target: Target) -> Speeds:
     Every tier off the chip has the target's one `memory_latency_us`.
     """
     device = target.device
-    grid = device.grid
-    if grid is None:
-        raise TargetError(
-            "HETC-T013",
-            "a spatial plan needs a target with a grid",
-            at=target.name,
-            expected="a [grid] in its file",
-            found=f"a {device.kind} target without one",
-            do="use sn40l or another dataflow target, or describe the grid: docs/targets.md",
-        )
+    grid = target.grid
     clock = grid.clock_hz.value
     tiers = {memory.name: memory for memory in device.memories if memory.name != "sram"}
     return Speeds(
