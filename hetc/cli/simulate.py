@@ -59,7 +59,9 @@ _OF_PLANS = ("mode", "trace", "sensitivity", *_ONLY_OF_PLANS)
     help="Longest path, the same by events (slow), or the closed form.  [maxplus]",
 )
 @click.option("--target", metavar="TARGET", help="A plan's machine.  [by the name in the plan]")
-@click.option("--all", is_flag=True, default=None, help="Show every stage of a plan.")
+@click.option(
+    "--all", is_flag=True, default=None, help="Show every stage, port and buffer of a plan."
+)
 @json_option
 def simulate_command(source: Path, as_json: bool, **options: Any) -> None:
     """Predict TTFT, TPOT and total time of a request to MODEL on the devices of prefill and decode,

@@ -11,6 +11,7 @@ import msgspec
 import hetc
 from hetc.backends.dataflow.credits import fewest_credits
 from hetc.backends.dataflow.fabric import fabric_of
+from hetc.backends.dataflow.fastest import fastest
 from hetc.backends.dataflow.floorplan import floorplan
 from hetc.backends.dataflow.lint import Finding, lint, verdicts
 from hetc.backends.dataflow.plan_file import read_request
@@ -106,8 +107,13 @@ def _unplaced(
 ) -> tuple[Planner, Plan]:
     sharded = shard(decode, target.count, replicate_below_bytes=_cheaper_replicated(target))
     sizes = Sizes(workload.batch, workload.bindings("decode")["P"], workload.rows)
-    planner = Planner(sharded, target, sizes, request, f"hetc {hetc.__version__}")
-    return planner, fewest_credits(planner.plan(), speeds_of(target), planner.capacity)
+    tool, speeds = f"hetc {hetc.__version__}", speeds_of(target)
+
+    def grouped(row_groups: int) -> Planner:
+        return Planner(sharded, target, sizes, request, tool, row_groups=row_groups)
+
+    planner = fastest(grouped, sizes.batch, request.row_groups, speeds)
+    return planner, fewest_credits(planner.plan(), speeds, planner.capacity)
 
 
 def _cheaper_replicated(target: Target) -> int:

@@ -11,6 +11,7 @@ from hetc.targets import Target
 
 TECHNIQUES = {
     "everything": Request(),
+    "no row groups: all sequences together": Request(row_groups=1),
     "no prefetch over iterations": Request(prefetch=False),
     "no overlap of all-reduces": Request(overlap=False),
     "neither": Request(prefetch=False, overlap=False),

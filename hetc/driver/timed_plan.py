@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from hetc.backends.dataflow.schema import Plan
-from hetc.backends.dataflow.simulate import Mode, Simulated, simulate, speeds_of
+from hetc.backends.dataflow.simulate import (
+    BufferUse,
+    Mode,
+    PortUse,
+    Simulated,
+    resource_use,
+    simulate,
+    speeds_of,
+)
 from hetc.driver.spatial import assumed
 from hetc.targets import Target
 
@@ -63,11 +71,31 @@ class TimedPlan:
                 for queue in result.queues
             ],
             "link_busy": result.link_busy_cycles / result.cycles,
+            **self._resources(),
             "analytic_tpot_s": result.analytic_us * 1e-6,
             "analytic_difference": result.analytic_difference,
             "constants": [
                 {"name": constant.name, "value": constant.value, "source": constant.source}
                 for constant in assumed(self.machine)
+            ],
+        }
+
+    def _resources(self) -> dict[str, Any]:
+        """Memory ports, and buffers in the order of the plan, in shares of the token."""
+        used = resource_use(self.plan, speeds_of(self.machine))
+
+        def shares(use: PortUse | BufferUse) -> dict[str, float]:
+            return {
+                "busy": use.busy_cycles / used.cycles,
+                "stalled": use.stalled_cycles / used.cycles,
+                "starved": use.starved_cycles / used.cycles,
+            }
+
+        return {
+            "ports": [{"port": use.port, **shares(use)} for use in used.ports],
+            "buffers": [
+                {"id": use.buffer, "depth_bytes": use.depth_bytes, **shares(use)}
+                for use in used.buffers
             ],
         }
 

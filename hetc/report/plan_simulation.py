@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from textwrap import wrap
 from typing import Any
 
@@ -34,6 +35,19 @@ _QUEUES = (
     Column("read", right=True),
     Column("written", right=True),
 )
+_PORTS = (
+    Column("memory port"),
+    Column("busy", right=True),
+    Column("stalled", right=True),
+    Column("starved", right=True),
+)
+_BUFFERS = (
+    Column("buffer"),
+    Column("depth", right=True),
+    Column("busy", right=True),
+    Column("stalled", right=True),
+    Column("starved", right=True),
+)
 _SENSITIVITY = (
     Column("assumed constant"),
     Column("value", right=True),
@@ -64,6 +78,7 @@ def plan_simulation_lines(
         "",
         *table(_QUEUES, [_queue(queue) for queue in found["queues"]], width).splitlines(),
         "",
+        *(_resource_tables(found, width) if every_stage else ()),
         *_figures(found),
     ]
     return [*lines, *detail_lines(found, width)]
@@ -123,6 +138,25 @@ def _stage(stage: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _resource_tables(found: Mapping[str, Any], width: int | None) -> Iterator[str]:
+    """Memory ports, those that are alike on one line, and each buffer on the chip."""
+    alike = groupby(found["ports"], key=lambda use: tuple(_waits(use)))
+    ports = [[_span([use["port"] for use in uses]), *waits] for waits, uses in alike]
+    buffers = [
+        [use["id"], amount(use["depth_bytes"], "B"), *_waits(use)] for use in found["buffers"]
+    ]
+    yield from (*table(_PORTS, ports, width).splitlines(), "")
+    yield from (*table(_BUFFERS, buffers, width).splitlines(), "")
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _waits(use: Mapping[str, float]) -> Iterator[str]:
+    yield from (percent(use[kind]) for kind in ("busy", "stalled", "starved"))
+
+
 def _queue(queue: Mapping[str, Any]) -> list[str]:
     return [
         queue["tier"],
@@ -135,6 +169,18 @@ def _queue(queue: Mapping[str, Any]) -> list[str]:
 def _figures(found: Mapping[str, Any]) -> Iterator[str]:
     per_second = f"{significant(found['tokens_per_s'])} tokens/s"
     yield f"link        {percent(found['link_busy'])} busy"
+    ports, buffers = found["ports"], found["buffers"]
+    if ports:
+        worst = max(ports, key=lambda use: use["busy"])
+        waits = "".join(f" · {kind} {percent(worst[kind])}" for kind in ("stalled", "starved"))
+        used = f"{plural(len(ports), 'memory port')}, the busiest {percent(worst['busy'])}"
+        yield f"ports       {used}{waits}"
+    if buffers:
+        worst = max(buffers, key=lambda use: use["starved"])
+        full = max(use["stalled"] for use in buffers)
+        text = f"{plural(len(buffers), 'buffer')}: full for a producer at most {percent(full)}"
+        most = f"empty for a consumer {percent(worst['starved'])} ({worst['id']})"
+        yield f"buffers     {text}, {most}"
     yield f"TPOT        {duration(found['tpot_s'])} · {per_second}"
     yield f"MBU         {percent(found['mbu'])} of {percent(found['mbu_bound'])}"
     if found["energy_j"] is not None:

@@ -26,7 +26,7 @@ def test_a_plan_that_was_tampered_with(hetc: Hetc, bundle: Path, tmp_path: Path)
 
 def test_what_is_no_plan(hetc: Hetc, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    path.write_text('{"schema": "hetc.plan/1", "surprise": 1}', "utf-8")
+    path.write_text('{"schema": "hetc.plan/2", "surprise": 1}', "utf-8")
     done = hetc("lint", path)
     assert done.code == 2
     assert "HETC-L001" in done.err
@@ -36,7 +36,7 @@ def test_what_is_no_plan(hetc: Hetc, tmp_path: Path) -> None:
 def test_a_plan_of_another_version(hetc: Hetc, bundle: Path, tmp_path: Path) -> None:
     text = (bundle / "decode/plan.json").read_text("utf-8")
     path = tmp_path / "plan.json"
-    path.write_text(text.replace('"hetc.plan/1"', '"hetc.plan/9"'), "utf-8")
+    path.write_text(text.replace('"hetc.plan/2"', '"hetc.plan/9"'), "utf-8")
     done = hetc("lint", path)
     assert done.code == 2
     assert "HETC-L002" in done.err

@@ -48,6 +48,47 @@ def stages(spatial: Spatial) -> dict[str, Stage]:
     return {stage.name: stage for block in spatial.plan.blocks for stage in block.stages}
 
 
+def test_the_fastest_number_of_row_groups_is_taken() -> None:
+    """None for one sequence, some where a batch is bound by its chain of stages, and never worse
+    than all sequences together."""
+    assert groups_of(planned(batch=1)) == {1}
+    chosen = planned(batch=16)
+    assert groups_of(chosen) > {1}
+    whole = planned(batch=16, request=msgspec.structs.replace(QUICK, row_groups=1))
+    assert groups_of(whole) == {1}
+    assert chosen.simulated.cycles < whole.simulated.cycles
+
+
+def test_what_hangs_on_all_sequences_passes_together() -> None:
+    """The experts that are read are those of the whole batch."""
+    assert groups_of(planned("mixtral", batch=16)) == {1}
+
+
+def test_row_groups_as_asked() -> None:
+    spatial = planned(batch=8, request=msgspec.structs.replace(QUICK, row_groups=2))
+    assert groups_of(spatial) == {1, 2}
+    assert spatial.plan.request.row_groups == 2
+    assert not [finding for finding in spatial.findings if finding.severity == "error"]
+
+
+@pytest.mark.parametrize(
+    ("family", "groups", "found"),
+    [
+        ("llama", 3, "3 groups of 8 sequences"),
+        ("llama", 0, "0 groups of 8 sequences"),
+        ("mixtral", 2, "no loop whose stages, and what stays in them, are on the chip together"),
+    ],
+)
+def test_row_groups_that_cannot_be(family: str, groups: int, found: str) -> None:
+    with pytest.raises(BackendError) as refused:
+        planned(family, batch=8, request=Request(row_groups=groups))
+    assert (refused.value.code, refused.value.found) == ("HETC-E035", found)
+
+
+def groups_of(spatial: Spatial) -> set[int]:
+    return {block.row_groups for block in spatial.plan.blocks}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_plans_of_every_family_lint(family: str) -> None:
     for target, batch in (("sn40l", 1), ("sn40l:4", 3), ("sn50:2", 16)):

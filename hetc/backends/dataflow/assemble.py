@@ -21,6 +21,7 @@ def make_block(
     buffers: Sequence[Buffer],
     bindings: Mapping[str, int],
     hold: Mapping[str, int],
+    groups: int,
     *,
     prefetch: bool,
 ) -> Block:
@@ -39,6 +40,7 @@ def make_block(
         issue=issue_order(streams, hold, ahead=prefetch and run.repeat > 1),
         appends=tuple(_appends(run, stages, bindings)),
         buffers=tuple(buffers),
+        row_groups=groups,
     )
 
 

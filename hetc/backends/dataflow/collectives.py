@@ -9,9 +9,11 @@ from hetc.backends.dataflow.schema import Collective
 CHUNKS = 8
 
 
-def collective(kind: str, nbytes: int, sockets: int, link: PeerLink | None) -> Collective:
+def collective(
+    kind: str, nbytes: int, groups: int, sockets: int, link: PeerLink | None
+) -> Collective:
     """The cheaper of two ways to sum vectors of `nbytes` (`all_reduce`), or to join parts to one
-    of `nbytes` (`all_gather`).
+    of `nbytes` (`all_gather`), one row group after the other.
 
     One shot: each socket sends its vector to all others, which add for themselves. Two shots:
     reduce-scatter and all-gather, (n-1)/n of the vector twice, and the link's latency twice
@@ -40,4 +42,4 @@ def collective(kind: str, nbytes: int, sockets: int, link: PeerLink | None) -> C
         wire_cycles=2 * (sockets - 1) / sockets * whole,
         latency_cycles=2.0 * link.latency_cycles,
     )
-    return min(one, two, key=lambda way: way.wire_cycles / way.chunks + way.latency_cycles)
+    return min(one, two, key=lambda way: way.wire_cycles / groups / CHUNKS + way.latency_cycles)

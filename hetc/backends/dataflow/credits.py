@@ -15,6 +15,7 @@ from hetc.backends.dataflow.resources import resources_of
 from hetc.backends.dataflow.schema import Block, Plan, Stream
 from hetc.backends.dataflow.simulate import Speeds, simulate
 from hetc.backends.dataflow.stages import requested
+from hetc.backends.dataflow.streams import stays
 
 # A token may take this much longer, over all streams.
 TOLERANCE = 5e-4
@@ -30,11 +31,13 @@ def fewest_credits(plan: Plan, speeds: Speeds, capacity: Capacity) -> Plan:
         for stream in sorted(block.streams, key=lambda item: -item.bytes):
             if stream.id in early or _is_fixed(plan, block, stream):
                 continue
+            held = stream.bytes if stays(stream, block.row_groups) else 0
             for part in _PARTS:
-                depth = max(2 * stream.tile_bytes, stream.bytes // part)
+                depth = max(2 * stream.tile_bytes, held + stream.bytes // part)
                 if depth >= stream.depth_bytes:
                     break
-                why = f"1/{part} of an iteration: less would cost time, by simulation"
+                why = f"{'one and ' * bool(held)}1/{part} of an iteration: less would cost time"
+                why += ", by simulation"
                 tried = _with_depth(plan, number, stream.id, depth, why)
                 if simulate(tried, speeds).cycles <= most_cycles:
                     plan = tried

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 MEANINGS: Mapping[str, Mapping[str, str]] = {
     "Plan": {
-        "schema": "`hetc.plan/1`",
+        "schema": "`hetc.plan/2`",
         "tool": "name and version of the program that wrote it",
         "target": "the machine",
         "graph_sha256": "digest of the socket's graph as text: `decode/socket.hetc` of a bundle",
@@ -40,6 +40,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "prefetch": "memory is read ahead of an iteration's begin",
         "overlap": "exchanges begin before their input is complete",
         "fused": "results stay on the chip; else every stage is launched and goes through memory",
+        "row_groups": "of every block that can have some, 1 for none; null: the fastest number",
         "seed": "of the placement",
         "place_moves": "moves of its annealing; null: the usual number",
     },
@@ -69,6 +70,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "issue": "the order of the memory queues in one iteration",
         "appends": "new rows of the state",
         "buffers": "what stages hand to each other",
+        "row_groups": "equal groups of the batch's sequences that follow each other",
     },
     "Stage": {
         "id": "name in this file, and of its units: `b1.s3.w0`",
@@ -83,7 +85,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "split_rows": "lanes that have the same outputs, for other rows",
         "units": "what it occupies",
         "rate_bytes_per_cycle": "how fast its lanes take streams",
-        "work_cycles": "what it computes beside taking them, in an iteration",
+        "work_cycles": "what it computes beside taking them, in a pass",
         "latency_cycles": "from the last tile in to the last result out",
         "bound": "what limits it",
         "collective": "its exchange between sockets",

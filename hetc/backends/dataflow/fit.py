@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+from hetc.backends.dataflow.fabric import Fabric
 from hetc.backends.dataflow.schema import Buffer, Stage, Stream
 from hetc.targets.model import Grid
 
@@ -51,6 +52,16 @@ def capacity_of(grid: Grid) -> Capacity:
         pmu_bytes=int(grid.memory_unit_bytes.value * (1 - RESERVED_FRACTION)),
         ports=int(grid.memory_ports.value),
     )
+
+
+def usable_bytes(fabric: Fabric) -> int:
+    """What streams may take of one memory unit."""
+    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
+
+
+def lanes_to_hold(nbytes: int, fabric: Fabric) -> int:
+    """Lanes whose memory units hold so many bytes in whole tiles."""
+    return -(-nbytes // usable_bytes(fabric)) + 1
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,16 @@ from hetc.backends.dataflow.fit import (
     capacity_of,
     demand_of,
     fit,
+    lanes_to_hold,
     total,
 )
-from hetc.backends.dataflow.groups import group_ops
+from hetc.backends.dataflow.groups import Group, group_ops
 from hetc.backends.dataflow.issue import held_whole
 from hetc.backends.dataflow.memory_map import Piece, lay_out, pieces_of, spill
 from hetc.backends.dataflow.program import make_program
+from hetc.backends.dataflow.reads import reads_of
 from hetc.backends.dataflow.resources import resources_of
+from hetc.backends.dataflow.row_groups import why_whole
 from hetc.backends.dataflow.schema import (
     SCHEMA,
     Bindings,
@@ -45,7 +48,14 @@ from hetc.backends.dataflow.schema import (
     TargetRef,
 )
 from hetc.backends.dataflow.sections import Place, Unit, find_sections
-from hetc.backends.dataflow.sizing import Draft, Wish, draft, share_lanes
+from hetc.backends.dataflow.sizing import (
+    Draft,
+    Wish,
+    draft,
+    fewest_lanes,
+    interval_lanes,
+    share_lanes,
+)
 from hetc.backends.dataflow.stages import make_stage
 from hetc.backends.dataflow.streams import (
     behind,
@@ -53,7 +63,6 @@ from hetc.backends.dataflow.streams import (
     give_credits,
     held_bytes,
     split_tiers,
-    usable_bytes,
 )
 from hetc.errors import BackendError
 from hetc.ir.op import Value
@@ -93,27 +102,52 @@ class _Filled:
 
 
 class Planner:
-    """Plans the decode half of one socket of `target`; `plan` is the answer."""
+    """Plans the decode half of one socket of `target`; `plan` is the answer.
+
+    The sequences of blocks that repeat pass in `row_groups` groups, where they can.
+    """
 
     def __init__(
-        self, sharded: Sharded, target: Target, sizes: Sizes, request: Request, tool: str
+        self,
+        sharded: Sharded,
+        target: Target,
+        sizes: Sizes,
+        request: Request,
+        tool: str,
+        *,
+        row_groups: int = 1,
     ) -> None:
         self.sharded, self.target, self.sizes = sharded, target, sizes
         self.request, self.tool = request, tool
         self.fabric: Fabric = fabric_of(target)
         self.runs: tuple[Run, ...] = find_blocks(sharded.graph)
         _check_states(self.runs)
+        groups = [group_ops(run) for run in self.runs]
+        self.row_groups = tuple(
+            row_groups if self._why_whole(run, found) is None else 1
+            for run, found in zip(self.runs, groups, strict=True)
+        )
         self.drafts: tuple[tuple[Draft, ...], ...] = tuple(
-            tuple(draft(run, group, sizes.bindings, self.fabric) for group in group_ops(run))
-            for run in self.runs
+            tuple(draft(run, group, sizes.bindings, self.fabric, groups=count) for group in found)
+            for run, found, count in zip(self.runs, groups, self.row_groups, strict=True)
         )
-        groups = [[item.group for item in stages] for stages in self.drafts]
         self.dependences = Dependences(self.runs, groups)
-        self.places: tuple[Place, ...] = tuple(
-            (block, number)
-            for block, stages in enumerate(self.drafts)
-            for number in range(len(stages))
-        )
+
+    def _why_whole(self, run: Run, groups: Sequence[Group]) -> str | None:
+        """Why all sequences of a block pass together; None where they may pass in row groups."""
+        asked = self.request
+        if not (asked.looping and asked.fused):
+            return "its stages are launched"
+        if any(entry.depth_bytes is not None for entry in asked.stages):
+            return "the depth of streams is fixed"
+        bindings = self.sizes.bindings
+        reads = [read for group in groups for read in reads_of(run, group, bindings)]
+        return why_whole(run, reads)
+
+    @property
+    def pipelines(self) -> bool:
+        """Whether row groups pass some block, whose stages are on the chip together."""
+        return any(count > 1 for count in self.row_groups) and len(self.sections) == 1
 
     @cached_property
     def capacity(self) -> Capacity:
@@ -155,19 +189,25 @@ class Planner:
         return self.fill(lanes)
 
     def _wish(self, place: Place) -> Wish:
-        """The lanes that a stage can use: for its work, or to hold what is fetched early."""
+        """The lanes that a stage can use: for its work, or to hold what is fetched early or stays
+        for all row groups."""
         block, number = place
-        wish = self.drafts[block][number].wish
+        item, piped = self.drafts[block][number], self.row_groups[block] > 1
+        wish = item.wish
+        if piped and not item.is_link:
+            stages = self.drafts[block]
+            most = interval_lanes(item, stages, self.fabric)
+            wish = Wish(wish.work, most, fewest_lanes(item, self.fabric))
         held = self._least.streams[block]
         own = [stream for stream in held if stream.stage == stage_id(block, number)]
         early = self._early(block, held)
         slower = any(stream.tier != self.fabric.main_memory for stream in own)
-        if not slower and not any(stream.id in early for stream in own):
+        hold = held_bytes(own, self.pieces, early, self.row_groups[block])
+        needed = [stream for stream in own if slower or piped or stream.id in early]
+        if not needed:
             return wish
-        hold = held_bytes(own, self.pieces, early)
-        needed = [item for item in own if slower or item.id in early]
-        room = sum(behind(own, item, self.fabric, hold) for item in needed)
-        return replace(wish, most=max(wish.most, -(-room // usable_bytes(self.fabric)) + 1))
+        room = sum(behind(own, stream, self.fabric, hold) for stream in needed)
+        return replace(wish, most=max(wish.most, lanes_to_hold(room, self.fabric)))
 
     def _early(self, block: int, streams: Sequence[Stream]) -> frozenset[str]:
         """The streams of a block that may be fetched before others that their stage waits for."""
@@ -176,16 +216,23 @@ class Planner:
 
     @cached_property
     def _least(self) -> _Filled:
-        """Every stage on one lane, with the fewest credits."""
-        return self.fill(dict.fromkeys(self.places, 1), least=True)
+        """Every stage on the fewest lanes, with the fewest credits."""
+        return self.fill(self._fewest, least=True)
+
+    @cached_property
+    def _fewest(self) -> dict[Place, int]:
+        return {
+            (block, number): fewest_lanes(item, self.fabric)
+            for block, items in enumerate(self.drafts)
+            for number, item in enumerate(items)
+        }
 
     def _lanes(self, section: tuple[Place, ...]) -> dict[Place, int]:
         wishes = [self._wish(place) for place in section]
-        others = dict.fromkeys(self.places, 1)
         budget = self.fabric.lanes
         while True:
             lanes = dict(zip(section, share_lanes(wishes, budget), strict=True))
-            filled = self.fill(others | lanes)
+            filled = self.fill(self._fewest | lanes)
             lacks = fit(total(filled.demand(place) for place in section), self.capacity)
             sites = sum(self._sites(filled.stages[block][number]) for block, number in section)
             if not lacks and sites <= self.fabric.lanes:
@@ -231,8 +278,11 @@ class Planner:
             split = split_tiers(own, self.pieces, self.fabric.main_memory)
             by_id = {one.stage.id: one.stage for one in made}
             bound = bind_ports(split, by_id, self.fabric)
-            hold = held_bytes(bound, self.pieces, self._early(block, bound))
-            streams.append(give_credits(bound, by_id, self.fabric, self.request, hold, least=least))
+            groups = self.row_groups[block]
+            hold = held_bytes(bound, self.pieces, self._early(block, bound), groups)
+            streams.append(
+                give_credits(bound, by_id, self.fabric, self.request, hold, groups, least=least)
+            )
             stages.append(tuple(_with_streams(one.stage, streams[-1]) for one in made))
         tier = "sram" if self.request.fused else self.fabric.main_memory
         return _Filled(tuple(stages), tuple(streams), make_buffers(stages, self.drafts, tier))
@@ -251,7 +301,9 @@ class Planner:
                     filled.streams[number],
                     self.pieces,
                     self._early(number, filled.streams[number]),
+                    self.row_groups[number],
                 ),
+                self.row_groups[number],
                 prefetch=self._goes_on(number),
             )
             for number, run in enumerate(self.runs)

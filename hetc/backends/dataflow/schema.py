@@ -1,4 +1,4 @@
-"""The plan of a decode half on a spatial dataflow machine, schema `hetc.plan/1`.
+"""The plan of a decode half on a spatial dataflow machine, schema `hetc.plan/2`.
 
 One schema goes in and comes out. A user may give any *requested* field (`Request`): tiling, lanes,
 depths, pins; the planner answers with the whole *resolved* plan, which repeats the request. All
@@ -21,7 +21,7 @@ from typing import Literal
 from hetc.backends.dataflow.part import Part
 from hetc.backends.dataflow.steps import Program
 
-SCHEMA = "hetc.plan/1"
+SCHEMA = "hetc.plan/2"
 
 Template = Literal[
     "gemv",  # a matrix times one row
@@ -64,7 +64,7 @@ class Bindings(Part, frozen=True, kw_only=True):
 class Tiling(Part, frozen=True, kw_only=True):
     """One tile of a matrix: `outputs` x `inputs` of its elements, over all lanes of the stage.
 
-    `rows` is how many tokens, or rows of the state, a tile serves or holds.
+    `rows` is how many tokens of a pass, or rows of the state, a tile serves or holds.
     """
 
     outputs: int
@@ -120,9 +120,9 @@ class Stage(Part, frozen=True, kw_only=True):
     """Ops that run together on units of their own.
 
     `ops` count in the ops of the block's graph. `rate_bytes_per_cycle` is how fast the lanes take
-    the stage's streams; `work_cycles` what they compute beside that, once an iteration;
-    `latency_cycles` from the last tile in to the last result out. `split_k` lanes share an output,
-    each with a part of K; `split_rows` lanes have the same outputs, for other rows.
+    the stage's streams, `work_cycles` what they compute beside that, `latency_cycles` from the last
+    tile in to the last result out: each in one pass, which is of one row group. `split_k` lanes
+    share an output, each with a part of K; `split_rows` lanes have the same ones, for other rows.
     """
 
     id: str
@@ -163,6 +163,11 @@ class Stream(Part, frozen=True, kw_only=True):
     ports: tuple[int, ...]
     after: str | None = None
     why: str
+
+    def parts(self, row_groups: int) -> int:
+        """In how many parts an iteration's bytes are fetched and taken: a state's in one for each
+        row group, while everything else comes once and stays until all groups have passed."""
+        return row_groups if self.kind == "state" else 1
 
 
 class Issue(Part, frozen=True, kw_only=True):
@@ -206,6 +211,10 @@ class Block(Part, frozen=True, kw_only=True):
     A layer: `graph` is its name and `calls` the ops of the main graph that call it, one an
     iteration. What stands between layers: ops of the main graph, `calls` empty. `issue` is the
     order of the memory queue for one iteration.
+
+    The sequences of the batch pass its stages in `row_groups` equal groups, one behind the other: a
+    stage works on one while the next stage works on the group before. What an iteration reads,
+    writes and sends is said for all groups together.
     """
 
     id: str
@@ -217,6 +226,7 @@ class Block(Part, frozen=True, kw_only=True):
     issue: tuple[Issue, ...]
     appends: tuple[Append, ...] = ()
     buffers: tuple[Buffer, ...] = ()
+    row_groups: int = 1
 
 
 class Route(Part, frozen=True, kw_only=True):
@@ -310,7 +320,8 @@ class StageRequest(Part, frozen=True, kw_only=True):
 class Request(Part, frozen=True, kw_only=True):
     """What the user fixed; everything else is the planner's choice.
 
-    `looping`, `prefetch`, `overlap` and `fused` switch techniques off, to see what each gives.
+    `row_groups` are those of every block that can have some, 1 for none. `looping`, `prefetch`,
+    `overlap` and `fused` switch techniques off, to see what each gives.
     """
 
     stages: tuple[StageRequest, ...] = ()
@@ -319,6 +330,7 @@ class Request(Part, frozen=True, kw_only=True):
     prefetch: bool = True
     overlap: bool = True
     fused: bool = True
+    row_groups: int | None = None
     seed: int = 0
     place_moves: int | None = None
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from hetc.backends.dataflow.blocks import Run
 from hetc.backends.dataflow.fabric import Fabric
+from hetc.backends.dataflow.fit import lanes_to_hold
 from hetc.backends.dataflow.groups import Group
 from hetc.backends.dataflow.reads import Read, reads_of
+from hetc.backends.dataflow.row_groups import balance
+from hetc.backends.dataflow.tiling import TILE_BYTES
 from hetc.ir.dims import evaluate
 from hetc.ir.op import Op
 from hetc.ir.ops.sequence import KVAppend
@@ -22,24 +25,33 @@ from hetc.passes.cost import MATRIX
 
 # Below this many cycles a stage without streams is latency, and more lanes do not help.
 _SHORT_CYCLES = 128
+# Of an iteration's memory traffic, what a stage that row groups pass may be busy: the rest absorbs
+# that the groups do not come evenly.
+_PIPED_BUSY = 0.8
+# Of the lanes, what the stages of a loop may take together: what runs once a token needs some too.
+_PIPED_FRACTION = 0.75
 _FORMATS = {8: "f8", 16: "bf16"}
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a stage asks for: its work in lane-cycles, and the most lanes that are useful to it."""
+    """What a stage asks for: its work in lane-cycles an iteration, and the most lanes that are
+    useful to it. `fewest` is for a stage that row groups pass: the lanes that hold what stays for
+    all of them."""
 
     work: float
     most: int
+    fewest: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
     """A stage before it has units: its ops, what it reads, and its work in lane-cycles.
 
-    `stream_work` is what its matrices and state take on one lane, `vector_work` everything else;
-    `outputs` are the elements it hands on, `sent_bytes` what a collective makes, and `useful_lanes`
-    how many lanes memory can keep busy, or can share the work.
+    `stream_work` is what its matrices and state take on one lane, `vector_work` everything else, in
+    each of `groups` passes of `rows` rows; `pass_bytes` of the matrices and state pass in one. The
+    others are of a whole iteration: `outputs` are the elements it hands on, `sent_bytes` what a
+    collective makes, and `useful_lanes` how many lanes memory can keep busy, or can share the work.
     """
 
     run: Run
@@ -52,6 +64,8 @@ class Draft:
     sent_bytes: int
     stream_work: float
     vector_work: float
+    pass_bytes: int
+    groups: int
     useful_lanes: int
 
     @property
@@ -60,7 +74,8 @@ class Draft:
 
     @property
     def work(self) -> float:
-        return self.stream_work + self.vector_work
+        """Lane-cycles of an iteration."""
+        return self.groups * (self.stream_work + self.vector_work)
 
     @property
     def wish(self) -> Wish:
@@ -71,21 +86,24 @@ class Draft:
         return self.group.template in ("all_reduce", "all_gather")
 
 
-def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -> Draft:
-    """The work of one stage at these sizes."""
+def draft(
+    run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric, *, groups: int = 1
+) -> Draft:
+    """The work of one stage at these sizes, its sequences in so many row groups."""
     reads = reads_of(run, group, bindings)
-    matrices = [read for read in reads if read.matrix]
+    one = {**bindings, "B": bindings["B"] // groups}
+    matrices = [read for read in reads_of(run, group, one) if read.matrix]
     stream_work = sum(
         read.bytes / read.element_bytes / elements_per_cycle(read, fabric) for read in matrices
     )
     streamed = {read.op for read in matrices}
     # What turns a tensor on its way costs nothing: it runs at the rate of the stream.
     others = [op for op in group.ops if op not in streamed and op not in group.turned]
-    vector_work = sum(_work(op, bindings, fabric) for op in others)
+    vector_work = sum(_work(op, one, fabric) for op in others)
     outputs, output_bytes = _outputs(run, group, bindings)
-    stream_bytes = sum(read.bytes for read in matrices)
-    if stream_bytes:
-        fed = stream_work * fabric.tiers[fabric.main_memory].peak_bytes_per_cycle / stream_bytes
+    pass_bytes = sum(read.bytes for read in matrices)
+    if pass_bytes:
+        fed = stream_work * fabric.tiers[fabric.main_memory].peak_bytes_per_cycle / pass_bytes
         useful = min(math.ceil(fed), fabric.lanes)
     else:
         useful = min(math.ceil(vector_work / _SHORT_CYCLES), -(-outputs // fabric.pcu_lanes))
@@ -93,13 +111,15 @@ def draft(run: Run, group: Group, bindings: Mapping[str, int], fabric: Fabric) -
         run=run,
         group=group,
         reads=reads,
-        rows=bindings["B"] * bindings["T"],
+        rows=one["B"] * one["T"],
         outputs=outputs,
         output_bytes=output_bytes,
         input_bytes=_input_bytes(run, group, bindings),
         sent_bytes=evaluate(group.anchors[0].result.nbytes, bindings) if group.anchors else 0,
         stream_work=stream_work,
         vector_work=vector_work,
+        pass_bytes=pass_bytes,
+        groups=groups,
         useful_lanes=max(1, useful),
     )
 
@@ -113,7 +133,26 @@ def elements_per_cycle(read: Read, fabric: Fabric) -> float:
 
 
 def share_lanes(wishes: Sequence[Wish], lanes: int) -> tuple[int, ...]:
-    """Lanes of each stage, `lanes` in all at most; as many as are useful where they suffice."""
+    """Lanes of each stage, `lanes` in all at most; as many as are useful where they suffice.
+
+    Stages that row groups pass come first, with equal intervals.
+    """
+    piped = [wish for wish in wishes if wish.fewest is not None]
+    if not piped:
+        return _share_by_root(wishes, lanes)
+    most = int(lanes * _PIPED_FRACTION)
+    even = balance(
+        [wish.work for wish in piped],
+        [wish.fewest or 1 for wish in piped],
+        [wish.most for wish in piped],
+        most,
+    )
+    others = [wish for wish in wishes if wish.fewest is None]
+    evenly, by_root = iter(even), iter(_share_by_root(others, lanes - sum(even)))
+    return tuple(next(by_root if wish.fewest is None else evenly) for wish in wishes)
+
+
+def _share_by_root(wishes: Sequence[Wish], lanes: int) -> tuple[int, ...]:
     if sum(wish.most for wish in wishes) <= lanes:
         return tuple(wish.most for wish in wishes)
 
@@ -170,3 +209,23 @@ def _input_bytes(run: Run, group: Group, bindings: Mapping[str, int]) -> int:
         and not isinstance(value.op, KVAppend)
     }
     return sum(taken.values())
+
+
+def interval_lanes(item: Draft, stages: Sequence[Draft], fabric: Fabric) -> int:
+    """Lanes on which a stage that row groups pass keeps up with the memory traffic of its block's
+    `stages`, and which as many ports reach as fill the memory."""
+    memory = fabric.tiers[fabric.main_memory]
+    cycles = sum(stage.stream_bytes for stage in stages) / memory.bytes_per_cycle
+    keeps_up = math.ceil(item.work / max(1.0, _PIPED_BUSY * cycles))
+    ports = math.ceil(memory.peak_bytes_per_cycle / fabric.port_bytes_per_cycle)
+    fed = min(ports, item.useful_lanes) if item.stream_bytes else 1
+    return max(1, keeps_up, fed, fewest_lanes(item, fabric))
+
+
+def fewest_lanes(item: Draft, fabric: Fabric) -> int:
+    """Lanes that hold what stays for all row groups, and tiles of what does not."""
+    if item.groups == 1:
+        return 1
+    stays = sum(read.bytes for read in item.reads if read.kind != "state")
+    passes = sum(2 * TILE_BYTES for read in item.reads if read.kind == "state")
+    return lanes_to_hold(stays + passes, fabric) if stays + passes else 1

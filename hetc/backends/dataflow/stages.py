@@ -71,7 +71,7 @@ def make_stage(
     kind = draft.group.template
     sent = None
     if draft.is_link:
-        sent = collective(kind, draft.sent_bytes, fabric.sockets, fabric.peer)
+        sent = collective(kind, draft.sent_bytes, draft.groups, fabric.sockets, fabric.peer)
     busy = draft.stream_work / (grouping.lanes * grouping.fill)
     stage = Stage(
         id=id,
@@ -85,7 +85,7 @@ def make_stage(
         split_k=grouping.split_k,
         split_rows=grouping.split_rows,
         units=units,
-        rate_bytes_per_cycle=draft.stream_bytes / busy if busy else _vector_rate(fabric),
+        rate_bytes_per_cycle=draft.pass_bytes / busy if busy else _vector_rate(fabric),
         work_cycles=draft.vector_work / grouping.lanes,
         latency_cycles=_latency(grouping, fabric),
         bound=_bound(draft, busy, fabric),
@@ -154,7 +154,7 @@ def _grouping(draft: Draft, asked: StageRequest, lanes: int, fabric: Fabric) -> 
         fill = slices / (rounds * groups)
         return Grouping(groups, asked.split_k, 1, rounds, fill)
     wanted = asked.lanes or lanes
-    rows = max(1, int(max(read.macs_per_element for read in matrices)))
+    rows = max(1, int(max(read.macs_per_element for read in matrices)) // draft.groups)
     return group_lanes(outputs, inputs, rows, fabric.pcu_lanes, wanted, wanted + wanted // 3)
 
 
@@ -251,4 +251,4 @@ def _bound(draft: Draft, busy: float, fabric: Fabric) -> Bound:
     memory = draft.stream_bytes / fabric.tiers[fabric.main_memory].bytes_per_cycle
     if not draft.stream_bytes:
         return "latency"
-    return "memory" if memory >= busy else "compute"
+    return "memory" if memory >= draft.groups * busy else "compute"

@@ -9,7 +9,7 @@ from math import ceil
 import msgspec
 
 from hetc.backends.dataflow.fabric import Fabric
-from hetc.backends.dataflow.fit import RESERVED_FRACTION
+from hetc.backends.dataflow.fit import usable_bytes
 from hetc.backends.dataflow.memory_map import Piece
 from hetc.backends.dataflow.schema import Request, Stage, Stream
 from hetc.backends.dataflow.stages import requested
@@ -80,17 +80,23 @@ def _ports_filled(stream: Stream, fabric: Fabric) -> int:
 
 
 def held_bytes(
-    streams: Iterable[Stream], pieces: Iterable[Piece], early: Collection[str]
+    streams: Iterable[Stream], pieces: Iterable[Piece], early: Collection[str], groups: int
 ) -> dict[str, int]:
-    """Stream -> the most bytes of an iteration that can wait for their stage: those of a state that
-    is fetched `early` grow to its whole context."""
+    """Stream -> the most bytes that can wait for their stage, or stay in it: those of an iteration.
+    A state that is fetched `early` grows to its whole context; what stays for all row `groups` is
+    there while that of the next iteration comes."""
     full = {(item.block, item.tensor): item.bytes for item in pieces if item.use == "state"}
     return {
         stream.id: sum(full[stream.stage.partition(".")[0], name] for name in stream.tensors)
         if stream.kind == "state" and stream.id in early
-        else stream.bytes
+        else stream.bytes * (2 if stays(stream, groups) else 1)
         for stream in streams
     }
+
+
+def stays(stream: Stream, groups: int) -> bool:
+    """Whether what a stream brings stays in its stage until the last row group has passed."""
+    return groups > stream.parts(groups)
 
 
 def give_credits(
@@ -99,34 +105,35 @@ def give_credits(
     fabric: Fabric,
     request: Request,
     hold: Mapping[str, int],
+    groups: int,
     *,
     least: bool = False,
 ) -> tuple[Stream, ...]:
     """`streams` with room for all bytes that they `hold`, or what the memory units of their lanes
     hold.
 
-    What comes from a slower tier is served first. With `least`, two tiles each. What the user fixed
-    stays.
+    What comes from a slower tier is served first. With `least`, two tiles each, or all that stays
+    for several row `groups`. What the user fixed stays.
     """
     found: dict[str, Stream] = {}
     for id, stage in stages.items():
         own = [stream for stream in streams if stream.stage == id]
         fixed = requested(request, id, stage.name).depth_bytes
         room = usable_bytes(fabric) * stage.units.lanes
-        # Two tiles of each are there in any case.
-        room -= sum(_smallest(stream) for stream in own)
+        # This much of each is there in any case.
+        room -= sum(_smallest(stream, groups) for stream in own)
         slow = [stream for stream in own if stream.tier != fabric.main_memory]
         fast = [stream for stream in own if stream.tier == fabric.main_memory]
         for same in (slow, fast):
             wanted = {stream.id: behind(own, stream, fabric, hold) for stream in same}
-            more = sum(wanted.values()) - sum(_smallest(stream) for stream in same)
+            more = sum(wanted.values()) - sum(_smallest(stream, groups) for stream in same)
             given = max(0, min(more, room))
             room -= given
             for stream in same:
-                depth = smallest = _smallest(stream)
+                depth = smallest = _smallest(stream, groups)
                 if more > 0 and not least:
                     depth += (wanted[stream.id] - smallest) * given // more
-                why = _why(depth, wanted[stream.id], stream, stage, fabric)
+                why = _why(depth, wanted[stream.id], stream, stage, fabric, groups)
                 tile = stream.tile_bytes
                 if fixed is not None:
                     depth, why = max(1, min(fixed, stream.bytes)), "as requested"
@@ -137,17 +144,14 @@ def give_credits(
     return tuple(found[stream.id] for stream in streams)
 
 
-def _why(depth: int, wanted: int, stream: Stream, stage: Stage, fabric: Fabric) -> str:
+def _why(depth: int, wanted: int, stream: Stream, stage: Stage, fabric: Fabric, groups: int) -> str:
     if depth < wanted:
         return f"what the memory units of {stage.units.lanes} lanes hold"
+    if stays(stream, groups):
+        return f"holds one iteration for {groups} row groups while the next is fetched"
     if stream.tier != fabric.main_memory:
         return f"what {stream.tier} brings while the stage takes its other streams"
     return "holds one iteration, so that the next is fetched while this one computes"
-
-
-def usable_bytes(fabric: Fabric) -> int:
-    """What streams may take of one memory unit."""
-    return int(fabric.pmu_bytes * (1 - RESERVED_FRACTION))
 
 
 def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric, hold: Mapping[str, int]) -> int:
@@ -158,9 +162,11 @@ def behind(own: Iterable[Stream], stream: Stream, fabric: Fabric, hold: Mapping[
     others = sum(other.bytes for other in own if other.tier == fabric.main_memory)
     cycles = others / fabric.tiers[fabric.main_memory].bytes_per_cycle
     brought = ceil(cycles * fabric.tiers[stream.tier].bytes_per_cycle)
-    return min(stream.bytes, brought + _smallest(stream))
+    return min(stream.bytes, brought + _smallest(stream, 1))
 
 
-def _smallest(stream: Stream) -> int:
+def _smallest(stream: Stream, groups: int) -> int:
+    if stays(stream, groups):
+        return stream.bytes
     two_tiles = 2 * stream.tile_bytes
     return two_tiles if stream.kind == "expert" else min(stream.bytes, two_tiles)

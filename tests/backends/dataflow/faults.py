@@ -91,6 +91,30 @@ def below_two_tiles(stream: Stream) -> int:
     return max(0, min(stream.bytes, 2 * stream.tile_bytes) - 1)
 
 
+def no_room_for_groups(block: Block, draw: Draw) -> Block | None:
+    """Two row groups, and two tiles of room for a weight that both need."""
+    places = [
+        place
+        for place, stream in enumerate(block.streams)
+        if stream.kind == "weight" and 2 * stream.tile_bytes < stream.bytes
+    ]
+    if not places:
+        return None
+    place, streams = draw(st.sampled_from(places)), list(block.streams)
+    depth = 2 * streams[place].tile_bytes
+    streams[place] = msgspec.structs.replace(streams[place], depth_bytes=depth)
+    return msgspec.structs.replace(block, streams=tuple(streams), row_groups=2)
+
+
+def grouped_through_memory(block: Block, draw: Draw) -> Block | None:
+    """Two row groups, whose activations pass through memory."""
+    if not block.buffers:
+        return None
+    place, buffers = draw(st.integers(0, len(block.buffers) - 1)), list(block.buffers)
+    buffers[place] = msgspec.structs.replace(buffers[place], tier="hbm")
+    return msgspec.structs.replace(block, buffers=tuple(buffers), row_groups=2)
+
+
 def executes_backwards(steps: tuple[Any, ...], draw: Draw) -> tuple[Any, ...]:
     return (*(step for step in steps[::-1] if not isinstance(step, Advance)), Advance(rows=1))
 
@@ -177,6 +201,15 @@ def hop_short(route: Route, draw: Draw) -> Route | None:
     head, left = ending[1], int(ending[2]) - 1
     path = x, y, f"{head}{left}" if left else head[:-1]
     return msgspec.structs.replace(route, paths=(path,))
+
+
+def lose_net(routes: tuple[Route, ...], draw: Draw) -> tuple[Route, ...] | None:
+    """One that goes somewhere: what stands on one switch needs none."""
+    long = [place for place, route in enumerate(routes) if any(path[2] for path in route.paths)]
+    if not long:
+        return None
+    place = draw(st.sampled_from(long))
+    return (*routes[:place], *routes[place + 1 :])
 
 
 def turned(path: Path, draw: Draw) -> Path:

@@ -121,6 +121,9 @@ UNITS = (
 )
 FLOW = (
     _fault("too few credits", f"{STREAMS}.*", fields(depth_bytes=faults.below_two_tiles), 230),
+    _fault("no room for what stays", "blocks.*", faults.no_room_for_groups, 230),
+    _fault("unequal row groups", "blocks.*.row_groups", to(7), 238),
+    _fault("row groups through memory", "blocks.*", faults.grouped_through_memory, 238),
     _fault("a shallow buffer", f"{BUFFERS}.*.depth_bytes", to(0), 231),
     _fault("a wait for the end", "blocks.*", faults.waits_for_the_end, 231, 271),
     _fault("a tensor not streamed", f"{STREAMS}.*.tensors", drop, 233),
@@ -137,7 +140,7 @@ FLOW = (
     _fault("a state replaced", "blocks.*.appends.*.whole", to(True), 237),
 )
 ROUTES = (
-    _fault("a net lost", "sections.*.routes", drop, 244, 245),
+    _fault("a net lost", "sections.*.routes", faults.lose_net, 244, 245),
     _fault("a tree without root", "sections.*.routes.*.paths", faults.no_root, 240, 244, 245),
     _fault(
         "a path from elsewhere", "sections.*.routes.*.paths", faults.elsewhere, 240, 244, 245, 247

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hetc.backends.dataflow.schema import (
     SCHEMA,
@@ -86,13 +87,14 @@ def stream(
     ports: int = 1,
     tier: Tier = "hbm",
     after: str | None = None,
+    kind: Literal["weight", "state"] = "weight",
 ) -> Stream:
     """`size` bytes an iteration, in one tile and with credits for one iteration by default."""
     return Stream(
         id=name,
         stage=stage,
         tensors=(name,),
-        kind="weight",
+        kind=kind,
         tier=tier,
         bytes=size,
         tile_bytes=tile or size,
@@ -118,6 +120,7 @@ def block(
     issue: Sequence[Issue] | None = None,
     appends: Sequence[Append] = (),
     buffers: Sequence[Buffer] = (),
+    row_groups: int = 1,
 ) -> Block:
     """`streams` are issued in their order by default."""
     in_order = tuple(Issue(stream=s.id) for s in streams if s.tier != "sram")
@@ -130,6 +133,7 @@ def block(
         issue=tuple(issue) if issue is not None else in_order,
         appends=tuple(appends),
         buffers=tuple(buffers),
+        row_groups=row_groups,
     )
 
 

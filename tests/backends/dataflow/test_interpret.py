@@ -35,6 +35,17 @@ def test_other_families(tiny_models: TinyModels, family: str) -> None:
     assert model.largest_error(model.run(model.made("grid-8x8:2"))) <= TOLERANCE
 
 
+@pytest.mark.parametrize("target", ["grid-8x8", "sn40l:2", "sn40l:4"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "bloom", "gemma3_text"])
+def test_row_groups_follow_each_other(tiny_models: TinyModels, family: str, target: str) -> None:
+    """Sequences one behind the other, through weights that stay and states in parts."""
+    model = tiny_models(family, 6)
+    for groups, prefetch in ((2, True), (6, True), (3, False)):
+        made = model.made(target, Request(row_groups=groups, prefetch=prefetch))
+        assert {block.row_groups for block in made.plan.blocks if block.repeat > 1} == {groups}
+        assert model.largest_error(model.run(made)) <= TOLERANCE
+
+
 def test_plans_cover_what_this_is_about(tiny_models: TinyModels) -> None:
     """Loops, prefetch over iterations, several sections, split K, rings and chosen experts."""
     made = tiny_models("gpt_oss", 1).made("sn40l:2")

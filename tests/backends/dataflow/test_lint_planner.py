@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hetc import targets
 from hetc.backends.dataflow.lint import RULES, lint
+from hetc.backends.dataflow.schema import Request
 from hetc.driver.spatial import Spatial, plan_spatially
 from hetc.ir.graph import Graph
 from hetc.passes.canonicalize import canonicalize
@@ -22,25 +23,30 @@ from tests.backends.dataflow.mutations import MUTATIONS, Mutation
 from tests.backends.llama import Llama
 
 ERRORS = {rule.code for rule in RULES if rule.severity == "error"}
-KINDS = (("grid-8x8", None), ("sn40l:2", 8))
+# Machine, rows that a window keeps, batch and its row groups.
+KINDS = (("grid-8x8", None, 1, None), ("sn40l:2", 8, 1, None), ("sn40l:2", None, 4, 2))
+Kind = tuple[str, int | None, int, int | None]
 # No pin was asked for, and every buffer holds what a consumer may wait for.
 NO_PLACE = {"another pin", "a wait for the end"}
 
 
 @cache
-def planned(name: str, window: int | None) -> tuple[Spatial, Target, Graph]:
+def planned(
+    name: str, window: int | None, batch: int, row_groups: int | None
+) -> tuple[Spatial, Target, Graph]:
     llama = Llama(window=window)
     graph = llama.graph()
     weights = llama.weights(graph)
     program = synthesize_state(canonicalize(graph), weights.__getitem__, 64)
     decode, target = outline_layers(program.decode), targets.load(name)
-    workload = Workload(batch=1, prompt_tokens=32, new_tokens=16)
-    return plan_spatially(decode, target, workload), target, decode
+    workload = Workload(batch=batch, prompt_tokens=32, new_tokens=16)
+    request = Request(row_groups=row_groups)
+    return plan_spatially(decode, target, workload, request), target, decode
 
 
-@pytest.mark.parametrize(("name", "window"), KINDS)
-def test_the_planner_makes_plans_without_errors(name: str, window: int | None) -> None:
-    spatial, target, decode = planned(name, window)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_planner_makes_plans_without_errors(kind: Kind) -> None:
+    spatial, target, decode = planned(*kind)
     found = lint(spatial.plan, target, spatial.sharded.graph, model=decode)
     assert {item.code for item in found}.isdisjoint(ERRORS)
 

@@ -71,7 +71,9 @@ class Subject:
         machine = load(target)
         sharded = shard(self.planned.outlined["decode"], machine.count)
         sizes = Sizes(batch=len(self.tokens), past=PROMPT, context=CONTEXT)
-        planner = Planner(sharded, machine, sizes, request, "test")
+        planner = Planner(
+            sharded, machine, sizes, request, "test", row_groups=request.row_groups or 1
+        )
         if main_memory < 1:
             whole = Planner(sharded, machine, sizes, request, "test")
             held = sum(piece.total for piece in whole.pieces)

@@ -108,7 +108,8 @@ class Addresses:
             written = machine.appended.get((wired.block.id, tensor, entry.iteration), 0)
             if state.is_written and written < entry.token:
                 return "waits for the rows of the token before"
-            spans += state.spans(entry.iteration, past - state.kept(past), past)
+            first = past - state.kept(past)
+            spans += state.spans(entry.iteration, first, past, entry.group)
         return [span for span in spans if span.tier == entry.stream.tier]
 
     def _chosen(self, entry: Entry) -> list[int] | None:

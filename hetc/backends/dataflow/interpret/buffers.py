@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
+from hetc.backends.dataflow.interpret.row_group import ALL, RowGroup, joined
 from hetc.backends.dataflow.interpret.wiring import LOGITS, Origin, Wiring
 from hetc.backends.dataflow.schema import Stage
 from hetc.errors import PlanError
 from hetc.ir.lockstep import Shards
 from hetc.ir.op import Value
 
-Stamp = tuple[int, int]
-"""Token and iteration."""
+Stamp = tuple[int, int, RowGroup]
+"""Token, iteration, and the sequences that it is of."""
 
 
 class Buffers:
@@ -31,7 +32,7 @@ class Buffers:
     def put(self, stage: Stage, stamp: Stamp, values: Mapping[Value, Shards]) -> None:
         """Keep what others read of a stage; the oldest results make room.
 
-        Raises PlanError (HETC-L310) where the buffer cannot hold one iteration's.
+        Raises PlanError (HETC-L310) where the buffer cannot hold those of one pass.
         """
         kept = {value: values[value] for value in self._handed.get(stage.id, ())}
         nbytes = sum(shards[0].nbytes for shards in kept.values())
@@ -52,15 +53,21 @@ class Buffers:
         versions = self._held.setdefault(stage.id, deque(maxlen=max(1, room // max(1, nbytes))))
         versions.append((stamp, kept))
 
-    def get(self, origin: Origin, token: int) -> Shards | None:
-        """A value as the iteration made it that its origin names, None where it is not there."""
-        for stamp, values in self._held.get(origin.stage, ()):
-            if stamp == (token, origin.iteration):
-                return values.get(origin.value)
+    def get(self, origin: Origin, token: int, group: RowGroup) -> Shards | None:
+        """A group's rows of a value as the iteration made it that its origin names, None where
+        they are not there."""
+        made: list[Shards] = []
+        for (when, iteration, of), values in self._held.get(origin.stage, ()):
+            if (when, iteration) == (token, origin.iteration) and origin.value in values:
+                if of == group:
+                    return values[origin.value]
+                made.append(values[origin.value])
+                if of.is_last and len(made) == of.count:
+                    return group.rows(origin.value, joined(origin.value, made))
         return None
 
     def logits(self, token: int) -> Shards | None:
-        return self.get(self._logits, token)
+        return self.get(self._logits, token, ALL)
 
 
 def _handed(wiring: Wiring) -> dict[str, tuple[Value, ...]]:

@@ -14,8 +14,11 @@ from hetc.ir.ops.elementwise_base import as_f32
 from hetc.ir.types import Array
 
 
-def exchange(op: AllReduce | AllGather | TakePart, x: Shards, stage: Stage) -> Shards:
-    """The result of a collective on every socket; a part of what each socket has needs no link.
+def exchange(
+    op: AllReduce | AllGather | TakePart, x: Shards, stage: Stage, row_groups: int = 1
+) -> Shards:
+    """The result of a collective on every socket, for one of so many row groups; a part of what
+    each socket has needs no link.
 
     Sockets fall into groups as `hetc.ir.lockstep` says. Raises PlanError (HETC-L311) where the plan
     sends something else.
@@ -27,7 +30,7 @@ def exchange(op: AllReduce | AllGather | TakePart, x: Shards, stage: Stage) -> S
         parts = [np.split(whole, op.group_size, axis=op.axis) for whole in x]
         return tuple(parts[rank][rank // holders] for rank in range(len(x)))
     sent = stage.collective
-    made = x[0].nbytes * (op.group_size if isinstance(op, AllGather) else 1)
+    made = x[0].nbytes * (op.group_size if isinstance(op, AllGather) else 1) * row_groups
     if sent is None or sent.bytes != made:
         raise _wrong(stage, f"{made} bytes are made", sent and f"{sent.bytes} bytes")
     groups = [x[first::holders] for first in range(holders)]

@@ -52,8 +52,24 @@ class Fifo:
             filled += used
         return found
 
+    def peek(self, first: int, nbytes: int, turn: Position) -> Array:
+        """A copy of `nbytes` from byte `first` on, which must be there and stay there."""
+        found = np.empty((self._sockets, nbytes), np.uint8)
+        begin = 0
+        for meant, part in self._parts:
+            low, high = max(first, begin), min(first + nbytes, begin + part.shape[1])
+            if low < high:
+                self._require(meant, turn)
+                found[:, low - first : high - first] = part[:, low - begin : high - begin]
+            begin += part.shape[1]
+        return found
+
     def _front(self, turn: Position) -> Array:
         meant, part = self._parts.popleft()
+        self._require(meant, turn)
+        return part
+
+    def _require(self, meant: Position, turn: Position) -> None:
         if meant != turn:
             raise PlanError(
                 "HETC-L313",
@@ -63,4 +79,3 @@ class Fifo:
                 found="token {}, step {}, iteration {}".format(*meant),
                 do="issue each stream once an iteration",
             )
-        return part

@@ -8,6 +8,7 @@ import numpy as np
 
 from hetc.backends.dataflow.interpret.machine import Machine
 from hetc.backends.dataflow.interpret.memory import Memory, place, require_bytes
+from hetc.backends.dataflow.interpret.row_group import ALL, RowGroup
 from hetc.backends.dataflow.interpret.states import StoredState
 from hetc.backends.dataflow.interpret.wiring import Wired
 from hetc.errors import PlanError
@@ -111,10 +112,12 @@ def write_rows(
     first: int,
     stop: int,
     parts: Sequence[Array],
+    group: RowGroup = ALL,
 ) -> None:
-    """Write positions `first` to `stop` of a state, or all of one that does not grow."""
+    """Write positions `first` to `stop` of a state, or all of one that does not grow, for the
+    sequences of a group."""
     data, done = _bytes(parts), 0
-    for span in state.spans(iteration, first, stop):
+    for span in state.spans(iteration, first, stop, group):
         memory.write(span.tier, span.address, data[:, done : done + span.bytes])
         done += span.bytes
     if done != data.shape[1]:

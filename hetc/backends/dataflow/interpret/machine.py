@@ -8,6 +8,7 @@ from hetc.backends.dataflow.interpret.buffers import Buffers
 from hetc.backends.dataflow.interpret.fifo import Fifo, Position
 from hetc.backends.dataflow.interpret.matrices import TiledMatrices, tiled_matrices
 from hetc.backends.dataflow.interpret.memory import Memory
+from hetc.backends.dataflow.interpret.row_group import ALL, RowGroup
 from hetc.backends.dataflow.interpret.states import StoredState, stored_state
 from hetc.backends.dataflow.interpret.wiring import PAST, TOKENS, Origin, Wiring
 from hetc.backends.dataflow.schema import Plan, Stage
@@ -52,7 +53,8 @@ class Machine:
         self.position: Position = (-1, 0, 0)
         self.on_chip = self.plan.sections[0].id if len(self.plan.sections) == 1 else ""
         self.started: dict[str, Position] = {}
-        self.done: dict[str, Position] = {}
+        # Token, iteration and row group of each stage's last pass.
+        self.done: dict[str, tuple[int, int, int]] = {}
         self.appended: dict[tuple[str, str, int], int] = {}
         self.fifos = {id: Fifo(id, self.sockets, s.depth_bytes) for id, s in self.streams.items()}
 
@@ -65,21 +67,22 @@ class Machine:
         """Tokens in the state as the present token finds it."""
         return self.past(self.token)
 
-    def bound(self) -> dict[str, int]:
+    def bound(self, group: RowGroup = ALL) -> dict[str, int]:
         """The sizes of the present token."""
-        return {"B": self.plan.bindings.batch, "T": 1, "P": self.now}
+        return {"B": self.plan.bindings.batch // group.count, "T": 1, "P": self.now}
 
-    def find(self, origin: Origin) -> Shards | None:
-        """A value of the present token that a stage made, or the host gives; None where it is not
-        there."""
+    def find(self, origin: Origin, group: RowGroup = ALL) -> Shards | None:
+        """A group's rows of a value of the present token that a stage made, or the host gives; None
+        where it is not there."""
         if origin.stage:
-            return self.buffers.get(origin, self.token)
+            return self.buffers.get(origin, self.token, group)
         past = np.array(self.now)
-        return ({TOKENS: self.tokens, PAST: past}[origin.value.name],) * self.sockets
+        given = ({TOKENS: self.tokens, PAST: past}[origin.value.name],) * self.sockets
+        return group.rows(origin.value, given)
 
-    def read(self, reader: Stage, origin: Origin) -> Shards:
+    def read(self, reader: Stage, origin: Origin, group: RowGroup) -> Shards:
         """A value as `find` gives it; raises PlanError (HETC-L303) where it is not there."""
-        found = self.find(origin)
+        found = self.find(origin, group)
         if found is None:
             raise PlanError(
                 "HETC-L303",

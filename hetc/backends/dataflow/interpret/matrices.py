@@ -101,7 +101,8 @@ def tiled_matrices(wired: Wired, stage: Stage, memory: Memory, batch: int) -> Ti
     tiled = [stream for stream in streams if _is_tiled(stream, wired, memory)]
     if not tiled:
         return None
-    tiling, experts = _tiling(stage, batch), tiled[0].kind == "expert"
+    rows = batch // wired.block.row_groups
+    tiling, experts = _tiling(stage, rows), tiled[0].kind == "expert"
     tensors = tuple(dict.fromkeys(name for stream in tiled for name in stream.tensors))
     pieces = {name: memory.pieces(wired.block.id, name) for name in tensors}
     readers = {name: _readers(wired, stage, name) for name in tensors}
@@ -122,12 +123,12 @@ def _is_tiled(stream: Stream, wired: Wired, memory: Memory) -> bool:
     return all(memory.pieces(wired.block.id, n)[0].use == "matrix" for n in stream.tensors)
 
 
-def _tiling(stage: Stage, batch: int) -> Tiling:
+def _tiling(stage: Stage, rows: int) -> Tiling:
     tiling = stage.tiling
     if tiling is None or min(tiling.outputs, tiling.inputs, stage.split_k) < 1:
         raise wrong_tiles(stage, "tiles of one output and input at least", tiling)
-    if tiling.rows != batch:
-        raise wrong_tiles(stage, f"tiles that serve {batch} tokens", f"{tiling.rows}")
+    if tiling.rows != rows:
+        raise wrong_tiles(stage, f"tiles that serve {rows} tokens", f"{tiling.rows}")
     lanes, reducers = stage.units.lanes, stage.units.reducers
     groups, rest = divmod(lanes, stage.split_k)
     if rest or (stage.split_k > 1 and reducers < groups):

@@ -8,24 +8,27 @@ written yet, or for its turn where the plan lets nothing be fetched ahead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from hetc.backends.dataflow.interpret.fifo import Fifo, Position
 from hetc.backends.dataflow.interpret.memory import Memory, Span
+from hetc.backends.dataflow.interpret.row_group import ALL, RowGroup
 from hetc.backends.dataflow.schema import Issue, Plan, Stream
 from hetc.backends.dataflow.steps import Execute, Loop
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """All of a stream for one iteration of its block; `early`: it may come before its turn."""
+    """All of a stream for one iteration of its block, or what a row group takes of it; `early`: it
+    may come before its turn."""
 
     stream: Stream
     execute: Execute
     turn: Position
     early: bool
+    group: RowGroup = ALL
 
     @property
     def iteration(self) -> int:
@@ -59,8 +62,9 @@ class _Asked:
     def of_token(self, token: int) -> Iterator[Entry]:
         for number, step in enumerate(self._program.steps):
             if isinstance(step, Execute):
-                for _, stream in self._issued(step):
-                    yield Entry(stream, step, (token, number, 0), step.launch_cycles == 0)
+                for _, _, stream, group in self._passes([step]):
+                    turn = token, number, 0
+                    yield Entry(stream, step, turn, step.launch_cycles == 0, group)
             elif isinstance(step, Loop):
                 yield from self._of_loop(step, token, number)
 
@@ -77,21 +81,33 @@ class _Asked:
         """The iterations of a loop. What is issued ahead belongs to a later one: of this token or,
         where the program goes on into the next token, of that one."""
 
-        def entry(stream: Stream, execute: Execute, iteration: int) -> Entry:
+        def entry(stream: Stream, execute: Execute, group: RowGroup, iteration: int) -> Entry:
             later, turn = divmod(iteration, loop.count)
             early = execute.launch_cycles == 0 and (loop.prefetch or turn == 0)
-            return Entry(stream, execute, (token + later, number, turn), early)
+            return Entry(stream, execute, (token + later, number, turn), early, group)
 
-        executes = [step for step in loop.body if isinstance(step, Execute)]
-        issued = [(execute, *item) for execute in executes for item in self._issued(execute)]
-        for execute, issue, stream in issued:
+        issued = list(self._passes([step for step in loop.body if isinstance(step, Execute)]))
+        for execute, issue, stream, group in issued:
             if token == 0 or not self._wraps(stream):
                 for iteration in range(issue.ahead):
-                    yield entry(stream, execute, iteration)
+                    yield entry(stream, execute, group, iteration)
         for iteration in range(loop.count):
-            for execute, issue, stream in issued:
+            for execute, issue, stream, group in issued:
                 if iteration + issue.ahead < loop.count or self._wraps(stream):
-                    yield entry(stream, execute, iteration + issue.ahead)
+                    yield entry(stream, execute, group, iteration + issue.ahead)
+
+    def _passes(
+        self, executes: Sequence[Execute]
+    ) -> Iterator[tuple[Execute, Issue, Stream, RowGroup]]:
+        """What is issued in one iteration: for each row group its part of the states, for the first
+        one everything else as well."""
+        for execute in executes:
+            groups = self._blocks[execute.block].row_groups
+            for number in range(groups):
+                for issue, stream in self._issued(execute):
+                    parts = stream.parts(groups)
+                    if number < parts:
+                        yield execute, issue, stream, RowGroup(number, parts)
 
     def _wraps(self, stream: Stream) -> bool:
         """Whether what is ahead of the last iteration is fetched for the next token."""

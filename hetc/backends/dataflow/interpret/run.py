@@ -13,6 +13,7 @@ from hetc.backends.dataflow.interpret.machine import Machine
 from hetc.backends.dataflow.interpret.memory import Memory
 from hetc.backends.dataflow.interpret.names import check_names
 from hetc.backends.dataflow.interpret.queues import Queue
+from hetc.backends.dataflow.interpret.row_group import RowGroup
 from hetc.backends.dataflow.interpret.stage_run import StageRun, Waiting
 from hetc.backends.dataflow.interpret.wiring import Wired, Wiring, check_dependences
 from hetc.backends.dataflow.schema import Plan, Stage
@@ -125,22 +126,28 @@ class PlanRun:
         machine.on_chip = section
 
     def _execute(self, wired: Wired, section: str, iteration: int) -> None:
-        """Run the stages of a block that are in a section, each as soon as it may start."""
+        """Run the stages of a block that are in a section, each as soon as it may start, one row
+        group after the other."""
         machine, position = self._machine, self._machine.position
         here = set(self._sections[section].stages)
-        waiting = [stage for stage in wired.block.stages if stage.id in here]
+        groups = [RowGroup(n, wired.block.row_groups) for n in range(wired.block.row_groups)]
+        stages = [stage for stage in wired.block.stages if stage.id in here]
+        waiting = [(stage, group) for group in groups for stage in stages]
         running: dict[str, tuple[StageRun, Waiting[None]]] = {}
         reasons: dict[str, str] = {}
         while waiting or running:
+            lacking: dict[str, str] = {}
             moved = sum(queue.pump() for queue in self._queues) > 0
-            for stage in list(waiting):
-                lacks = self._lacks(wired, stage, iteration)
-                if lacks:
-                    reasons[stage.id] = f"waits for {lacks}"
+            for stage, group in list(waiting):
+                if stage.id in running:
                     continue
-                waiting.remove(stage)
+                lacks = self._lacks(wired, stage, iteration, group)
+                if lacks:
+                    lacking.setdefault(stage.id, f"waits for {lacks}")
+                    continue
+                waiting.remove((stage, group))
                 machine.started[stage.id] = position
-                run = StageRun(machine, wired, stage, iteration)
+                run = StageRun(machine, wired, stage, iteration, group)
                 running[stage.id] = run, run.run()
                 moved = True
             for name, (run, task) in list(running.items()):
@@ -148,36 +155,41 @@ class PlanRun:
                 try:
                     reasons[name] = next(task)
                 except StopIteration:
-                    machine.done[name] = position
+                    machine.done[name] = machine.token, iteration, run.group.number
                     self._written.append(run)
                     del running[name]
                     reasons.pop(name, None)
                     moved = True
                 moved |= run.taken != before
             if not moved:
-                stuck = {name: reasons[name] for name in running or reasons}
-                raise self._deadlock(stuck)
+                raise self._deadlock(reasons or lacking)
 
-    def _lacks(self, wired: Wired, stage: Stage, iteration: int) -> str:
-        """A stage that must run before this one and has not."""
+    def _lacks(self, wired: Wired, stage: Stage, iteration: int, group: RowGroup) -> str:
+        """A stage that must run before this one and has not; itself, for the group before."""
         machine = self._machine
+        if group.number and not self._is_done(stage.id, iteration, group.number - 1):
+            return stage.id
         for depends in stage.depends:
-            done = machine.done.get(depends.stage, (-1, 0, 0))
             if depends.stage not in wired.stages:
-                ready = done[0] == machine.token
+                ready = machine.done.get(depends.stage, (-1,))[0] == machine.token
             else:
                 wanted = iteration - depends.carried
-                ready = wanted < 0 or (done[0], done[2]) >= (machine.token, wanted)
+                ready = wanted < 0 or self._is_done(depends.stage, wanted, group.number)
             if not ready:
                 return depends.stage
         return ""
+
+    def _is_done(self, stage: str, iteration: int, group: int) -> bool:
+        done = self._machine.done.get(stage, (-1, 0, 0))
+        return done >= (self._machine.token, iteration, group)
 
     def _end_iterations(self) -> None:
         """Write what the iterations that just ended append to the state."""
         machine = self._machine
         for run in self._written:
             for state, rows in run.written:
-                write_rows(machine.memory, state, run.iteration, machine.now, machine.now + 1, rows)
+                first, stop = machine.now, machine.now + 1
+                write_rows(machine.memory, state, run.iteration, first, stop, rows, run.group)
                 written = state.piece.block, state.piece.tensor, run.iteration
                 machine.appended[written] = machine.token + 1
         self._written.clear()

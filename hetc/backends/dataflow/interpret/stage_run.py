@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from hetc.backends.dataflow.interpret.exchange import exchange
 from hetc.backends.dataflow.interpret.machine import Machine
 from hetc.backends.dataflow.interpret.matrices import TiledMatrices, wrong_tiles
 from hetc.backends.dataflow.interpret.products import Product
+from hetc.backends.dataflow.interpret.row_group import RowGroup
 from hetc.backends.dataflow.interpret.states import StoredState
 from hetc.backends.dataflow.interpret.wiring import Wired, op_at
 from hetc.backends.dataflow.schema import Append, Stage, Stream
@@ -31,11 +33,16 @@ Waiting = Generator[str, None, T]
 
 
 class StageRun:
-    """A stage at work. `values` are the results of its ops, `written` is what it appends to states
-    when the iteration ends, and `taken` counts the bytes that it took from its FIFOs."""
+    """A stage at work on a row group. `values` are the results of its ops, `written` is what it
+    appends to states when the iteration ends, and `taken` counts the bytes that it took from its
+    FIFOs."""
 
-    def __init__(self, machine: Machine, wired: Wired, stage: Stage, iteration: int) -> None:
+    def __init__(
+        self, machine: Machine, wired: Wired, stage: Stage, iteration: int, group: RowGroup
+    ) -> None:
         self.stage, self.iteration, self.taken = stage, iteration, 0
+        self.group = group
+        self._seen: Counter[str] = Counter()
         self.values: dict[Value, Shards] = {}
         self.written: list[tuple[StoredState, Shards]] = []
         self._machine, self._wired = machine, wired
@@ -52,7 +59,7 @@ class StageRun:
         for append in self._wired.block.appends:
             if append.stage == self.stage.id:
                 yield from self._append(append)
-        stamp = self._machine.token, self.iteration
+        stamp = self._machine.token, self.iteration, self.group
         self._machine.buffers.put(self.stage, stamp, self.values)
 
     def _evaluate(self, op: Op) -> Waiting[None]:
@@ -73,9 +80,9 @@ class StageRun:
             return ((yield from self._rows(op)),)
         operands = yield from self._get_all(op.operands)
         if isinstance(op, COLLECTIVES):
-            return (exchange(op, operands[0], self.stage),)
+            return (exchange(op, operands[0], self.stage, self.group.count),)
         sockets = range(self._machine.sockets)
-        bound = self._machine.bound()
+        bound = self._machine.bound(self.group)
         results = [
             evaluate_op(op, tuple(shards[rank] for shards in operands), no_weights, bound)
             for rank in sockets
@@ -102,14 +109,18 @@ class StageRun:
             yield from self._evaluate(value.op)
             return self.values[value]
         origin = self._machine.wiring.origin(self._wired.block.id, self.iteration, value)
-        return self._machine.read(self.stage, origin)
+        return self._machine.read(self.stage, origin, self.group)
 
     def _take(self, stream: Stream, nbytes: int) -> Waiting[Array]:
-        fifo = self._machine.fifos[stream.id]
-        while fifo.level < nbytes:
+        """The next bytes; for all groups but the last, what comes for all of them stays."""
+        fifo, position = self._machine.fifos[stream.id], self._machine.position
+        stays = stream.parts(self.group.count) < self.group.count and not self.group.is_last
+        first = self._seen[stream.id] if stays else 0
+        while fifo.level < first + nbytes:
             yield f"waits for {nbytes} bytes of {stream.id}"
         self.taken += nbytes
-        return fifo.pop(nbytes, self._machine.position)
+        self._seen[stream.id] += nbytes
+        return fifo.peek(first, nbytes, position) if stays else fifo.pop(nbytes, position)
 
     def _take_whole(self, stream: Stream, nbytes: int) -> Waiting[Array]:
         """Bytes of a tensor that is gathered, tile by tile."""
@@ -136,17 +147,18 @@ class StageRun:
         return self._tensors[name]
 
     def _gathered(self, stream: Stream, tensor: str) -> Waiting[Shards]:
-        value, bound = self._wired.value(tensor), self._machine.bound()
+        value, bound = self._wired.value(tensor), self._machine.bound(self.group)
         shape = tuple(evaluate(dim, bound) for dim in value.shape)
         nbytes = evaluate(value.nbytes, bound)
         state = self._machine.states.get((self._wired.block.id, tensor))
-        if state is not None and state.nbytes(self._machine.now) != nbytes:
+        kept = 0 if state is None else state.nbytes(self._machine.now) // self.group.count
+        if state is not None and kept != nbytes:
             raise PlanError(
                 "HETC-L309",
                 "the plan keeps another number of rows than the graph reads",
                 at=f"{stream.id} {tensor}",
                 expected=f"{value.type} with {shape}",
-                found=f"{state.nbytes(self._machine.now)} bytes",
+                found=f"{kept} bytes",
                 do="plan the graph again",
             )
         raw = yield from self._take_whole(stream, nbytes)
@@ -214,8 +226,9 @@ class StageRun:
                 rows = tuple(cut.semantics(part) for part in rows)
         else:
             raise _wrong_rows(append, "whole states whole, others row by row", append)
-        if rows[0].nbytes != append.bytes:
-            raise _wrong_rows(append, f"{rows[0].nbytes} bytes", f"{append.bytes} bytes")
+        nbytes = rows[0].nbytes * self.group.count
+        if nbytes != append.bytes:
+            raise _wrong_rows(append, f"{nbytes} bytes", f"{append.bytes} bytes")
         self.written.append((state, rows))
 
     def _no_stream(self, tensor: str) -> PlanError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from hetc.backends.dataflow.interpret.memory import Memory, Span, place, require_bytes
+from hetc.backends.dataflow.interpret.row_group import ALL, RowGroup
 from hetc.backends.dataflow.interpret.wiring import Wired
 from hetc.backends.dataflow.schema import Allocation
 from hetc.errors import PlanError
@@ -37,14 +38,14 @@ class StoredState:
         """Bytes that are read after `past` tokens."""
         return self.lead * (self.kept(past) if self.grows else 1) * self.row_bytes
 
-    def spans(self, iteration: int, first: int, stop: int) -> Iterator[Span]:
-        """The places of positions `first` to `stop` of every sequence, in their order.
+    def spans(self, iteration: int, first: int, stop: int, group: RowGroup = ALL) -> Iterator[Span]:
+        """The places of positions `first` to `stop` of every sequence of a group, in their order.
 
         Raises PlanError (HETC-L309) where one has no row.
         """
         runs = list(self._runs(first, stop)) if self.grows else [(0, 1)]
         base = place(self.piece, iteration)
-        for sequence in range(self.lead):
+        for sequence in group.of(self.lead):
             for row, count in runs:
                 if row + count > self.capacity:
                     raise PlanError(

@@ -197,34 +197,40 @@ def outside(facts: Facts) -> Faults:
     for section in facts.plan.sections:
         wiring = _Wiring(facts, section)
         for stage in map(facts.stages.__getitem__, dict.fromkeys(section.stages)):
-            for needs in _ways_out(facts, section, stage, wiring):
+            for ways in _ways_out(facts, section, stage, wiring):
                 count += 1
-                if not any(wiring.served(need)[0] for need in needs):
-                    text = f"no {needs[0].kind} net {needs[0].what}"
+                lacks = [[n for n in way if not wiring.served(n)[0]] for way in ways]
+                least = min(lacks, key=len, default=[])
+                for need in least:
+                    text = f"no {need.kind} net {need.what}"
                     yield Fault(f"section {section.id}, {stage.id}", text)
     return f"{count} ways in and out"
 
 
 def _ways_out(
     facts: Facts, section: Section, stage: Stage, wiring: _Wiring
-) -> Iterator[list[Need]]:
-    """Needs of which one must be served: each is of one memory port."""
+) -> Iterator[list[tuple[Need, ...]]]:
+    """Ways of which one must be there, with all that it needs: each is by one memory port."""
     every = range(facts.capacity.ports)
     exits = wiring.exits(stage)
     for append in facts.block_of[stage.id].appends:
         if append.stage == stage.id:
             what = f"takes new rows of {append.tensor} from {stage.id} to a memory port"
-            yield [Need("append", what, exits, [port]) for port in wiring.ports(every)]
+            yield [(Need("append", what, exits, [port]),) for port in wiring.ports(every)]
     if stage.collective is not None:
         # The part that goes out may leave from the stage that made it.
         own = dict.fromkeys(section.stages)
         before = (facts.stages[d.stage] for d in stage.depends if d.stage in own)
         leaving = exits + [end for other in before for end in wiring.exits(other)]
-        peers = wiring.ports(every, "peer")
-        what = f"takes the part of {stage.id} to other sockets"
-        yield [Need("peer", what, leaving, [peer]) for peer in peers]
-        what = f"brings {stage.id} the parts of other sockets"
-        yield [Need("peer", what, [peer], wiring.entries(stage)) for peer in peers]
+        sends = f"takes the part of {stage.id} to other sockets"
+        takes = f"brings {stage.id} the parts of other sockets"
+        yield [
+            (
+                Need("peer", sends, leaving, [peer]),
+                Need("peer", takes, [peer], wiring.entries(stage)),
+            )
+            for peer in wiring.ports(every, "peer")
+        ]
 
 
 @rule(

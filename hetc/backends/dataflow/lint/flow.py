@@ -24,15 +24,18 @@ from hetc.ir.ops.unary import Cast
 
 @rule(
     "HETC-L230",
-    "the credits of a stream hold two of its tiles, or all of it",
+    "the credits of a stream hold two of its tiles, or all of it, and all that row groups share",
     "raise depth_bytes, or make tiles smaller",
 )
 def credits(facts: Facts) -> Faults:
     for stream in facts.streams.values():
-        least = min(stream.bytes, 2 * stream.tile_bytes)
+        groups = facts.block_of[stream.stage].row_groups
+        shared = stream.parts(groups) < groups
+        least = stream.bytes if shared else min(stream.bytes, 2 * stream.tile_bytes)
         if stream.depth_bytes < least:
             text = f"stream {stream.id} has {number(stream.depth_bytes)} bytes of credits"
-            text += f", two tiles or all of it are {number(least)}"
+            what = f"what {groups} row groups share is" if shared else "two tiles or all of it are"
+            text += f", {what} {number(least)}"
             yield Fault(f"stream {stream.id}", text, stream.depth_bytes, least)
     return f"{len(facts.streams)} streams"
 

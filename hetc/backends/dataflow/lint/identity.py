@@ -23,7 +23,7 @@ from hetc.ir.text import print_graph
 # Fields that may not be 0; no number of a plan is negative.
 _POSITIVE = frozenset(
     {"batch", "context", "sockets", "repeat", "count", "tile_bytes", "chunks", "parts", "groups"}
-    | {"split_k", "split_rows"}
+    | {"split_k", "split_rows", "row_groups"}
 )
 # Other rules unroll iterations and name units one by one.
 _COUNTED = frozenset({"repeat", "count", "ahead"})

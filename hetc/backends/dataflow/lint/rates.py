@@ -54,8 +54,13 @@ def stage_rate(facts: Facts) -> Faults:
     worst, least = 0.0, SIGNIFICANT * _token_cycles(facts)
     for block, stage, streams in _streaming(facts):
         rate = stage.rate_bytes_per_cycle
-        lost = block.repeat * sum(_lost(facts, stream, rate) for stream in streams)
         bound = max(facts.bytes_per_cycle(stream.tier) for stream in streams)
+        if block.row_groups == 1:
+            lost = block.repeat * sum(_lost(facts, stream, rate) for stream in streams)
+        else:
+            # While a stage works, all others do: what counts is the traffic of the whole block.
+            traffic = sum(s.bytes / facts.bytes_per_cycle(s.tier) for s in block.streams)
+            lost = block.repeat * max(0.0, _taken(block, stage, streams) - traffic)
         worst = max(worst, lost)
         if lost > least:
             text = f"stage {stage.id} takes {number(rate)} bytes a cycle, memory gives"
@@ -84,6 +89,14 @@ def port_rate(facts: Facts) -> Faults:
                 text += f" memory gives {number(bound)}: {number(lost)} cycles a token"
                 yield Fault(f"stream {stream.id}", text, together, bound)
     return f"at most {number(worst)} cycles a token lost"
+
+
+def _taken(block: Block, stage: Stage, streams: list[Stream]) -> float:
+    """Cycles an iteration in which a stage takes its streams, for every row group anew what they
+    share."""
+    groups = block.row_groups
+    nbytes = sum(stream.bytes * groups / stream.parts(groups) for stream in streams)
+    return nbytes / max(stage.rate_bytes_per_cycle, 1e-9)
 
 
 def _lost(facts: Facts, stream: Stream, rate: float) -> float:
@@ -178,8 +191,8 @@ def _bounds(facts: Facts) -> Iterator[tuple[str, float]]:
         yield f"{number(nbytes)} bytes through all memory ports", nbytes / width
     for block, stage, streams in _streaming(facts):
         if stage.rate_bytes_per_cycle > 0:
-            busy = sum(stream.bytes for stream in streams) / stage.rate_bytes_per_cycle
-            yield f"stage {stage.id}", block.repeat * max(busy, stage.work_cycles)
+            work = stage.work_cycles * block.row_groups
+            yield f"stage {stage.id}", block.repeat * max(_taken(block, stage, streams), work)
 
 
 @rule(

@@ -17,8 +17,15 @@ Stages. An execution begins at the latest of: the turn's begin, its own end befo
 launch. It takes its streams' tiles one after the other, each in tile / rate; the last one waits for
 the end of the producers that it takes results from. It ends `latency_cycles` after the latest of
 its last tile, begin + `work_cycles` and those producers' end; the first result is there
-`latency_cycles` after the first tile, or after the begin where there are none. Activations on the
-chip never wait for room.
+`latency_cycles` after the first tile, or after the begin where there are none. It begins no sooner
+than its buffers have room: each consumer in its block has ended with what was written so many
+iterations before as the buffer holds.
+
+Row groups. A block with several passes its stages once for each, and all that is said of an
+iteration holds for each group: dependences are on the same group. A state comes in parts; any other
+stream comes once, is taken by each pass, and its room is free after the last one. The next group
+begins when the units are free, while the last results are on their way out. Exchanges have a share
+of the link each, by what they send, in place of turns.
 
 Exchanges. The peer link serves one at a time, in program order, from begin to the later of begin +
 `wire_cycles` and the input's end + `wire_cycles` (/ `chunks` where the input is a stream). The
@@ -33,6 +40,12 @@ Program. A token begins `overhead_cycles` after the end of the one before. `Conf
 that is not loaded, and a launch of a block, begin when everything before has ended.
 """
 
+from hetc.backends.dataflow.simulate.resources import (
+    BufferUse,
+    PortUse,
+    ResourceUse,
+    resource_use,
+)
 from hetc.backends.dataflow.simulate.result import (
     BlockUse,
     Bottleneck,
@@ -51,9 +64,12 @@ from hetc.backends.dataflow.simulate.trace import trace
 __all__ = [
     "BlockUse",
     "Bottleneck",
+    "BufferUse",
     "MemorySpeed",
     "Mode",
+    "PortUse",
     "QueueUse",
+    "ResourceUse",
     "Sensitivity",
     "Simulated",
     "Speeds",
@@ -61,6 +77,7 @@ __all__ = [
     "StreamUse",
     "Timeline",
     "held_in_plans",
+    "resource_use",
     "sensitivity",
     "simulate",
     "speeds_of",

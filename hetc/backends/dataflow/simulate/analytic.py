@@ -2,9 +2,11 @@
 
     resident, read ahead        max(chain, bytes / bandwidth)
     launched, or not read ahead cold chain (each byte waits for those before it) + launch
+    row groups                  max(chain of one, groups x busiest stage, bytes / bandwidth)
     a token                     max(turns, chains + overhead); without prefetch turns + overhead
 
-It knows nothing of credits, and so of buffers that are too small.
+It knows nothing of credits, and so of buffers that are too small, and nothing of how a pipeline of
+row groups fills and drains.
 """
 
 from __future__ import annotations
@@ -25,41 +27,59 @@ class Path:
     stages: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class TurnCost:
-    """A turn in isolation: with all tiles there (`chain`), the busiest queue's time, and both."""
+Pass = tuple[Turn, ...]
+"""The turns of all row groups of an iteration, or the one turn where it has no groups."""
 
-    chain: Path
+
+@dataclass(frozen=True)
+class PassCost:
+    """A pass in isolation: its longest path with all tiles there, what its stages take with that
+    (`chain`), the busiest queue's time, and all of it."""
+
+    path: Path
+    chain: float
     memory: float
     cycles: float
 
 
-def turn_cost(timing: Timing, turn: Turn) -> TurnCost:
-    """The closed form of one turn; it is cold where its queues start with it."""
-    chain = longest_path(timing, turn, cold=False)
-    memory = max(_served(timing, turn, queue) for queue in range(len(timing.queues)))
+def passes(timing: Timing) -> list[Pass]:
+    """The turns of a token, those of one iteration together."""
+    found: list[Pass] = []
+    start = 0
+    while start < len(timing.turns):
+        stop = start + timing.segments[timing.turns[start].segment].groups
+        found.append(timing.turns[start:stop])
+        start = stop
+    return found
+
+
+def pass_cost(timing: Timing, turns: Pass) -> PassCost:
+    """The closed form of one pass; it is cold where its queues start with it."""
+    turn = turns[0]
+    path = longest_path(timing, turn, cold=False)
+    queues = range(len(timing.queues))
+    memory = max(sum(_served(timing, turn, queue) for turn in turns) for queue in queues)
+    stages = timing.segments[turn.segment].stages
+    busiest = max(_occupied(timing, stage) for stage in stages)
+    chain = max(path.cycles, len(turns) * busiest)
+    slowest = longest_path(timing, turn, cold=True).cycles if _cold(turn) else chain
     if _cold(turn):
-        slowest = longest_path(timing, turn, cold=True).cycles
-    else:
-        slowest = chain.cycles
-    cycles = max(slowest, memory, _sent(timing, turn)) + (turn.fence or 0.0)
-    return TurnCost(chain, memory, cycles)
-
-
-def turn_costs(timing: Timing) -> list[TurnCost]:
-    """Of every turn of a token; equal turns are looked at once."""
-    distinct = {id(turn): turn for turn in timing.turns}
-    costs = {key: turn_cost(timing, turn) for key, turn in distinct.items()}
-    return [costs[id(turn)] for turn in timing.turns]
+        slowest += (len(turns) - 1) * busiest
+    cycles = max(slowest, memory, len(turns) * _sent(timing, turn)) + (turn.fence or 0.0)
+    return PassCost(path, chain, memory, cycles)
 
 
 def closed_form(timing: Timing) -> Outcome:
     """A token by the closed form: what is not busy is idle, and nothing waits for credits."""
-    costs = turn_costs(timing)
+    done = passes(timing)
+    # Equal turns are equal objects: they are looked at once.
+    distinct = {tuple(map(id, turns)): turns for turns in done}
+    known = {key: pass_cost(timing, turns) for key, turns in distinct.items()}
+    costs = [known[tuple(map(id, turns))] for turns in done]
     turns = sum(cost.cycles for cost in costs)
     chains = sum(
-        cost.cycles if _cold(turn) else cost.chain.cycles
-        for turn, cost in zip(timing.turns, costs, strict=True)
+        cost.cycles if _cold(turns[0]) else cost.chain
+        for turns, cost in zip(done, costs, strict=True)
     )
     if timing.turns[0].gate is Gate.BEGIN:
         cycles = turns + timing.overhead
@@ -67,16 +87,15 @@ def closed_form(timing: Timing) -> Outcome:
         cycles = max(turns, chains + timing.overhead)
     tally = Tally.zero(timing)
     tally.blocks[timing.segments[timing.turns[0].segment].block] += cycles - turns
-    for turn, cost in zip(timing.turns, costs, strict=True):
-        segment = timing.segments[turn.segment]
+    for group, cost in zip(done, costs, strict=True):
+        segment = timing.segments[group[0].segment]
         tally.blocks[segment.block] += cost.cycles
-        tally.link[0] += _sent(timing, turn)
+        tally.link[0] += len(group) * _sent(timing, group[0])
         for queue in range(len(timing.queues)):
-            tally.busy[queue] += _served(timing, turn, queue)
+            tally.busy[queue] += sum(_served(timing, turn, queue) for turn in group)
         for index in segment.stages:
-            stage = timing.stages[index]
-            busy = max(stage.work, _taken(timing, index)) + stage.wire_last + stage.latency
-            tally.active[index] += busy
+            busy = len(group) * _occupied(timing, index) + timing.stages[index].latency
+            tally.active[index] += min(busy, cost.cycles)
     return Outcome((0.0, cycles), tally, (0,) * len(timing.flows))
 
 
@@ -85,8 +104,15 @@ def _cold(turn: Turn) -> bool:
 
 
 def _sent(timing: Timing, turn: Turn) -> float:
-    stages = timing.segments[turn.segment].stages
-    return sum(timing.stages[stage].wire for stage in stages)
+    stages = (timing.stages[stage] for stage in timing.segments[turn.segment].stages)
+    return sum(stage.wire * stage.share for stage in stages)
+
+
+def _occupied(timing: Timing, index: int) -> float:
+    """What one turn keeps the units of a stage busy, or its share of the link."""
+    stage = timing.stages[index]
+    own = max(stage.work, _taken(timing, index)) + stage.wire_last
+    return max(own, stage.wire) if stage.share < 1 else own
 
 
 def longest_path(timing: Timing, turn: Turn, *, cold: bool) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hetc.backends.dataflow.schema import Plan
-from hetc.backends.dataflow.simulate.analytic import closed_form, turn_cost
+from hetc.backends.dataflow.simulate.analytic import closed_form, pass_cost, passes
 from hetc.backends.dataflow.simulate.result import (
     BlockUse,
     Bottleneck,
@@ -108,20 +108,21 @@ def _queues(timing: Timing, outcome: Outcome, cycles: float) -> tuple[QueueUse, 
 
 def _blocks(timing: Timing, outcome: Outcome) -> tuple[BlockUse, ...]:
     uses = []
+    done = passes(timing)
     for index, name in enumerate(timing.blocks):
-        turns = [turn for turn in timing.turns if timing.segments[turn.segment].block == index]
-        latest = {turn.segment: turn for turn in turns}
+        own = [turns for turns in done if timing.segments[turns[0].segment].block == index]
+        latest = {turns[0].segment: turns for turns in own}
         if not latest:
             continue
-        costs = [turn_cost(timing, turn) for turn in latest.values()]
+        costs = [pass_cost(timing, turns) for turns in latest.values()]
         uses.append(
             BlockUse(
                 block=name,
-                iterations=len(turns) // len(latest),
+                iterations=len(own) // len(latest),
                 cycles=outcome.last.blocks[index],
                 memory_cycles=sum(cost.memory for cost in costs),
-                chain_cycles=sum(cost.chain.cycles for cost in costs),
-                chain=tuple(stage for cost in costs for stage in cost.chain.stages),
+                chain_cycles=sum(cost.chain for cost in costs),
+                chain=tuple(stage for cost in costs for stage in cost.path.stages),
             )
         )
     return tuple(uses)

@@ -8,6 +8,7 @@ are counted in bytes.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
 
 from hetc.backends.dataflow.simulate.tally import Outcome, Tally
@@ -23,14 +24,17 @@ def run_heap(timing: Timing, tokens: int) -> Outcome:
 
 
 class _StageState:
-    """The present execution of a stage, or the next one while it is not `open`."""
+    """The present execution of a stage, or the next one while it is not `open`: `current` counts
+    those that have let go of its units, `ended` those whose last result is out."""
 
     def __init__(self) -> None:
-        self.opened = self.firsts = self.ended = 0
+        self.opened = self.firsts = self.current = self.ended = 0
         self.open = False
         self.ready = False
         self.taking = False
         self.gate = 0.0
+        self.gates: deque[float] = deque()
+        self.last_end = 0.0
         # When it last began to wait, and for an exchange when its input was complete.
         self.since = 0.0
         self.complete = 0.0
@@ -47,6 +51,16 @@ class _QueueState:
         self.since = 0.0
 
 
+class _LinkState:
+    """The peer link, or a stage's share of it: its exchanges in order, and the one it serves."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[tuple[int, int]] = []
+        self.sent = 0
+        self.sending = False
+        self.since: float | None = None
+
+
 class _Chip:
     def __init__(self, timing: Timing, tokens: int) -> None:
         self.timing = timing
@@ -56,12 +70,13 @@ class _Chip:
         for number, turn in enumerate(self.turns):
             self.before.append([len(turns) for turns in self.turns_of])
             self.turns_of[turn.segment].append(number)
-        self.exchanges = [
-            (stage, self.before[number][turn.segment])
-            for number, turn in enumerate(self.turns)
-            for stage in timing.segments[turn.segment].stages
-            if timing.stages[stage].wire
-        ]
+        # The link that is served in turn, and the share of it that each other stage has.
+        self.links: dict[int | None, _LinkState] = {None: _LinkState()}
+        for number, turn in enumerate(self.turns):
+            for stage in timing.segments[turn.segment].stages:
+                if timing.stages[stage].wire:
+                    link = self.links.setdefault(self._link(stage), _LinkState())
+                    link.exchanges.append((stage, self.before[number][turn.segment]))
         self.tallies = [Tally.zero(timing) for _ in range(tokens)]
         self.token_ends: list[float] = []
         self.events: list[tuple[float, bool, int, Callable[[int], None], int]] = []
@@ -74,14 +89,15 @@ class _Chip:
         self.queues = [_QueueState() for _ in timing.queues]
         self.issued = [0] * len(timing.flows)
         self.arrived: list[list[float]] = [[] for _ in timing.flows]
+        # Tiles of all passes, of which the last one frees their room.
         self.taken = [0] * len(timing.flows)
         self.held = [0] * len(timing.flows)
         self.peak = [0] * len(timing.flows)
         self.moved = [0] * timing.moves
         self.started = [0] * timing.moves
-        self.sent = 0
-        self.sending = False
-        self.link_since: float | None = None
+
+    def _link(self, stage: int) -> int | None:
+        return stage if self.timing.stages[stage].share < 1 else None
 
     def run(self) -> None:
         self._settle()
@@ -109,7 +125,9 @@ class _Chip:
         """Let everything go on that can, until nothing can any more at this time."""
         moving = True
         while moving:
-            moving = self._begin() or self._finish() or self._send()
+            moving = self._begin() or self._finish()
+            for link in self.links.values():
+                moving = self._send(link) or moving
             for index in range(len(self.stages)):
                 moving = self._advance(index) or moving
             for index in range(len(self.queues)):
@@ -158,7 +176,8 @@ class _Chip:
         elif wait.when is When.SAME:
             needed = execution + 1
         else:
-            needed = 0 if self.turns[turn].first else execution
+            groups = self.timing.segments[self.turns[turn].segment].groups
+            needed = 0 if self.turns[turn].first else execution + 1 - groups
         state = self.stages[wait.stage]
         return (state.firsts if wait.streamed else state.ended) >= needed
 
@@ -168,21 +187,22 @@ class _Chip:
 
     def _advance(self, index: int) -> bool:
         state, stage = self.stages[index], self.timing.stages[index]
-        turn = self._turn_of(index, state.ended)
+        turn = self._turn_of(index, state.current)
         if state.taking or state.ready or turn == len(self.turns):
             return False
         if not state.open:
             if (
                 self.begun <= turn
                 or not all(self._has_happened(wait, turn) for wait in stage.waits)
-                or any(self.moved[move] <= state.ended for move in stage.reads)
+                or any(self.moved[move] <= state.current for move in stage.reads)
+                or not self._has_room(index)
             ):
                 return False
             # Opening counts as taking until its launch is paid.
             state.taking = True
             self._at(self.now + self.turns[turn].launch, self._has_opened, index)
             return True
-        left = [f for f in stage.flows if self.taken[f] < (state.ended + 1) * self._tiles(f)]
+        left = [f for f in stage.flows if self.taken[f] < (state.current + 1) * self._tiles(f)]
         ends = all(self._has_ended(wait, turn) for wait in stage.waits if wait.streamed)
         if left:
             return self._start_tile(index, left, ends, turn)
@@ -192,11 +212,32 @@ class _Chip:
             state.ready = True
             state.complete = self.now
             if stage.wire:
-                self._send()
+                self._send(self.links[self._link(index)])
             else:
-                self._at(self.now + stage.latency, self._has_ended_execution, index)
+                self._drain(index)
             return True
         return False
+
+    def _drain(self, index: int) -> None:
+        """The last result is on its way out; row groups follow each other meanwhile."""
+        state = self.stages[index]
+        self._at(self.now + self.timing.stages[index].latency, self._has_ended_execution, index)
+        segment = self.timing.segments[self.timing.segment_of[index]]
+        if segment.groups > 1:
+            self._let_go(state)
+
+    def _let_go(self, state: _StageState) -> None:
+        state.open = state.ready = False
+        state.current += 1
+
+    def _has_room(self, index: int) -> bool:
+        """Whether consumers are done with what the stage would write over."""
+        groups = self.timing.segments[self.timing.segment_of[index]].groups
+        written = self.stages[index].current + 1
+        return all(
+            self.stages[room.stage].ended >= written - room.back * groups
+            for room in self.timing.stages[index].room
+        )
 
     def _has_ended(self, wait: Wait, turn: int) -> bool:
         return self._has_happened(Wait(wait.stage, wait.when), turn)
@@ -207,14 +248,15 @@ class _Chip:
     def _start_tile(self, index: int, left: list[int], ends: bool, turn: int) -> bool:
         state, flow = self.stages[index], left[0]
         timing = self.timing.flows[flow]
-        tile = self.taken[flow]
-        last = tile % timing.tiles == timing.tiles - 1
+        execution, tile = divmod(self.taken[flow], timing.tiles)
+        last = tile == timing.tiles - 1
         if last and len(left) == 1 and not ends:
             return False
+        there = execution // timing.passes * timing.tiles + tile
         if timing.queue is None:
             arrival = state.since
-        elif tile < len(self.arrived[flow]):
-            arrival = max(state.since, self.arrived[flow][tile])
+        elif there < len(self.arrived[flow]):
+            arrival = max(state.since, self.arrived[flow][there])
         else:
             return False
         tally = self._tally(turn)
@@ -230,6 +272,7 @@ class _Chip:
         state.open = True
         state.opened += 1
         state.gate = state.since = self.now
+        state.gates.append(self.now)
         if not stage.flows and not stage.wire:
             self._at(self.now + stage.latency, self._has_first, index)
         self._at(self.now + stage.work, self._look, index)
@@ -241,14 +284,17 @@ class _Chip:
     def _has_taken(self, flow: int) -> None:
         timing = self.timing.flows[flow]
         state, stage = self.stages[timing.stage], self.timing.stages[timing.stage]
-        last = self.taken[flow] % timing.tiles == timing.tiles - 1
-        if flow == stage.flows[0] and self.taken[flow] % timing.tiles == 0 and not stage.wire:
+        execution, tile = divmod(self.taken[flow], timing.tiles)
+        if flow == stage.flows[0] and tile == 0 and not stage.wire:
             self._at(self.now + stage.latency, self._has_first, timing.stage)
         self.taken[flow] += 1
-        self.held[flow] -= timing.last_bytes if last else timing.tile_bytes
+        if (execution + 1) % timing.passes == 0:
+            last = tile == timing.tiles - 1
+            self.held[flow] -= timing.last_bytes if last else timing.tile_bytes
         state.taking = False
         state.since = self.now
-        self._advance(timing.stage)
+        while self._advance(timing.stage):
+            pass
         if timing.queue is not None:
             while self._serve(timing.queue):
                 pass
@@ -260,35 +306,39 @@ class _Chip:
     def _has_ended_execution(self, index: int) -> None:
         state = self.stages[index]
         turn = self._turn_of(index, state.ended)
-        self._tally(turn).active[index] += self.now - state.gate
-        state.open = state.ready = False
+        begin = max(state.gates.popleft(), state.last_end)
+        self._tally(turn).active[index] += self.now - begin
+        state.last_end = self.now
         state.ended += 1
+        if state.current < state.ended:
+            self._let_go(state)
         if self.timing.stages[index].wire:
             state.firsts += 1
         self._settle()
 
-    def _send(self) -> bool:
-        if self.sent == len(self.exchanges) or self.sending:
+    def _send(self, link: _LinkState) -> bool:
+        if link.sent == len(link.exchanges) or link.sending:
             return False
-        index, execution = self.exchanges[self.sent]
+        index, execution = link.exchanges[link.sent]
         state, stage = self.stages[index], self.timing.stages[index]
-        if self.link_since is None and state.opened > execution:
-            self.link_since = self.now
-        if self.link_since is None or not state.ready or state.ended != execution:
+        if link.since is None and state.opened > execution:
+            link.since = self.now
+        if link.since is None or not state.ready or state.current != execution:
             return False
-        done = max(self.link_since + stage.wire, state.complete + stage.wire_last)
+        done = max(link.since + stage.wire, state.complete + stage.wire_last)
         tally = self._tally(self._turn_of(index, execution))
         tally.stalled[index] += done - stage.wire_last - state.complete
-        tally.link[0] += stage.wire
-        self.sending = True
+        tally.link[0] += stage.wire * stage.share
+        link.sending = True
         self._at(done, self._has_sent, index)
         return True
 
     def _has_sent(self, index: int) -> None:
-        self.sent += 1
-        self.sending = False
-        self.link_since = None
-        self._at(self.now + self.timing.stages[index].latency, self._has_ended_execution, index)
+        link = self.links[self._link(index)]
+        link.sent += 1
+        link.sending = False
+        link.since = None
+        self._drain(index)
         self._settle()
 
     def _serve(self, index: int) -> bool:
@@ -327,7 +377,7 @@ class _Chip:
         if item is None:
             return True
         flow = self.timing.flows[item.flow]
-        execution = self.issued[item.flow] // flow.tiles
+        execution = self.issued[item.flow] // flow.tiles * flow.passes
         of = self._turn_of(flow.stage, execution)
         if self.turns[of].launch and self.stages[flow.stage].opened <= execution:
             return False
@@ -375,7 +425,8 @@ class _Chip:
 
     def _has_arrived(self, flow: int) -> None:
         self.arrived[flow].append(self.now)
-        self._advance(self.timing.flows[flow].stage)
+        while self._advance(self.timing.flows[flow].stage):
+            pass
 
     def _has_moved(self, move: int) -> None:
         self.moved[move] += 1

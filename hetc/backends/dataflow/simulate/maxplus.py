@@ -30,13 +30,23 @@ class Run:
         self.turns_of: list[list[int]] = [[] for _ in timing.segments]
         self.position = 0
         self.link = LinkProcess(self)
+        self.shares = {
+            index: LinkProcess(self)
+            for index, stage in enumerate(timing.stages)
+            if stage.wire and stage.share < 1
+        }
         self.queues = [QueueProcess(self, index) for index in range(len(timing.queues))]
         self.stages = [StageProcess(self, index) for index in range(len(timing.stages))]
         self.arrived = [
             Times(self.queues[flow.queue] if flow.queue is not None else self.stages[flow.stage])
             for flow in timing.flows
         ]
-        self.taken = [Times(self.stages[flow.stage]) for flow in timing.flows]
+        # When tiles were taken, in every pass, and when that was for the last time.
+        self.passed = [Times(self.stages[flow.stage]) for flow in timing.flows]
+        self.taken = [
+            passed if flow.passes == 1 else Times(self.stages[flow.stage])
+            for flow, passed in zip(timing.flows, self.passed, strict=True)
+        ]
         self.moved = [Times(self.queues[timing.main]) for _ in range(timing.moves)]
         self.begins = BeginProcess(self)
         self.finishes = FinishProcess(self)
@@ -51,9 +61,14 @@ class Run:
             self.scheduled.append(found)
             for stage in self.timing.segments[turn.segment].stages:
                 if self.timing.stages[stage].wire:
-                    self.stages[stage].exchanges.append(len(self.link.order))
-                    self.link.order.append((stage, found.execution))
+                    link = self.link_of(stage)
+                    self.stages[stage].exchanges.append(len(link.order))
+                    link.order.append((stage, found.execution))
         return self.scheduled[number]
+
+    def link_of(self, stage: int) -> LinkProcess:
+        """The link, or the share of it, that a stage sends on."""
+        return self.shares.get(stage, self.link)
 
     def skip(self, turns: int) -> None:
         """Go on with a later turn of the token, or with the first of the next."""
@@ -67,12 +82,14 @@ class Run:
         return turns[execution]
 
     def execution(self, wait: Wait, scheduled: Scheduled) -> int:
-        """Which execution a turn waits for; negative for none."""
+        """Which execution a turn waits for; negative for none. Of the same row group, where a block
+        has groups."""
         if wait.when is When.LATEST:
             return scheduled.before[self.timing.segment_of[wait.stage]] - 1
         if wait.when is When.SAME:
             return scheduled.execution
-        return -1 if scheduled.turn.first else scheduled.execution - 1
+        groups = self.timing.segments[scheduled.turn.segment].groups
+        return -1 if scheduled.turn.first else scheduled.execution - groups
 
 
 class BeginProcess(Process):
@@ -124,7 +141,8 @@ class FinishProcess(Process):
 
 
 class LinkProcess(Process):
-    """The link to the peers: one exchange at a time, in the order of the program."""
+    """The link to the peers, or a stage's share of it: one exchange at a time, in the order of the
+    program."""
 
     name = "the peer link"
 
@@ -140,6 +158,6 @@ class LinkProcess(Process):
             return process.ready, execution
         stage = process.stage
         start = max(process.gates[execution], self.times[-1] if self.times else 0.0)
-        self.run.tally.link[0] += stage.wire
+        self.run.tally.link[0] += stage.wire * stage.share
         self.times.append(max(start + stage.wire, process.ready[execution] + stage.wire_last))
         return None

@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class LoopSpan:
-    """Where a loop stands in the list of steps: `count` iterations of `length` steps."""
+    """Where a loop stands in a list of steps or turns: `count` iterations of `length` of them."""
 
     start: int
     length: int
@@ -146,6 +146,20 @@ class _Walk:
                 enters = False
 
 
+def _row_groups(step: Step, block: Block, here: list[str]) -> int:
+    """In how many groups a step runs; BackendError HETC-L107 where they cannot follow."""
+    resident = step.fence is None and not step.launch and len(here) == len(block.stages)
+    resident = resident and all(buffer.tier == "sram" for buffer in block.buffers)
+    if block.row_groups < 1 or (block.row_groups > 1 and not resident):
+        raise BackendError(
+            "HETC-L107",
+            "row groups follow each other through stages that are resident together",
+            at=f"{step.block} in {step.section}",
+            found=f"{block.row_groups} row groups",
+        )
+    return block.row_groups
+
+
 def repeat_of(turns: tuple[Turn, ...], span: LoopSpan) -> Repeat:
     """The iterations of a loop that are equal: not the first, nor those that read less ahead."""
 
@@ -189,7 +203,8 @@ class Names:
             self.stage_of[name] = len(self.stage_of)
             self.block_of[name] = block
         self.segment_of[step.block, step.section] = len(self.segments)
-        self.segments.append(Segment(place, tuple(self.stage_of[name] for name in names)))
+        stages = tuple(self.stage_of[name] for name in names)
+        self.segments.append(Segment(place, stages, _row_groups(step, block, names)))
 
     def stage(self, name: str, at: str) -> int:
         """Index of an executed stage; BackendError HETC-L101."""

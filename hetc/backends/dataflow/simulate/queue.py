@@ -98,6 +98,7 @@ class QueueProcess(Process):
         return want
 
     def _gate_flow(self, flow: Flow, execution: int) -> Want | None:
+        execution *= flow.passes
         scheduled = self.run.turn(self.run.turn_of(flow.stage, execution))
         if scheduled.turn.launch:
             want = self._wait(self.run.stages[flow.stage].gates, execution)

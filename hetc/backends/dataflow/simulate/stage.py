@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hetc.backends.dataflow.simulate.process import Process, Times, Want
+from hetc.backends.dataflow.simulate.timing import Flow
 
 if TYPE_CHECKING:
     from hetc.backends.dataflow.simulate.maxplus import Run, Scheduled
@@ -23,6 +24,8 @@ class StageProcess(Process):
         self.ready = Times(self)
         self.ends = Times(self)
         self.exchanges: list[int] = []
+        segment = run.timing.segments[run.timing.segment_of[index]]
+        self.groups = segment.groups
         self.streamed = tuple(wait for wait in self.stage.waits if wait.streamed)
         self.clock = 0.0
 
@@ -37,15 +40,26 @@ class StageProcess(Process):
             want = self._close(execution)
         return want
 
-    def _open(self, scheduled: Scheduled, execution: int) -> Want | None:
+    def wants(self, scheduled: Scheduled, execution: int) -> list[Want]:
+        """What an execution begins after, beside its own end before: the turn's begin, then the
+        stage's `waits`, `reads` and `room`, in their order; a negative index is nothing."""
         wants: list[Want] = [(self.run.begins.times, self.run.turn_of(self.index, execution))]
         for wait in self.stage.waits:
             other = self.run.stages[wait.stage]
             times = other.firsts if wait.streamed else other.ends
             wants.append((times, self.run.execution(wait, scheduled)))
         wants += [(self.run.moved[move], execution) for move in self.stage.reads]
+        for room in self.stage.room:
+            ends = self.run.stages[room.stage].ends
+            wants.append((ends, execution - room.back * self.groups))
+        return wants
+
+    def _open(self, scheduled: Scheduled, execution: int) -> Want | None:
         gate = self.ends[-1] if self.ends else 0.0
-        for times, index in wants:
+        if self.groups > 1 and self.ends:
+            # Row groups follow each other as soon as the units are free.
+            gate -= self.stage.latency
+        for times, index in self.wants(scheduled, execution):
             if len(times) <= index:
                 return times, index
             if index >= 0:
@@ -64,45 +78,54 @@ class StageProcess(Process):
         want: Want | None = None
         for index in self.stage.flows:
             flow = self.run.timing.flows[index]
-            arrived, taken = self.run.arrived[index], self.run.taken[index]
+            arrived, taken = self.run.arrived[index], self.run.passed[index]
             end = (execution + 1) * flow.tiles
             if len(taken) == end:
                 continue
-            take = flow.take
-            for arrival in arrived[len(taken) : end - 1]:
+            take, done = flow.take, len(taken)
+            # Of all that was taken so far, what an earlier pass had taken before.
+            again = (execution - execution // flow.passes) * flow.tiles
+            for arrival in arrived[done - again : end - again - 1]:
                 if arrival > clock:
                     starved += arrival - clock
                     clock = arrival
                 clock += take
                 taken.append(clock)
+            self._release(flow, index, done, execution)
             if len(taken) < end - 1:
-                want = arrived, len(taken)
+                want = arrived, len(taken) - again
                 break
             if flow.queue is None:
                 arrived.append(clock)
-            if len(arrived) < end:
-                want = arrived, end - 1
+            if len(arrived) < end - again:
+                want = arrived, end - again - 1
                 break
             producers = 0.0
             if index == self.stage.flows[-1]:
                 want, producers = self._producers(scheduled)
                 if want is not None:
                     break
-            start = max(clock, arrived[end - 1])
+            start = max(clock, arrived[end - again - 1])
             starved += start - clock
             stalled += max(0.0, producers - start)
             clock = max(start, producers) + flow.take_last
             taken.append(clock)
+            self._release(flow, index, end - 1, execution)
         self.clock = clock
         self._first_result(execution)
         self.run.tally.starved[self.index] += starved
         self.run.tally.stalled[self.index] += stalled
         return want
 
+    def _release(self, flow: Flow, index: int, done: int, execution: int) -> None:
+        """In the last pass of several, the room of the tiles from number `done` on is free."""
+        if flow.passes > 1 and (execution + 1) % flow.passes == 0:
+            self.run.taken[index].extend(self.run.passed[index][done:])
+
     def _first_result(self, execution: int) -> None:
         if len(self.firsts) == execution and not self.stage.wire:
             first = execution * self.run.timing.flows[self.stage.flows[0]].tiles
-            taken = self.run.taken[self.stage.flows[0]]
+            taken = self.run.passed[self.stage.flows[0]]
             if len(taken) > first:
                 self.firsts.append(taken[first] + self.stage.latency)
 
@@ -131,7 +154,7 @@ class StageProcess(Process):
         done = self.ready[execution]
         if self.stage.wire:
             exchange = self.exchanges[execution]
-            sent = self.run.link.times
+            sent = self.run.link_of(self.index).times
             if len(sent) <= exchange:
                 return sent, exchange
             self.run.tally.stalled[self.index] += sent[exchange] - self.stage.wire_last - done
@@ -139,6 +162,7 @@ class StageProcess(Process):
         end = done + self.stage.latency
         if self.stage.wire:
             self.firsts.append(end)
+        before = self.ends[-1] if self.ends else 0.0
         self.ends.append(end)
-        self.run.tally.active[self.index] += end - self.gates[execution]
+        self.run.tally.active[self.index] += end - max(before, self.gates[execution])
         return None

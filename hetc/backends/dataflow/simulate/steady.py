@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hetc.backends.dataflow.simulate.maxplus import Run
+from hetc.backends.dataflow.simulate.maxplus import LinkProcess, Run
 from hetc.backends.dataflow.simulate.process import Times
 from hetc.backends.dataflow.simulate.stage import StageProcess
 from hetc.backends.dataflow.simulate.tally import Tally
@@ -49,6 +49,9 @@ class Steady:
             for queue in run.queues
             if any(turn.work[queue.index] or turn.gate is not Gate.NOTHING for turn in turns)
         ]
+        rooms = [room.back for process in self.stages for room in process.stage.room]
+        # Iterations back to which a stage looks for what it waits for.
+        self.history = max(1, *rooms, 1)
         work = [item for turn in turns for items in turn.work for item in items]
         self.moves = sorted({item.index for item in work if isinstance(item, Move)})
         self.states: list[_State] = []
@@ -93,7 +96,8 @@ class Steady:
         for process in self.stages:
             done = self._done(process, number)
             for flow in process.stage.flows:
-                tiles = done * self.run.timing.flows[flow].tiles
+                passes = self.run.timing.flows[flow].passes
+                tiles = done // passes * self.run.timing.flows[flow].tiles
                 shape += [len(self.run.arrived[flow]) - tiles, len(self.run.taken[flow]) - tiles]
             if len(process.gates) > len(process.ready):
                 times.append(process.clock - base)
@@ -119,15 +123,17 @@ class Steady:
         yield run.finishes.times, number
         if self.fenced:
             yield run.begins.times, number
-        exchanges = []
+        links: dict[LinkProcess, int] = {}
         for process in self.stages:
-            last = self._done(process, number) - 1
+            segment = run.timing.segments[run.timing.segment_of[process.index]]
+            last = max(0, self._done(process, number) - self.history * segment.groups)
             for times in (process.gates, process.firsts, process.ready, process.ends):
                 yield times, last
             if process.exchanges:
-                exchanges.append(process.exchanges[last])
-        if exchanges:
-            yield run.link.times, max(exchanges)
+                link, exchange = run.link_of(process.index), process.exchanges[last]
+                links[link] = max(links.get(link, 0), exchange)
+        for link, exchange in links.items():
+            yield link.times, exchange
         for flow in self.flows:
             arrived, taken = run.arrived[flow], run.taken[flow]
             fits = run.timing.flows[flow].fits

@@ -115,8 +115,10 @@ class _Teller:
         for index in stage.flows:
             flow = run.timing.flows[index]
             shape = (count, flow.tiles)
-            taken = np.array(run.taken[index][: count * flow.tiles]).reshape(shape)
-            arrived = np.array(run.arrived[index][: count * flow.tiles]).reshape(shape)
+            taken = np.array(run.passed[index][: count * flow.tiles]).reshape(shape)
+            fetched = -(-count // flow.passes)
+            arrived = np.array(run.arrived[index][: fetched * flow.tiles])
+            arrived = arrived.reshape(fetched, flow.tiles).repeat(flow.passes, axis=0)[:count]
             begin = taken - np.array([flow.take] * (flow.tiles - 1) + [flow.take_last])
             before = np.column_stack([clock, taken[:, :-1]])
             there = np.minimum(begin, np.maximum(before, arrived))
@@ -126,7 +128,8 @@ class _Teller:
             clock = taken[:, -1]
         own, ready = np.maximum(clock, gates + stage.work), np.array(process.ready[:count])
         if stage.wire:
-            sent = [run.link.times[exchange] for exchange in process.exchanges[:count]]
+            times = run.link_of(process.index).times
+            sent = [times[exchange] for exchange in process.exchanges[:count]]
             ready = np.array(sent) - stage.wire_last
         add("busy", clock, own)
         add("stalled", own, ready)
@@ -158,17 +161,19 @@ class _Teller:
 
     def link(self) -> Lane:
         """Each exchange, from when the link is its own: what its wire does not take comes first."""
-        run, free = self.run, 0.0
+        run = self.run
         waits: list[tuple[float, float]] = []
         sends: list[tuple[float, float]] = []
         work: list[Work] = []
-        for (stage, execution), end in zip(run.link.order, run.link.times, strict=False):
-            process = run.stages[stage]
-            begin, sent = max(process.gates[execution], free), end - process.stage.wire
-            waits.append((begin, sent))
-            sends.append((sent, end))
-            work.append(Work(process.name, begin, end))
-            free = end
+        for link in (run.link, *run.shares.values()):
+            free = 0.0
+            for (stage, execution), end in zip(link.order, link.times, strict=False):
+                process = run.stages[stage]
+                begin, sent = max(process.gates[execution], free), end - process.stage.wire
+                waits.append((begin, sent))
+                sends.append((sent, end))
+                work.append(Work(process.name, begin, end))
+                free = end
         parts: list[tuple[State, Spans]] = [
             ("stalled", np.array(waits, dtype=np.float64).reshape(-1, 2)),
             ("busy", np.array(sends, dtype=np.float64).reshape(-1, 2)),

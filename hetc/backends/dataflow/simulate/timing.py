@@ -1,8 +1,8 @@
 """A plan in the form that the engines run: names are indices, bytes are cycles, steps are turns.
 
-A *turn* is one `Execute`: the stages of one section that belong to one block, for one iteration. A
-token is a list of turns, all tokens are alike, and equal turns are equal objects. `unroll.py`
-makes this form of a plan.
+A *turn* is one `Execute` for one row group: the stages of one section that belong to one block, for
+one iteration. A token is a list of turns, all tokens are alike, and equal turns are equal objects.
+`unroll.py` makes this form of a plan.
 """
 
 from __future__ import annotations
@@ -29,10 +29,20 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Wait for a consumer's end, `back` iterations ago, for room in a buffer of results."""
+
+    buffer: str
+    stage: int
+    back: int
+
+
+@dataclass(frozen=True)
 class Flow:
     """A stream: `tiles` an iteration, of which the last may be smaller.
 
-    `serve` is what a tile occupies its queue, `take` what it occupies its stage, in cycles.
+    `serve` is what a tile occupies its queue, `take` what it occupies its stage, in cycles. It is
+    taken by `passes` executions one after the other before its room is free.
     `fits[j]` is how many tiles fit the stream's credits at once, counted back from tile j of an
     iteration and with it. `queue` is None for what stays in SRAM.
     """
@@ -50,6 +60,7 @@ class Flow:
     take: float
     take_last: float
     fits: tuple[int, ...]
+    passes: int
     after: Wait | None
 
 
@@ -58,8 +69,9 @@ class Stage:
     """A stage: what it waits for and what it takes, in cycles.
 
     `wire` is its time on the peer link, of which `wire_last` is left when its input is complete; 0
-    where it sends nothing. `latency` includes the exchange's. `reads` are the moves that bring its
-    inputs from memory.
+    where it sends nothing. It has the link to itself in turn, or always a `share` of it below 1.
+    `latency` includes the exchange's. `reads` are the moves that bring its inputs from memory,
+    `room` is what its results wait for.
     """
 
     name: str
@@ -69,7 +81,9 @@ class Stage:
     latency: float
     wire: float
     wire_last: float
+    share: float
     reads: tuple[int, ...]
+    room: tuple[Room, ...]
 
 
 @dataclass(frozen=True)
@@ -95,10 +109,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Segment:
-    """The stages that one `Execute` runs, in the order of the block."""
+    """The stages that one `Execute` runs, in the order of the block, and in how many row groups."""
 
     block: int
     stages: tuple[int, ...]
+    groups: int
 
 
 class Gate(enum.Enum):
@@ -111,7 +126,7 @@ class Gate(enum.Enum):
 
 @dataclass(frozen=True)
 class Turn:
-    """One execution of a segment, and what the queues do for it.
+    """One execution of a segment for one row group, and what the queues do for it.
 
     `fence`: the turn begins so many cycles after everything before it has finished; None: it begins
     with the turn before. `launch` is paid by each of its stages. `opens` the first turn of a token.
@@ -119,6 +134,7 @@ class Turn:
     """
 
     segment: int
+    group: int
     first: bool
     opens: bool
     gate: Gate

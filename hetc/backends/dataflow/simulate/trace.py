@@ -12,7 +12,7 @@ from typing import Any
 
 from hetc.backends.dataflow.schema import Plan
 from hetc.backends.dataflow.simulate.engine import run_maxplus
-from hetc.backends.dataflow.simulate.maxplus import Run
+from hetc.backends.dataflow.simulate.maxplus import LinkProcess, Run
 from hetc.backends.dataflow.simulate.speeds import Speeds
 from hetc.backends.dataflow.simulate.timing import Read
 from hetc.backends.dataflow.simulate.unroll import unroll
@@ -29,7 +29,11 @@ def trace(plan: Plan, speeds: Speeds, *, tokens: int = 3) -> dict[str, Any]:
     lanes: list[tuple[str, Iterator[Slice]]] = [
         *((stage.name, _stage(run, index, tokens)) for index, stage in enumerate(timing.stages)),
         *((queue.tier, _queue(run, index, tokens)) for index, queue in enumerate(timing.queues)),
-        ("peer link", _link(run, tokens)),
+        ("peer link", _link(run, run.link, tokens)),
+        *(
+            (f"peer link, share of {timing.stages[stage].name}", _link(run, link, tokens))
+            for stage, link in run.shares.items()
+        ),
     ]
     events: list[Event] = [_name("process_name", 0, f"{plan.target.name}, one socket")]
     for lane, (name, slices) in enumerate(lanes):
@@ -71,7 +75,7 @@ def _stage(run: Run, index: int, tokens: int) -> Iterator[Slice]:
             flow = run.timing.flows[number]
             for tile in range(execution * flow.tiles, (execution + 1) * flow.tiles):
                 last = tile % flow.tiles == flow.tiles - 1
-                taken = run.taken[number][tile]
+                taken = run.passed[number][tile]
                 yield flow.name, taken - (flow.take_last if last else flow.take), taken
 
 
@@ -96,11 +100,11 @@ def _queue(run: Run, index: int, tokens: int) -> Iterator[Slice]:
                 yield item.name, end - item.serve, end
 
 
-def _link(run: Run, tokens: int) -> Iterator[Slice]:
+def _link(run: Run, link: LinkProcess, tokens: int) -> Iterator[Slice]:
     """Each exchange, from when the link is its own."""
-    times = run.link.times
+    times = link.times
     for exchange in _last_token(len(times), tokens):
-        stage, execution = run.link.order[exchange]
+        stage, execution = link.order[exchange]
         before = times[exchange - 1] if exchange else 0.0
         begin = max(run.stages[stage].gates[execution], before)
         yield run.stages[stage].name, begin, times[exchange]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hetc.backends.dataflow import schema
 from hetc.backends.dataflow.simulate.flows import check_owner, flow_of, queue_of, stage_of
-from hetc.backends.dataflow.simulate.program import Names, Step, find, repeat_of, steps_of
+from hetc.backends.dataflow.simulate.program import (
+    LoopSpan,
+    Names,
+    Step,
+    find,
+    repeat_of,
+    steps_of,
+)
 from hetc.backends.dataflow.simulate.speeds import Speeds
 from hetc.backends.dataflow.simulate.timing import (
     Flow,
@@ -51,7 +58,7 @@ def unroll(plan: schema.Plan, speeds: Speeds) -> Timing:
         main=unrolled.main,
         moves=unrolled.moves,
         turns=turns,
-        repeats=tuple(repeat_of(turns, span) for span in loops),
+        repeats=tuple(repeat_of(turns, span) for span in unrolled.loops(steps, loops)),
         overhead=plan.program.overhead_cycles,
     )
 
@@ -178,7 +185,8 @@ class _Unrolled:
             if stage in segment.stages and tier != "sram":
                 queue = queue_of(self.tiers, tier, append.tensor)
                 wait = Wait(stage, When.LATEST)
-                found[queue].append(self._move(append.tensor, append.bytes, queue, wait, None))
+                size = append.bytes // segment.groups
+                found[queue].append(self._move(append.tensor, size, queue, wait, None))
         return found
 
     def turns(self, steps: tuple[Step, ...], prefetch: bool) -> tuple[Turn, ...]:
@@ -187,27 +195,65 @@ class _Unrolled:
         work = [[self._work(place, queue) for queue in queues] for place in segments]
         appends = [self._appends(place) for place in segments]
         at_once = self._last_rows_at_once(steps)
-        places = [self.names.segment_of[step.block, step.section] for step in steps]
+        passes = [
+            (step, self._place(step), group)
+            for step in steps
+            for group in range(self._groups(step))
+        ]
         same: dict[Turn, Turn] = {}
         turns: list[Turn] = []
-        for position, (step, place) in enumerate(zip(steps, places, strict=True)):
-            items = [_of_turn(work[place][queue], step) for queue in queues]
+        for position, (step, place, group) in enumerate(passes):
+            items = [self._of_turn(work[place][queue], step, group) for queue in queues]
             for queue in queues:
                 if position > 0 or not at_once:
-                    items[queue] += appends[places[position - 1]][queue]
-                if position == len(steps) - 1 and at_once:
+                    items[queue] += appends[passes[position - 1][1]][queue]
+                if position == len(passes) - 1 and at_once:
                     items[queue] += [_at_once(move) for move in appends[place][queue]]
             turn = Turn(
                 segment=place,
+                group=group,
                 first=step.iteration == 0,
                 opens=position == 0,
-                gate=_gate(step, waits=position == 0 and not prefetch),
+                gate=_gate(step, waits=position == 0 and not prefetch, begins=group == 0),
                 fence=step.fence,
                 launch=step.launch,
                 work=tuple(tuple(found) for found in items),
             )
             turns.append(same.setdefault(turn, turn))
         return tuple(turns)
+
+    def _place(self, step: Step) -> int:
+        return self.names.segment_of[step.block, step.section]
+
+    def _groups(self, step: Step) -> int:
+        return self.names.segments[self._place(step)].groups
+
+    def loops(self, steps: Sequence[Step], spans: Sequence[LoopSpan]) -> Iterator[LoopSpan]:
+        """The loops of a token, counted in turns."""
+        for span in spans:
+            before = sum(self._groups(step) for step in steps[: span.start])
+            body = steps[span.start : span.start + span.length]
+            yield LoopSpan(before, sum(self._groups(step) for step in body), span.count)
+
+    def _of_turn(self, work: Sequence[_Item], step: Step, group: int) -> list[Read | Move]:
+        """The work of one turn: nothing is read beyond the last iteration of the loop, and what
+        serves all row groups is read for the first."""
+        found: list[Read | Move] = []
+        groups = self._groups(step)
+        if step.iteration == group == 0 and step.reads_ahead:
+            for item in work:
+                parts = 1 if self._serves_all(item) else groups
+                found += [item.work] * min(item.ahead, step.count) * parts
+        for item in work:
+            ahead = item.ahead if step.reads_ahead else 0
+            if isinstance(item.work, Move) and item.carried and step.iteration == 0:
+                found.append(dataclasses.replace(item.work, bytes=0, serve=0.0, latency=0.0))
+            elif step.iteration + ahead < step.count and not (group and self._serves_all(item)):
+                found.append(item.work)
+        return found
+
+    def _serves_all(self, item: _Item) -> bool:
+        return isinstance(item.work, Read) and self.flows[item.work.flow].passes > 1
 
     def _last_rows_at_once(self, steps: tuple[Step, ...]) -> bool:
         """Whether the first turn may read the rows that the last turn made, a token before.
@@ -233,28 +279,14 @@ class _Unrolled:
         )
 
 
-def _of_turn(work: Sequence[_Item], step: Step) -> list[Read | Move]:
-    """The work of one turn: nothing is read beyond the last iteration of the loop."""
-    found: list[Read | Move] = []
-    if step.iteration == 0 and step.reads_ahead:
-        for item in work:
-            found += [item.work] * min(item.ahead, step.count)
-    for item in work:
-        ahead = item.ahead if step.reads_ahead else 0
-        if isinstance(item.work, Move) and item.carried and step.iteration == 0:
-            found.append(dataclasses.replace(item.work, bytes=0, serve=0.0, latency=0.0))
-        elif step.iteration + ahead < step.count:
-            found.append(item.work)
-    return found
-
-
 def _at_once(move: Move) -> Move:
     """Rows that are written in the turn that makes them."""
     assert move.wait is not None
     return dataclasses.replace(move, wait=dataclasses.replace(move.wait, when=When.SAME))
 
 
-def _gate(step: Step, *, waits: bool) -> Gate:
+def _gate(step: Step, *, waits: bool, begins: bool) -> Gate:
+    """`begins`: it is the first turn of the step."""
     if waits or step.fence is not None:
         return Gate.BEGIN
-    return Gate.FINISH if step.enters else Gate.NOTHING
+    return Gate.FINISH if step.enters and begins else Gate.NOTHING

@@ -63,11 +63,12 @@ def random_plans(draw: st.DrawFn) -> Plan:
 
 def _block(draw: st.DrawFn, name: str, before: list[Block]) -> Block:
     names = [f"{name}{index}" for index in range(draw(st.integers(1, 4)))]
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
     streams: list[Stream] = []
     stages: list[Stage] = []
     for index, stage in enumerate(names):
         mine = [
-            _stream(draw, f"w{number}.{stage}", stage, names[:index])
+            _stream(draw, f"w{number}.{stage}", stage, names[:index], groups)
             for number in range(draw(st.integers(0, 2)))
         ]
         streams += mine
@@ -101,7 +102,8 @@ def _block(draw: st.DrawFn, name: str, before: list[Block]) -> Block:
             for stage in names
             if draw(st.integers(0, 4)) == 0
         ],
-        buffers=_buffers(draw, names),
+        buffers=_buffers(draw, names, groups),
+        row_groups=groups,
     )
 
 
@@ -121,8 +123,9 @@ def _depends(draw: st.DrawFn, index: int, names: list[str], before: list[Block])
     return list(found.values())
 
 
-def _stream(draw: st.DrawFn, name: str, stage: str, earlier: list[str]) -> Stream:
-    size = draw(st.integers(0, 40))
+def _stream(draw: st.DrawFn, name: str, stage: str, earlier: list[str], groups: int) -> Stream:
+    kind: Literal["weight", "state"] = draw(st.sampled_from(["weight", "state"]))
+    size = draw(st.integers(0, 40)) * (groups if kind == "state" else 1)
     tile = draw(st.integers(1, 12))
     tier: Tier = draw(st.sampled_from(["hbm", "hbm", "hbm", "ddr", "sram"]))
     return plans.stream(
@@ -130,28 +133,35 @@ def _stream(draw: st.DrawFn, name: str, stage: str, earlier: list[str]) -> Strea
         stage,
         size,
         tile=tile,
-        depth=min(tile, size) + draw(st.integers(0, 100)),
+        depth=(min(tile, size) if groups == 1 or kind == "state" else size)
+        + draw(st.integers(0, 100)),
+        kind=kind,
         ports=draw(st.integers(1, 3)),
         tier=tier,
         after=draw(st.sampled_from(earlier)) if earlier and not draw(st.integers(0, 5)) else None,
     )
 
 
-def _buffers(draw: st.DrawFn, names: list[str]) -> list[Buffer]:
-    return [
-        Buffer(
-            id=f"{producer}>{consumer}",
-            producer=producer,
-            consumers=(consumer,),
-            tier="hbm",
-            bytes=draw(st.integers(0, 20)),
-            tile_bytes=1,
-            depth_bytes=1,
-            why="at random",
-        )
-        for producer, consumer in itertools.pairwise(names)
-        if not draw(st.integers(0, 5))
-    ]
+def _buffers(draw: st.DrawFn, names: list[str], groups: int) -> list[Buffer]:
+    """Through memory, or on the chip with room for one to three iterations."""
+    found = []
+    for producer, consumer in itertools.pairwise(names):
+        tier = draw(st.sampled_from(["sram", "sram", "", "", "hbm"]))
+        if tier and (tier == "sram" or groups == 1):
+            size = draw(st.integers(0, 20))
+            found.append(
+                Buffer(
+                    id=f"{producer}>{consumer}",
+                    producer=producer,
+                    consumers=(consumer,),
+                    tier=tier,
+                    bytes=size,
+                    tile_bytes=1,
+                    depth_bytes=size * draw(st.integers(1, 3)) if tier == "sram" else 1,
+                    why="at random",
+                )
+            )
+    return found
 
 
 def _program(draw: st.DrawFn, blocks: list[Block]) -> tuple[list[Section], list[Step]]:
@@ -159,6 +169,9 @@ def _program(draw: st.DrawFn, blocks: list[Block]) -> tuple[list[Section], list[
     everything = plans.section("all", [stage.id for block in blocks for stage in block.stages])
     sections, steps = [everything], list[Step]()
     for block in blocks:
+        if block.row_groups > 1:
+            steps += plans.resident(block, loops=draw(st.booleans()))
+            continue
         launch = draw(st.sampled_from([0.0, 0.0, 0.0, 5.0]))
         kind: Literal["block", "stage"] = draw(st.sampled_from(["block", "stage"]))
         body: list[Configure | Execute] = []
