@@ -41,16 +41,19 @@ def derive_decode(analysis: Analysis) -> Graph:
 class _Derivation:
     """Builds one graph on demand: `value(v, role)` is `v` in that role, computed once.
 
-    Logits are wanted in `row_role`, state and what attention reads in `state_role`.
+    Logits are wanted in `row_role`, state and what attention reads in `state_role`; convolutions
+    and scans carry their state on in `carry_role`, and `left` is what each of them leaves.
     """
 
     row_role: ClassVar[str]
     state_role: ClassVar[str]
+    carry_role: ClassVar[str]
 
     def __init__(self, analysis: Analysis, name: str) -> None:
         self.found = analysis
         self.builder = GraphBuilder(name)
         self.made: dict[tuple[Value, str], Value] = {}
+        self.left: dict[Op, Value] = {}
 
     def value(self, root: Value, role: str) -> Value:
         """`root` in `role`; iterative, because layers are deep."""
@@ -77,7 +80,9 @@ class _Derivation:
             if spec.keep is not None and spec.axis is not None:
                 rows = self.builder.add(KeepLast(rows, spec.axis, spec.keep, loc=spec.loc))
             outputs.append(rows)
-        outputs += [self.carried_out(op, spec) for op, spec in self.found.carried.items()]
+        for op in self.found.carried:
+            self.value(op.results[0], self.carry_role)
+            outputs.append(self.left[op])
         names = [f"{spec.name}.out" for spec in state_specs(self.found)]
         return self.builder.finish(outputs, ["logits", *names])
 
@@ -123,6 +128,10 @@ class _Derivation:
         self.builder.add(op)
         for old, new in zip(source.results, op.results, strict=True):
             self.made[old, role] = new
+        spec = self.found.carried.get(source)
+        if spec is not None and role == self.carry_role:
+            # Right behind the op that reads it, so that a layer changes its own state.
+            self.left[source] = self.carried_out(source, spec)
 
     def copy(self, op: Op, role: str, dims: Mapping[str, DimLike]) -> Op:
         """`op` on operands in its own role, with its sizes for this role."""
@@ -139,7 +148,7 @@ class _Derivation:
 class _Decode(_Derivation):
     """tokens[B,T], past, state -> logits[B,T,V], state"""
 
-    row_role, state_role = "new", "all"
+    row_role, state_role, carry_role = "new", "all", "new"
 
     def __init__(self, analysis: Analysis) -> None:
         super().__init__(analysis, "decode")
@@ -151,7 +160,6 @@ class _Decode(_Derivation):
         }
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        self.value(op.results[0], "new")
         if isinstance(op, Scan):
             return self.made[op.results[1], "new"]
         assert isinstance(op, Conv1dCausal)
@@ -198,7 +206,7 @@ class _Decode(_Derivation):
 class _Prefill(_Derivation):
     """tokens[B,S] -> logits[B,1,V] of the last position, state"""
 
-    row_role, state_role = "last", "whole"
+    row_role, state_role, carry_role = "last", "whole", "whole"
 
     def __init__(self, analysis: Analysis) -> None:
         super().__init__(analysis, "prefill")
@@ -207,7 +215,6 @@ class _Prefill(_Derivation):
         self.users = analysis.graph.users()
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        self.value(op.results[0], "whole")
         if isinstance(op, Scan):
             return self.made[op.results[1], "whole"]
         assert isinstance(op, Conv1dCausal)

@@ -21,6 +21,7 @@ from hetc.driver.spatial import Spatial, plan_spatially
 from hetc.errors import BackendError, PlanError, TargetError
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph
+from hetc.ir.text import parse
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.simplify import simplify
 from hetc.passes.workload import Workload
@@ -28,7 +29,7 @@ from hetc.targets import load
 from tests.driver.models import build, save
 
 QUICK = Request(place_moves=2_000)
-FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "bloom", "gpt2")
+FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "bloom", "gpt2", "lfm2")
 
 
 @cache
@@ -189,10 +190,34 @@ def test_a_machine_that_is_too_small_says_what_is_missing(tmp_path: Path) -> Non
     assert "GB of weights" in refused.value.found
 
 
+CHANGED_OUTSIDE = """
+graph @layer0(%x: f32[B,T,8], %weight: f32[8,8], %seen: f32[B,T,8]) {
+  %0 = linear %x, %weight
+  %1 = add %0, %seen
+  return %1
+}
+
+graph @decode(%tokens: i64[B,T], %past: i64[], %seen0: f32[B,T,8], %seen1: f32[B,T,8])
+    -> (logits: f32[B,T,16], seen0.out: f32[B,T,8], seen1.out: f32[B,T,8]) {
+  %0 = weight {name = "embed", type = f32[16,8]}
+  %1 = embedding %0, %tokens
+  %2 = weight {name = "layers.0", type = f32[8,8]}
+  %3 = call @layer0(%1, %2, %seen0)
+  %4 = weight {name = "layers.1", type = f32[8,8]}
+  %5 = call @layer0(%3, %4, %seen1)
+  %6 = linear %5, %0
+  %7 = add %seen0, %3
+  %8 = add %seen1, %5
+  return %6, %7, %8
+}
+"""
+
+
 def test_a_state_that_changes_outside_of_its_layer_is_refused() -> None:
     with pytest.raises(BackendError, match="changed outside of the layer") as refused:
-        planned("lfm2")
+        plan_spatially(parse(CHANGED_OUTSIDE), load("grid-8x8"), Workload(1, 40, 8), QUICK)
     assert refused.value.code == "HETC-E034"
+    assert refused.value.found == "add makes seen0 in b3 (decode)"
 
 
 def test_a_target_without_a_grid_is_refused() -> None:

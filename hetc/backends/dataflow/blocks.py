@@ -38,7 +38,8 @@ class Run:
 
     `weights` and `states` are what its ops read from memory: values of `graph`, by name. `entries`
     gives for every other input of a called graph the values of the main graph that it may be: that
-    of the first iteration, and the one that is handed on.
+    of the first iteration, and the one that is handed on. `handed` are the outputs of `graph` that
+    others read: all but those that only become state.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Run:
     weights: Mapping[str, Value]
     states: Mapping[str, Value]
     outs: tuple[StateOut, ...]
+    handed: frozenset[Value]
     entries: Mapping[Value, tuple[Value, ...]] = field(default_factory=dict)
 
     @property
@@ -72,7 +74,7 @@ def find_blocks(graph: Graph) -> tuple[Run, ...]:
 
     def close_loop() -> None:
         if loop:
-            runs.append(_loop(f"b{len(runs)}", tuple(loop), outs))
+            runs.append(_loop(f"b{len(runs)}", tuple(loop), outs, users))
             loop.clear()
 
     def close_glue(ops: Iterable[Op]) -> None:
@@ -167,7 +169,12 @@ def _state_results(graph: Graph, states: Mapping[str, Value]) -> dict[str, _Resu
     return found
 
 
-def _loop(id: str, calls: tuple[Call, ...], outs: Mapping[str, _Result]) -> Run:
+def _loop(
+    id: str,
+    calls: tuple[Call, ...],
+    outs: Mapping[str, _Result],
+    users: Mapping[Value, list[Op]],
+) -> Run:
     first, callee = calls[0], calls[0].callee
     weights, states, entries = {}, {}, {}
     made: list[StateOut] = []
@@ -188,7 +195,13 @@ def _loop(id: str, calls: tuple[Call, ...], outs: Mapping[str, _Result]) -> Run:
                 if arg.op is None and arg.name == name
             )
             made.append(_state_out(formal.name, inner, keep))
-    return Run(id, callee, callee.ops, calls, weights, states, tuple(made), entries)
+    handed = frozenset(
+        inner
+        for call in calls
+        for value, inner in zip(call.results, callee.outputs, strict=True)
+        if value in users or value not in by_value
+    )
+    return Run(id, callee, callee.ops, calls, weights, states, tuple(made), handed, entries)
 
 
 def _glue(
@@ -207,7 +220,8 @@ def _glue(
         if result.value.op in inside
     )
     held = {name: value for name, value in states.items() if value in read}
-    return Run(id, graph, ops, (), dict(sorted(weights.items())), held, made)
+    handed = frozenset(graph.outputs) - {result.value for result in outs.values()}
+    return Run(id, graph, ops, (), dict(sorted(weights.items())), held, made, handed)
 
 
 def _state_out(tensor: str, value: Value, keep: int | None) -> StateOut:

@@ -1,8 +1,9 @@
 """Group the ops of a block into stages: one stage per barrier or per matrix that is streamed.
 
 Products that read one input are one stage (query, key and value; gate and up), so are the rotations
-of queries and keys. What costs little runs in the stage that makes its operands. Views of a weight
-or of a state run where they are used, since that is where the tensor streams to.
+of queries and keys. What costs little runs in the stage that makes its operands, or that reads the
+same state. Views of a weight or of a state run where they are used, since that is where the tensor
+streams to.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class _Grouping:
         self.place: dict[Op, int] = {}
         self.by_key: dict[Hashable, int] = {}
         self.stored = set(run.weights.values()) | set(run.states.values())
+        self.states = set(run.states.values())
         self.deferred: dict[Value, Op] = {}
+        self.reader: dict[Value, int] = {}
 
     def groups(self) -> tuple[Group, ...]:
         for op in self.run.ops:
@@ -107,6 +110,8 @@ class _Grouping:
         latest = max(self.producers(op), default=-1)
         template = _TEMPLATES.get(op.kind)
         if template is None:
+            # The next window of a convolution is made where the present one is: it streams in once.
+            latest = max([latest, *(self.reader.get(value, -1) for value in op.operands)])
             # No producer: positions and other beginnings share one group.
             return latest if latest >= 0 else self.at_key("elementwise", ("start",), latest)
         if op.kind in _ALONE:
@@ -143,6 +148,8 @@ class _Grouping:
             waiting = self.deferred.get(value)
             if waiting is not None:
                 self.put(waiting, place)
+            if value in self.states and not isinstance(op, KVAppend):
+                self.reader[value] = place
         self.place[op] = place
         group = self.found[place]
         group.ops.append(op)

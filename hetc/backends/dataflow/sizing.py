@@ -180,7 +180,7 @@ def _work(op: Op, bindings: Mapping[str, int], fabric: Fabric) -> float:
 def _outputs(run: Run, group: Group, bindings: Mapping[str, int]) -> tuple[int, int]:
     """Elements and bytes that other stages, or the outside, read of this one."""
     inside = set(group.ops)
-    needed = set(run.graph.outputs)
+    needed = set(run.handed)
     for op in run.graph.ops:
         if op not in inside:
             needed.update(op.operands)

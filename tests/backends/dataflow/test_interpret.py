@@ -13,7 +13,7 @@ from tests.backends.dataflow.conftest import TinyModels
 from tests.backends.dataflow.tiny_models import PROMPT, STEPS, Made, small_tiles
 
 TOLERANCE = 1e-4
-FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3")
+FAMILIES = ("llama", "gemma2", "mixtral", "gpt_oss", "deepseek_v3", "lfm2")
 
 
 @pytest.mark.parametrize("target", ["grid-8x8", "grid-8x8:2", "sn40l:2", "grid-8x8:4", "sn40l:4"])

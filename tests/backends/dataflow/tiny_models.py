@@ -29,6 +29,7 @@ _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 CHANGES: dict[str, dict[str, Any]] = {
     "gemma2": {"num_hidden_layers": 4},
     "gpt_oss": {"num_hidden_layers": 4, "layer_types": [_LOCAL, _GLOBAL] * 2},
+    "lfm2": {"num_hidden_layers": 7, "layer_types": ["conv", "conv", _GLOBAL] * 2 + ["conv"]},
     "mixtral": {"num_hidden_layers": 3},
 }
 
