@@ -14,7 +14,7 @@ from hetc.ir.text import parse
 def reason(type: str, times: int = 2) -> str | None:
     """Why the sequences of a layer of one op, called so often, pass together."""
     layer = parse(f"graph @layer(%x: {type}) -> ({type}) {{ %0 = neg %x return %0 }}")
-    return why_whole(Run("b0", layer, layer.ops, layer.ops * times, {}, {}, ()), [])
+    return why_whole(Run("b0", layer, layer.ops, layer.ops * times, {}, {}, (), frozenset()), [])
 
 
 def test_batches_are_halved() -> None:
