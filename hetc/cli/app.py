@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 import hetc
+from hetc.cli.bench import bench_command
 from hetc.cli.compile import compile_command
 from hetc.cli.diff import diff_command
 from hetc.cli.doctor import doctor_command
@@ -49,6 +50,7 @@ for _command in (
     inspect_command,
     explain_command,
     run_command,
+    bench_command,
     verify_command,
     lint_command,
     export_command,

@@ -1,6 +1,7 @@
 """The driver: the rooms of hetc put together, from a model to a running bundle."""
 
 from hetc.backends.dataflow.lint import render as render_findings
+from hetc.driver.bench import Benched, BenchOptions, bench
 from hetc.driver.compile import Compiled, compile, compile_bundle
 from hetc.driver.diff import diff_paths
 from hetc.driver.doctor import Finding, doctor
@@ -17,6 +18,8 @@ from hetc.driver.simulate_plan import SimulatedPlan, simulate_plan
 from hetc.driver.verify import Verification, verify
 
 __all__ = [
+    "BenchOptions",
+    "Benched",
     "CompileOptions",
     "Compiled",
     "Finding",
@@ -27,6 +30,7 @@ __all__ = [
     "Simulated",
     "SimulatedPlan",
     "Verification",
+    "bench",
     "compile",
     "compile_bundle",
     "diff_paths",

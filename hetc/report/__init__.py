@@ -1,5 +1,6 @@
 """Reports: the summary after a compile, tables, explanations, report.html, a bundle's README."""
 
+from hetc.report.bench_table import bench_lines
 from hetc.report.diff_table import diff_lines
 from hetc.report.explain import explain_lines, find_records
 from hetc.report.html import Report, html_report
@@ -17,6 +18,7 @@ __all__ = [
     "StateFacts",
     "Summary",
     "amount",
+    "bench_lines",
     "by_layer",
     "by_op",
     "by_phase",

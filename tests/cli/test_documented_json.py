@@ -13,6 +13,7 @@ from tests.cli.conftest import Hetc
 from tests.cli.test_commands import IR
 from tests.cli.test_simulate import SIMULATED
 
+BENCHED = ("--prompt", 4, "--context", 3, "--batch", 2, "--repeats", 1, "--steps", 1)
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEADING = re.compile(r"^### (.+)$", re.MULTILINE)
 
@@ -85,6 +86,7 @@ def test_documented_fields(
         "hetc targets check": (Path("hetc/targets/grid-8x8.toml").resolve(),),
         "hetc opt": (ir, "-p", "simplify"),
         "hetc doctor": (),
+        "hetc bench": (bundle, *BENCHED),
     }
     for name, arguments in commands.items():
         check(f"`{name} --json`", hetc(*name.split()[1:], *arguments, "--json").json)
@@ -113,4 +115,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 17
+    assert len(headings) == len(set(headings)) == 18
