@@ -40,6 +40,11 @@ _NEW = click.option(
 _DTYPE = click.option(
     "--dtype", type=click.Choice(DTYPES), help="Type of the weights.  [the model's own]"
 )
+_QUANTIZE = click.option(
+    "--quantize",
+    type=click.Choice(("none", "int8", "int4")),
+    help="Store matrices as integers, in groups of 32.  [none]",
+)
 _LINK = click.option(
     "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
 )
@@ -64,7 +69,8 @@ _CALIBRATED = click.option(
 )
 _REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
 _PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
-_OPTIONS = (_PREFILL, _DECODE, _BATCH, _CONTEXT, _PROMPT, _NEW, _DTYPE, _LINK, *_PLACED)
+_SIZES = (_BATCH, _CONTEXT, _PROMPT, _NEW)
+_OPTIONS = (_PREFILL, _DECODE, *_SIZES, _DTYPE, _QUANTIZE, _LINK, *_PLACED)
 
 
 def plan_options(command: F) -> F:

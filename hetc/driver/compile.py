@@ -14,9 +14,11 @@ from hetc.bundle import BundleWriter, Manifest
 from hetc.driver.load import load
 from hetc.driver.options import CompileOptions
 from hetc.driver.plan import Planned, check_path, plan
+from hetc.driver.quality import quality_of
 from hetc.driver.summary import summarize
 from hetc.driver.write import write_bundle
 from hetc.errors import UsageError
+from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked, self_check
 from hetc.runtime import Bundle
 
@@ -70,12 +72,20 @@ def compile_bundle(
     with BundleWriter(check_path(output), overwrite=overwrite) as writer:
         planned = plan(source, options, watch)
         checked = _checked(planned, watch)
+        found = _quality(planned, watch)
         if planned.is_spatial:
             watch("planning the decode half")
-        summary = summarize(planned, checked)
+        summary = summarize(planned, checked, found)
         manifest = write_bundle(planned, checked, writer, summary, watch)
     watch("")
     return Compiled(output, manifest, summary, watch.seconds)
+
+
+def _quality(planned: Planned, step: Callable[[str], None]) -> Quality | None:
+    if planned.lowered.quantized is None or planned.model.weights is None:
+        return None
+    step("comparing the quantized weights with the model's own")
+    return quality_of(planned)
 
 
 def _checked(planned: Planned, step: Callable[[str], None]) -> Checked | None:

@@ -3,15 +3,16 @@ compiler's front half."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hetc.driver.options import DTYPES as DTYPE_NAMES
-from hetc.driver.options import CompileOptions
+from hetc.driver.options import QUANTIZE, CompileOptions
 from hetc.driver.policy import Policy
 from hetc.driver.weights import WeightReader
 from hetc.errors import UsageError
 from hetc.ir.graph import Graph, Program
-from hetc.ir.model import Model
+from hetc.ir.model import Model, WeightData
 from hetc.ir.types import DTYPES, DType
 from hetc.passes.adopt_state import adopt_state
 from hetc.passes.bound_context import bound_context
@@ -20,6 +21,7 @@ from hetc.passes.declared_ops import declare_token_wise
 from hetc.passes.fold_uniform import fold_uniform
 from hetc.passes.narrow_weights import narrow_weights
 from hetc.passes.prove_causal import prove_causal
+from hetc.passes.quantize_weights import Quantized, Scheme, quantize_weights
 from hetc.passes.retype import float_dtype, retype
 from hetc.passes.scan_sums import scan_sums
 from hetc.passes.simplify import simplify
@@ -28,12 +30,23 @@ from hetc.passes.synthesize_state import synthesize_state
 
 @dataclass(frozen=True)
 class Lowered:
-    """The program of a model, its weights, and the context that it was proven for."""
+    """The program of a model, its weights, and the context that it was proven for; what was
+    quantized of it, None for nothing."""
 
     model: Model
     program: Program
     weights: WeightReader
     dtype: DType
+    quantized: Quantization | None = None
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """`forward` before its matrices were quantized, with its weights, and what became of them."""
+
+    before: Graph
+    weights: WeightReader
+    result: Quantized
 
 
 def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
@@ -49,9 +62,28 @@ def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
     graph = simplify(retype(graph, float_dtype(graph), dtype))
     if model.stored is not None and model.weights is None:
         graph = narrow_weights(graph, model.stored)
+    quantized = _quantize(model, graph, options, policy)
+    if quantized is not None:
+        graph = simplify(quantized.result.graph)
+        model = _with_weights(model, quantized.result.weights)
     reader = WeightReader(model, graph)
     program = _derive(model, graph, reader, context)
-    return Lowered(replace(model, max_context=context), program, reader, dtype)
+    return Lowered(replace(model, max_context=context), program, reader, dtype, quantized)
+
+
+def _quantize(
+    model: Model, graph: Graph, options: CompileOptions, policy: Policy
+) -> Quantization | None:
+    form, tensors = QUANTIZE[options.quantize], tuple(policy.quantize.items())
+    if form == "none" and not tensors:
+        return None
+    # What is rounded is what the source says, not what a narrower float made of it.
+    source, reader = WeightReader(model, Graph("", (), (), ())), WeightReader(model, graph)
+    return Quantization(graph, reader, quantize_weights(graph, Scheme(form, tensors), source))
+
+
+def _with_weights(model: Model, more: Mapping[str, WeightData]) -> Model:
+    return model if model.weights is None else replace(model, weights={**model.weights, **more})
 
 
 def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> Program:

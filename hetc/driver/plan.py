@@ -76,8 +76,12 @@ class Planned:
 
     @property
     def parameters(self) -> int:
-        """Elements of all weights, tied ones once."""
-        return sum(self.stored_weights.values())
+        """Elements of all weights, tied ones once, and quantized ones as what they stand for."""
+        quantized = self.lowered.quantized
+        if quantized is None:
+            return sum(self.stored_weights.values())
+        sizes = {op.name: op.type.size for op in quantized.before.ops if isinstance(op, Weight)}
+        return sum(size for size in sizes.values() if isinstance(size, int))
 
     @cached_property
     def layers(self) -> int:
@@ -133,7 +137,9 @@ class Planned:
     def fallbacks(self) -> tuple[Reason, ...]:
         """Every op and half that did not get its first choice, with the reason."""
         unplanned = (self._spatial,) if isinstance(self._spatial, Reason) else ()
-        return (*self.model.opaque, *self.onnx_reasons, *unplanned)
+        quantized = self.lowered.quantized
+        left = () if quantized is None else quantized.result.left
+        return (*self.model.opaque, *left, *self.onnx_reasons, *unplanned)
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:

@@ -8,6 +8,9 @@ A compile fails where it would break the policy, and where a declaration shows t
 
     [pins]
     "decode:layers.*.self_attn*" = "decode"
+
+    [quantize]                                  # how matrices are stored, by name
+    "*.down_proj.weight" = "int8"
 """
 
 from __future__ import annotations
@@ -18,10 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hetc.driver.options import QUANTIZE
 from hetc.errors import InputError
 from hetc.passes.partition import Granularity
+from hetc.passes.quantize_weights import Form
 
-_KEYS = {"granularity": str, "max_fallback_ops": int, "token_wise": list, "pins": dict}
+_KEYS = {
+    "granularity": str,
+    "max_fallback_ops": int,
+    "token_wise": list,
+    "pins": dict,
+    "quantize": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,15 @@ class Policy:
     """What a compile must keep to.
 
     Halves are the unit of deployment, so each phase stays whole unless asked otherwise.
-    `token_wise` names opaque ops that are taken to work token by token.
+    `token_wise` names opaque ops that are taken to work token by token. `quantize` gives the form
+    of matrices whose name fits a glob.
     """
 
     granularity: Granularity = "phase"
     max_fallback_ops: int | None = None
     token_wise: tuple[str, ...] = ()
     pins: Mapping[str, str] = field(default_factory=dict)
+    quantize: Mapping[str, Form] = field(default_factory=dict)
 
 
 def read_policy(path: str | Path | None) -> Policy:
@@ -64,6 +77,8 @@ def _check(path: Path, key: str, value: Any) -> None:
         right = type(value) is int and value >= 0
     elif key == "token_wise":
         right = right and all(isinstance(name, str) for name in value)
+    elif key == "quantize":
+        right = right and all(form in QUANTIZE for form in value.values())
     elif key == "pins":
         right = right and all(isinstance(role, str) for role in value.values())
     if not right:
@@ -72,6 +87,7 @@ def _check(path: Path, key: str, value: Any) -> None:
             "the policy has a field that hetc does not take",
             at=f"{path}: {key}",
             expected='granularity = "phase" or "op", max_fallback_ops = 0 or more, '
-            "token_wise = [names of ops], [pins] of globs",
+            "token_wise = [names of ops], [pins] of globs, "
+            "[quantize] of globs to none, int8 or int4",
             found=repr(value),
         )

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from hetc.driver.plan import Planned
 from hetc.ir.dims import Dim, evaluate, exact_div, symbol, symbols_of
 from hetc.ir.graph import Program
+from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked
 from hetc.report.summary import StateFacts, Summary, summary_lines
 
 
-def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
+def summarize(
+    planned: Planned, checked: Checked | None, quality: Quality | None = None
+) -> tuple[str, ...]:
     """The summary of at most twelve lines."""
     model = planned.model
+    notes = (*_calibrations(planned), *_quantized(planned, quality), *model.notes)
     return summary_lines(
         Summary(
             name=model.name,
@@ -26,7 +30,7 @@ def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
             decisions=planned.decisions,
             fallbacks=planned.fallbacks,
             max_error=checked.max_abs_error if checked else None,
-            notes=(*_calibrations(planned), *model.notes),
+            notes=notes,
             assumptions=planned.assumptions,
             spatial=planned.spatial.facts() if planned.spatial is not None else None,
         )
@@ -38,6 +42,19 @@ def _calibrations(planned: Planned) -> Iterator[str]:
     for target in dict.fromkeys(planned.cut.devices.values()):
         if target.device.calibrated:
             yield f"{target.name}: times calibrated on published runs ({target.device.calibrated})"
+
+
+def _quantized(planned: Planned, quality: Quality | None) -> Iterator[str]:
+    """How many matrices are stored in which form, and what that changes."""
+    quantized = planned.lowered.quantized
+    if quantized is None:
+        return
+    forms = (f"{count} as {form}" for form, count in sorted(quantized.result.forms.items()))
+    told = f"matrices stored in groups: {', '.join(forms) or 'none'}"
+    if quality is not None:
+        same = f"the same likeliest token in {100 * quality.same_top:.0f} %"
+        told += f" · KL {quality.kl:.2g} nats, {same} of {quality.tokens} tokens"
+    yield told
 
 
 def state_facts(program: Program) -> StateFacts:

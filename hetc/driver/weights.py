@@ -3,34 +3,29 @@ memory allows."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from hetc.errors import InputError
 from hetc.ir.graph import Graph
 from hetc.ir.model import Model
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import Array, TensorType
-
-CACHE_BYTES = 640 * 2**20
+from hetc.passes.kept_arrays import KeptArrays
 
 
 class WeightReader:
-    """Looks weights up by name in the type that the graph declares; keeps the last ones, up to
-    `CACHE_BYTES`."""
+    """Looks weights up by name in the type that the graph declares; keeps the last ones."""
 
     def __init__(self, model: Model, graph: Graph) -> None:
         self._model = model
         self.types: dict[str, TensorType] = {
             op.name: op.type for op in graph.ops if isinstance(op, Weight)
         }
-        self._kept: OrderedDict[str, Array] = OrderedDict()
-        self._bytes = 0
+        self._kept = KeptArrays()
 
     def __call__(self, name: str) -> Array:
         """The data of `name`; raises InputError (HETC-I005) for a model without weights."""
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
+        return self._kept.get(name, lambda: self._read(name))
+
+    def _read(self, name: str) -> Array:
         if self._model.weights is None:
             raise InputError(
                 "HETC-I005",
@@ -41,13 +36,4 @@ class WeightReader:
             )
         data = self._model.weights[name].load()
         wanted = self.types[name].dtype.numpy if name in self.types else data.dtype
-        data = data if data.dtype == wanted else data.astype(wanted)
-        self._keep(name, data)
-        return data
-
-    def _keep(self, name: str, data: Array) -> None:
-        self._kept[name] = data
-        self._bytes += data.nbytes
-        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
+        return data if data.dtype == wanted else data.astype(wanted)

@@ -29,8 +29,8 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "cumsum": ("%x: i64[B,S]", "%0 = cumsum %x {axis = 1}"),
     "dequantize": (
-        "%x: i8[N,576], %s: f32[N,18]",
-        "%0 = dequantize %x, %s {group = 32, dtype = bf16}",
+        "%x: u8[N,576], %s: f16[N,18], %m: f16[N,18]",
+        "%0 = dequantize %x, %s {shift = %m, group = 32, dtype = bf16}",
     ),
     "embedding": ("%table: bf16[V,H], %ids: i64[B,S]", "%0 = embedding %table, %ids"),
     "expert_linear": (
@@ -98,6 +98,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         '%0 = transfer %x {source = "h200", destination = "sn40l"}',
     ),
     "transpose": ("%x: f32[B,S,9,64]", "%0 = transpose %x {perm = [0, 2, 1, 3]}"),
+    "unpack4": ("%x: u8[N,288]", "%0 = unpack4 %x"),
     "weight": ("", '%0 = weight {name = "model.embed_tokens.weight", type = bf16[49152,576]}'),
     "where": ("%c: bool[1,1,S,S], %x: f32[B,9,S,S]", "%0 = where %c, %x, -inf"),
     "xor": ("%x: bool[B,S], %y: bool[B,S]", "%0 = xor %x, %y"),

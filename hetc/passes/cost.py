@@ -215,7 +215,8 @@ def phase_costs(graph: Graph, phase: Phase, states: frozenset[str] = frozenset()
         key = _signature(op, read, op in vectors)
         work = shared.get(key)
         if work is None:
-            work = shared[key] = _work(op, read, op in vectors)
+            turned = origin[op.results[0]].place == "weight"
+            work = shared[key] = _work(op, read, op in vectors, turned)
         weights = frozenset[str]().union(*(o.names for o in read if o.place == "weight"))
         held = frozenset[str]().union(*(o.names for o in read if o.place == "state"))
         costs.append(OpCost(names[op], phase, index, op, work, weights, held))
@@ -235,10 +236,12 @@ def _signature(op: Op, read: list[Origin], is_reduced: bool) -> tuple[Any, ...]:
     )
 
 
-def _work(op: Op, read: list[Origin], is_reduced: bool) -> Work:
+def _work(op: Op, read: list[Origin], is_reduced: bool, is_turned: bool) -> Work:
+    """The work of an op. `is_turned`: it turns weights on their way to whoever reads them, who pays
+    for what is stored."""
     cost = op.cost()
     split = dict.fromkeys(("weight", "state", "activation"), _ZERO)
-    if not isinstance(op, View):
+    if not isinstance(op, View) and not is_turned:
         for place, nbytes in _reads(op, read, cost.bytes_read):
             split[place] = split[place] + nbytes
     heavy = op.kind in HEAVY and not _is_outer_product(op)
@@ -250,7 +253,7 @@ def _work(op: Op, read: list[Origin], is_reduced: bool) -> Work:
         weight_bytes=split["weight"],
         state_bytes=split["state"],
         activation_bytes=split["activation"],
-        bytes_written=cost.bytes_written,
+        bytes_written=0 if is_turned else cost.bytes_written,
         reduced_bytes=op.results[0].nbytes if is_reduced else 0,
         sequences=op.operands[0].shape[0] if op.kind == "attention" else 0,
         rows=rows,

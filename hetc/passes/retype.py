@@ -14,8 +14,9 @@ from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Opaque
 from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.source import Weight
-from hetc.ir.types import F32, DType
+from hetc.ir.types import F32, DType, TensorType
 from hetc.passes.index_only import IndexOnly
 
 
@@ -74,10 +75,16 @@ def _with_dtype(op: Op, old: DType, new: DType) -> Op:
     return op.replace(**changes) if changes else op
 
 
+def _elements(type: TensorType) -> int:
+    return type.size if isinstance(type.size, int) else 0
+
+
 def float_dtype(graph: Graph) -> DType:
-    """The float type that most weight elements of `graph` have; f32 where there are none."""
+    """The float type that most weight elements of `graph` have, as they are used; f32 where there
+    are none."""
     counts: dict[DType, int] = {}
     for op in graph.ops:
-        if isinstance(op, Weight) and op.type.dtype.is_float and isinstance(op.type.size, int):
-            counts[op.type.dtype] = counts.get(op.type.dtype, 0) + op.type.size
+        type = op.results[0].type
+        if isinstance(op, Weight | Dequantize) and type.dtype.is_float:
+            counts[type.dtype] = counts.get(type.dtype, 0) + _elements(type)
     return max(counts, key=lambda dtype: counts[dtype], default=F32)

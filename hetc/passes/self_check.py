@@ -18,6 +18,7 @@ from hetc.ir.types import F32, Array
 from hetc.passes.check_declared import check_declared
 from hetc.passes.declared_ops import declared_ops
 from hetc.passes.retype import float_dtype, retype
+from hetc.passes.whole_weights import whole_weights
 
 PREFILL_TOKENS = 8
 DECODE_TOKENS = 4
@@ -49,7 +50,7 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch), HETC-V004
     (an op that was declared token-wise is not).
     """
-    program = in_f32(program)
+    program, weights = _with_whole_weights(in_f32(program), weights)
     types = {
         op.name: op.type.dtype.numpy
         for graph in (program.forward, program.prefill, program.decode)
@@ -138,6 +139,13 @@ def _derived(
         rows.append(logits[:, -1])
     prefill = first[:, -1]
     return prefill, np.concatenate(rows) if rows else np.zeros((0, prefill.shape[-1]), np.float32)
+
+
+def _with_whole_weights(program: Program, weights: WeightLookup) -> tuple[Program, WeightLookup]:
+    """`program` without the ops that dequantize its weights: each graph would run them anew."""
+    forward, whole = whole_weights(program.forward, weights)
+    prefill, decode = (whole_weights(g, weights)[0] for g in (program.prefill, program.decode))
+    return replace(program, forward=forward, prefill=prefill, decode=decode), whole
 
 
 def in_f32(program: Program) -> Program:

@@ -19,7 +19,7 @@ from hetc.ir.ops.elementwise import Elementwise
 from hetc.ir.ops.index import Embedding, Gather, Sort, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import Norm
-from hetc.ir.ops.quant import Dequantize
+from hetc.ir.ops.quant import Dequantize, Unpack4
 from hetc.ir.ops.reduce import CumSum, LogSoftmax, Reduce, Softmax, Sum
 from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
 from hetc.ir.ops.shape import (
@@ -278,6 +278,12 @@ def _dequantize(op: Dequantize) -> Iterator[Factor]:
             yield Factor(operands, (Place(op.result, axis),))
 
 
+def _unpack(op: Unpack4) -> Iterator[Factor]:
+    # Halves of a byte stand next to each other: parts of bytes are parts of what is in them.
+    for axis in range(op.x.rank):
+        yield Factor((Place(op.x, axis),), (Place(op.result, axis),))
+
+
 _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Iterator[Factor]]], ...] = (
     (Elementwise, _aligned),
     (Rope, lambda op: _aligned(op, -1)),
@@ -303,4 +309,5 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Iterator[Factor]]],
     (Conv1dCausal, _conv),
     (Scan, _scan),
     (Dequantize, _dequantize),
+    (Unpack4, _unpack),
 )

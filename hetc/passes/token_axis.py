@@ -15,6 +15,7 @@ from hetc.ir.ops.elementwise import Elementwise
 from hetc.ir.ops.index import Embedding, Gather, Index, PutAlong, Sort, TakeAlong, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.quant import Dequantize, Quantize, Unpack4
 from hetc.ir.ops.reduce import ArgMax, CumSum, LogSoftmax, Reduce, Softmax
 from hetc.ir.ops.sequence import Conv1dCausal, Scan
 from hetc.ir.ops.shape import (
@@ -301,6 +302,15 @@ def _norm(op: RMSNorm | LayerNorm, axes: Axes) -> Answer:
     return source
 
 
+def _by_group(op: Quantize | Dequantize | Unpack4, axes: Axes) -> Answer:
+    source = axes[op.x]
+    if source is None or source.axis == op.x.rank - 1:
+        raise Mixes("groups of numbers run over the token axis")
+    if any(axes[value] != source for value in op.operands):
+        raise Mixes("numbers and their scales have their tokens on different axes")
+    return source
+
+
 def _expert_linear(op: ExpertLinear, axes: Axes) -> Answer:
     rows, ids = axes[op.x], axes[op.ids]
     if rows is None or rows != ids or rows.axis != 0 or axes[op.weight] is not None:
@@ -351,6 +361,7 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...
     (Index, _index),
     ((TakeAlong, PutAlong), _along),
     ((RMSNorm, LayerNorm), _norm),
+    ((Quantize, Dequantize, Unpack4), _by_group),
     (ExpertLinear, _expert_linear),
     (Attention, _attention),
     (Conv1dCausal, _conv),

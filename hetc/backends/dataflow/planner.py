@@ -66,6 +66,7 @@ from hetc.backends.dataflow.streams import (
 )
 from hetc.errors import BackendError
 from hetc.ir.op import Value
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.source import Weight
 from hetc.ir.text import print_graph
 from hetc.passes.shard import Sharded
@@ -122,6 +123,7 @@ class Planner:
         self.fabric: Fabric = fabric_of(target)
         self.runs: tuple[Run, ...] = find_blocks(sharded.graph)
         _check_states(self.runs)
+        _check_matrices(self.runs)
         groups = [group_ops(run) for run in self.runs]
         self.row_groups = tuple(
             row_groups if self._why_whole(run, found) is None else 1
@@ -377,6 +379,20 @@ def _check_states(runs: Sequence[Run]) -> None:
                     at=out.op.loc or out.tensor,
                     found=f"{out.op.kind} makes {out.tensor} in {run.id} ({run.graph.name})",
                     do="run decode by another executor: a plan keeps a state where it is read",
+                )
+
+
+def _check_matrices(runs: Sequence[Run]) -> None:
+    """Refuse matrices of integers in groups: a stage's stream has no place for their scales."""
+    for run in runs:
+        for op in run.ops:
+            if isinstance(op, Dequantize):
+                raise BackendError(
+                    "HETC-E036",
+                    "a matrix is stored in groups, and a plan has no place for their scales",
+                    at=op.loc,
+                    found=f"{op.x.type} with {op.scale.type}",
+                    do="compile without --quantize for a plan",
                 )
 
 

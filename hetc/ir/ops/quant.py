@@ -6,7 +6,7 @@ import numpy as np
 
 from hetc.ir.op import Op, Value, op
 from hetc.ir.ops.elementwise_base import as_f32
-from hetc.ir.types import F32, I8, Array, DType, TensorType
+from hetc.ir.types import F32, I8, U8, Array, DType, TensorType
 
 
 def require_groups(op: Op, x: Value, numbers: Value, group: int) -> None:
@@ -42,26 +42,44 @@ class Quantize(Op):
 
 @op("dequantize")
 class Dequantize(Op):
-    """`(x - zero) * scale` in `dtype`.
+    """`(x - zero) * scale + shift` in `dtype`.
 
-    `x [..., K]`, `scale` and `zero [..., K/group]`: one number for `group` elements.
+    `x [..., K]`, `scale`, `zero` and `shift [..., K/group]`: one number for `group` elements.
     """
 
     x: Value
     scale: Value
     zero: Value | None = None
+    shift: Value | None = None
     group: int = 1
     dtype: DType = F32
 
     def infer(self) -> TensorType:
-        require_groups(self, self.x, self.scale, self.group)
-        if self.zero is not None:
-            require_groups(self, self.x, self.zero, self.group)
+        for numbers in (self.scale, self.zero, self.shift):
+            if numbers is not None:
+                require_groups(self, self.x, numbers, self.group)
         return self.x.type.with_dtype(self.dtype)
 
-    def semantics(self, x: Array, scale: Array, zero: Array | None = None) -> Array:
-        wide: Array = x.astype(np.float32)
-        if zero is not None:
-            wide = wide - np.repeat(zero.astype(np.float32), self.group, axis=-1)
-        scaled: Array = wide * np.repeat(as_f32(scale), self.group, axis=-1)
-        return scaled.astype(self.dtype.numpy)
+    def semantics(self, x: Array, scale: Array, *extra: Array) -> Array:
+        given = iter(extra)
+        wide: Array = x.reshape(*scale.shape, self.group).astype(np.float32)
+        if self.zero is not None:
+            wide -= next(given).astype(np.float32)[..., None]
+        wide *= as_f32(scale)[..., None]
+        if self.shift is not None:
+            wide += as_f32(next(given))[..., None]
+        return wide.reshape(x.shape).astype(self.dtype.numpy)
+
+
+@op("unpack4")
+class Unpack4(Op):
+    """Numbers of 4 bits, two in a byte: `x u8[..., K/2]` gives `u8[..., K]`, the low half first."""
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        self.require(self.x.dtype is U8 and self.x.rank > 0, "x is u8[..., K/2]")
+        return TensorType(U8, (*self.x.shape[:-1], self.x.shape[-1] * 2))
+
+    def semantics(self, x: Array) -> Array:
+        return np.stack([x & 15, x >> 4], axis=-1).reshape(*x.shape[:-1], -1)

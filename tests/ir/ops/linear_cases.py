@@ -91,11 +91,24 @@ def dequantize(draw: Draw) -> Trial:
     scale = draw.array(*draw.shape(1, 3), dtype=F32)
     x = draw.array(*scale.shape[:-1], scale.shape[-1] * group, low=-128, high=127)
     zero = draw.array(*scale.shape) if draw.flag() else None
+    shift = draw.array(*scale.shape, dtype=F32) if draw.flag() else None
     dtype = draw.choice([F32, BF16])
     expected = np.empty(x.shape, np.float32)
     for place in np.ndindex(*x.shape):
         at = (*place[:-1], place[-1] // group)
         middle = 0 if zero is None else int(zero[at])
         expected[place] = (int(x[place]) - middle) * scale[at]
-    fields = {"x": x, "scale": scale, "zero": zero, "group": group, "dtype": dtype}
+        if shift is not None:
+            expected[place] += shift[at]
+    fields = {"x": x, "scale": scale, "zero": zero, "shift": shift, "group": group, "dtype": dtype}
     return Trial(fields, [as_array(torch.from_numpy(expected)).astype(dtype.numpy)])
+
+
+@case("unpack4", dtypes=[U8])
+def unpack4(draw: Draw) -> Trial:
+    x = draw.array(*draw.shape(1, 3), low=0, high=255)
+    expected = np.empty((*x.shape[:-1], 2 * x.shape[-1]), np.uint8)
+    for place in np.ndindex(*expected.shape):
+        byte = int(x[(*place[:-1], place[-1] // 2)])
+        expected[place] = byte // 16 if place[-1] % 2 else byte % 16
+    return Trial({"x": x}, [expected])

@@ -7,7 +7,7 @@ import numpy as np
 from hetc.backends.onnx.elements import computed
 from hetc.backends.onnx.table import Context, emits
 from hetc.ir.op import Value
-from hetc.ir.ops.quant import Dequantize, Quantize
+from hetc.ir.ops.quant import Dequantize, Quantize, Unpack4
 from hetc.ir.types import F32, I8, I16, U8, Shape
 
 
@@ -42,8 +42,20 @@ def dequantize(c: Context, op: Dequantize) -> str:
     x = c.sizes.reshape(_in_f32(c, op.x), op.x.shape, shape)
     if op.zero is not None:
         x = c.w.node("Sub", x, _per_group(c, op.zero))
-    scaled = c.sizes.reshape(c.w.node("Mul", x, _per_group(c, op.scale)), shape, op.x.shape)
+    x = c.w.node("Mul", x, _per_group(c, op.scale))
+    if op.shift is not None:
+        x = c.w.node("Add", x, _per_group(c, op.shift))
+    scaled = c.sizes.reshape(x, shape, op.x.shape)
     return scaled if computed(op.dtype) is F32 else c.w.cast(scaled, op.dtype)
+
+
+@emits(Unpack4)
+def unpack4(c: Context, op: Unpack4) -> str:
+    low = c.w.node("BitwiseAnd", c.w[op.x], c.w.constant(15, U8))
+    high = c.w.node("BitShift", c.w[op.x], c.w.constant(4, U8), direction="RIGHT")
+    both = [c.w.node("Unsqueeze", half, c.w.ints([-1])) for half in (low, high)]
+    pairs = c.w.node("Concat", *both, axis=-1)
+    return c.sizes.reshape(pairs, (*op.x.shape, 2), op.result.shape)
 
 
 def _in_f32(c: Context, value: Value) -> str:
