@@ -1,0 +1,28 @@
+"""What the text may count on: a CPU's instructions beyond what LLVM makes of portable vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Isa:
+    """`needs` are CPU features as Linux names them; `pause` is the op of a waiting loop.
+
+    A product of many rows keeps `block_rows` x `block_tiles` sums of 16 lanes in registers.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    pause: str
+    block_rows: int
+    block_tiles: int
+
+
+_PAUSE_X86 = 'llvm.call_intrinsic "llvm.x86.sse2.pause"() : () -> ()'
+# The best first; every CPU can run the last. LLVM knows the CPU at hand by itself: it makes AVX2 or
+# NEON code of the portable text.
+VARIANTS = (
+    Isa("avx512", ("avx512f", "avx512bw"), _PAUSE_X86, block_rows=8, block_tiles=3),
+    Isa("portable", (), "", block_rows=4, block_tiles=1),
+)

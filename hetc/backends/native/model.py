@@ -1,0 +1,61 @@
+"""What both halves of a model share: its graph in blocks, and what is known of the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hetc.backends.dataflow.blocks import find_blocks
+from hetc.backends.native.scope import Scope
+from hetc.backends.native.storage import Matrix, Region, Storage
+from hetc.errors import Reason
+from hetc.ir.graph import Graph
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.linear import Linear
+
+
+class Refused(Exception):
+    """The engine cannot do something; `reason` says what."""
+
+    def __init__(self, code: str, text: str, op: Op) -> None:
+        super().__init__(text)
+        self.reason = Reason(code, text, at=op.loc)
+
+
+@dataclass
+class Model:
+    """What both halves share: the graph in blocks, what is known of its values, and the weights."""
+
+    graph: Graph
+    positions: int
+    storage: Storage = field(default_factory=Storage)
+    scopes: list[Scope] = field(default_factory=list)
+    matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(graph: Graph, positions: int) -> Model:
+        """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
+        model = Model(graph, positions)
+        for run in find_blocks(graph):
+            scope = Scope(graph, run)
+            model.scopes.append(scope)
+            model.storage.regions.append(Region(scope))
+            model.matrices.update(_products_of_one_input(scope))
+        return model
+
+
+def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
+    """Each product -> all products of its block that read the same x: they run as one."""
+    by_input: dict[Value, list[Linear]] = {}
+    for op in scope.run.ops:
+        if isinstance(op, Linear):
+            stored = [value for value in (op.weight, op.bias) if value is not None]
+            if all(scope.kind(value) == "static" for value in stored):
+                by_input.setdefault(op.x, []).append(op)
+    return {op: tuple(group) for group in by_input.values() for op in group}
+
+
+def matrix_of(group: tuple[Linear, ...]) -> Matrix:
+    """How the weights of products of one input are stored."""
+    return Matrix(
+        tuple(op.weight for op in group), tuple(op.bias for op in group), group[0].weight.dtype.name
+    )

@@ -1,0 +1,181 @@
+"""The packed weights: what lies where in the file, and the bytes.
+
+Each block has a region, which a loop has once for each iteration; inside it things lie in the order
+in which the code reads them. A matrix [N, K] is cut into tiles of 16 outputs, each of them K steps
+of 16 numbers side by side, so that a thread that has some tiles reads one stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hetc.backends.native.scope import Scope
+from hetc.backends.native.ssa import BYTES, LANES
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Value
+from hetc.ir.types import Array
+
+ALIGN = 128
+# Where a product ends, the code reads some numbers more: they must be there.
+SLACK = 4096
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Matrices that multiply one `x`, one below the other, and their biases (f32) behind them.
+
+    Each is filled up to whole tiles with zeros. Two numbers of bf16 along K lie side by side: as
+    32 bits they are one number for f32 arithmetic, and its neighbour.
+    """
+
+    weights: tuple[Value, ...]
+    biases: tuple[Value | None, ...]
+    element: str
+
+    @property
+    def inner(self) -> int:
+        return _number(self.weights[0].shape[1])
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Tiles of each matrix."""
+        return tuple(-(-_number(weight.shape[0]) // LANES) for weight in self.weights)
+
+    @property
+    def pair(self) -> int:
+        """Numbers along K that lie side by side."""
+        return 2 if self.element == "bf16" else 1
+
+    @property
+    def tile_bytes(self) -> int:
+        return -(-self.inner // self.pair) * self.pair * LANES * BYTES[self.element]
+
+    @property
+    def bias_offset(self) -> int:
+        return sum(self.tiles) * self.tile_bytes
+
+    @property
+    def nbytes(self) -> int:
+        has_bias = any(bias is not None for bias in self.biases)
+        return self.bias_offset + (sum(self.tiles) * LANES * 4 if has_bias else 0)
+
+    def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
+        """The bytes in order, a piece at a time."""
+        for value in self.weights:
+            yield tiled(scope.evaluate(value, iteration, weights, {}), self.pair)
+        if any(bias is not None for bias in self.biases):
+            for bias, tiles in zip(self.biases, self.tiles, strict=True):
+                row = np.zeros(tiles * LANES, np.float32)
+                if bias is not None:
+                    array = scope.evaluate(bias, iteration, weights, {})
+                    row[: len(array)] = array
+                yield row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A static tensor in row-major order; floats narrower than a table's own become f32."""
+
+    value: Value
+    element: str
+
+    @property
+    def nbytes(self) -> int:
+        return _number(self.value.size) * BYTES[self.element]
+
+    def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
+        array = scope.evaluate(self.value, iteration, weights, {})
+        yield array if self.element != "f32" else array.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """A positional tensor as an f32 table: its value where T is every position there can be."""
+
+    value: Value
+    positions: int
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * 4
+
+    def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
+        sizes = {"B": 1, "T": self.positions, "P": 0}
+        yield scope.evaluate(self.value, iteration, weights, sizes).astype(np.float32)
+
+
+Item = Matrix | Rows | Positions
+
+
+@dataclass
+class Region:
+    """The items of one block, by offset; `bytes` lie between two iterations."""
+
+    scope: Scope
+    items: dict[Item, int] = field(default_factory=dict)
+    bytes: int = 0
+
+    def place(self, item: Item) -> int:
+        """Where `item` lies in the region; it is put at the end where it is new."""
+        if item not in self.items:
+            self.items[item] = self.bytes
+            self.bytes += -(-item.nbytes // ALIGN) * ALIGN
+        return self.items[item]
+
+
+@dataclass
+class Storage:
+    """The regions of all blocks, one after the other."""
+
+    regions: list[Region] = field(default_factory=list)
+
+    def start(self, region: Region) -> int:
+        """The offset of a region in the file, once all items of those before it are placed."""
+        total = 0
+        for other in self.regions:
+            if other is region:
+                break
+            total += other.bytes * other.scope.run.repeat
+        return total
+
+    @property
+    def nbytes(self) -> int:
+        return sum(region.bytes * region.scope.run.repeat for region in self.regions) + SLACK
+
+    def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
+        """The whole file, a piece at a time."""
+        for region in self.regions:
+            for iteration in range(region.scope.run.repeat):
+                for item in region.items:
+                    yield from _padded(item.pack(region.scope, iteration, weights), item.nbytes)
+        yield memoryview(bytes(SLACK))
+
+
+def _padded(pieces: Iterator[Array], expected: int) -> Iterator[memoryview]:
+    written = 0
+    for piece in pieces:
+        data = memoryview(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
+        written += data.nbytes
+        yield data
+    assert written == expected, "an item has the bytes that were planned for it"
+    yield memoryview(bytes(-written % ALIGN))
+
+
+def tiled(matrix: Array, pair: int) -> Array:
+    """`matrix` [N, K] as tiles [N/16, K/pair, 16, pair], filled up with zeros."""
+    outputs, inner = matrix.shape
+    tiles, steps = -(-outputs // LANES), -(-inner // pair)
+    if outputs % LANES or inner % pair:
+        whole = np.zeros((tiles * LANES, steps * pair), matrix.dtype)
+        whole[:outputs, :inner] = matrix
+        matrix = whole
+    return matrix.reshape(tiles, LANES, steps, pair).transpose(0, 2, 1, 3)
+
+
+def _number(size: object) -> int:
+    assert isinstance(size, int), "what is stored has a known size"
+    return size
