@@ -231,10 +231,7 @@ class Flash:
         place = e.offset(start, e.mul(step, e.index(width)))
         if rule.pair == 1:
             return (w.widened(w.load(place, rule.element, LANES)),)
-        both = e.load(place, vector(LANES, I32))
-        low = e.arith("shli", both, e.constant("16", both.type))
-        high = e.arith("andi", both, e.constant("-65536", both.type))
-        return tuple(e.convert("bitcast", half, F32) for half in (low, high))
+        return w.widened_pair(e.load(place, vector(LANES, I32)))
 
     def _masked(
         self, w: Writer, scores: Sequence[Ssa], query: Query, tile: Ssa

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hetc.backends.native.half import half_text
-from hetc.backends.native.isa import VARIANTS
+from hetc.backends.native.isa import VARIANTS, Isa
 from hetc.backends.native.lower_ops import supports
 from hetc.backends.native.model import Model
 from hetc.backends.native.plan import Planner
@@ -56,6 +56,12 @@ class NativePlan:
         found = (reason for planner in self._halves.values() for reason in planner.refused)
         return tuple(dict.fromkeys(found))
 
+    @property
+    def _variants(self) -> tuple[Isa, ...]:
+        """Instruction sets with dot products of bf16 are for models that have some."""
+        has_bf16 = "bf16" in self._model.storage.elements
+        return tuple(isa for isa in VARIANTS if has_bf16 or not isa.dots)
+
     def files(self) -> dict[str, bytes]:
         """The layout and the texts of both halves; raises BackendError where it cannot be."""
         if self.reasons:
@@ -64,7 +70,7 @@ class NativePlan:
         texts = {
             half_file(phase, isa.name): half_text(planner, isa).encode()
             for phase, planner in self._halves.items()
-            for isa in VARIANTS
+            for isa in self._variants
         }
         return {LAYOUT_FILE: self.layout().to_bytes(), **texts}
 
@@ -91,7 +97,7 @@ class NativePlan:
                 )
                 for place in memories["decode"].states
             ),
-            variants=tuple(Variant(isa.name, isa.needs) for isa in VARIANTS),
+            variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
         )
 
     def packed(self, weights: WeightLookup) -> Iterator[memoryview]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Isa:
     """`needs` are CPU features as Linux names them; `pause` is the op of a waiting loop.
 
-    A product of many rows keeps `block_rows` x `block_tiles` sums of 16 lanes in registers.
+    A product of many rows keeps `block_rows` x `block_tiles` sums of 16 lanes in registers. `dots`:
+    it multiplies pairs of bf16 in one instruction.
     """
 
     name: str
@@ -17,12 +18,21 @@ class Isa:
     pause: str
     block_rows: int
     block_tiles: int
+    dots: bool = False
 
 
 _PAUSE_X86 = 'llvm.call_intrinsic "llvm.x86.sse2.pause"() : () -> ()'
 # The best first; every CPU can run the last. LLVM knows the CPU at hand by itself: it makes AVX2 or
 # NEON code of the portable text.
 VARIANTS = (
+    Isa(
+        "avx512bf16",
+        ("avx512f", "avx512bw", "avx512_bf16"),
+        _PAUSE_X86,
+        block_rows=8,
+        block_tiles=3,
+        dots=True,
+    ),
     Isa("avx512", ("avx512f", "avx512bw"), _PAUSE_X86, block_rows=8, block_tiles=3),
     Isa("portable", (), "", block_rows=4, block_tiles=1),
 )

@@ -177,7 +177,12 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    half.add(Product(matrix, stored, x, out, panels=half.prefill))
+    rounded = None
+    if half.prefill and matrix.element == "bf16":
+        pairs = -(-matrix.inner // 2)
+        place = half.memory.scratch("shared", "rounded", rows * 2 * pairs, "bf16")
+        rounded = View(place, (rows, 2 * pairs), (2 * pairs, 1))
+    half.add(Product(matrix, stored, x, out, half.prefill, rounded))
 
 
 def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:

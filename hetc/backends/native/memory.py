@@ -58,14 +58,14 @@ class MemoryPlan:
         self.buffers["tokens"] = Buffer("tokens", "tokens", "i64")
         self.buffers["logits"] = Buffer("logits", "logits", "f32")
 
-    def scratch(self, memory: Memory, name: str, size: DimLike) -> str:
-        """A new buffer of `size` f32; gives its name."""
+    def scratch(self, memory: Memory, name: str, size: DimLike, element: str = "f32") -> str:
+        """A new buffer of `size` elements; gives its name."""
         assert memory in ("shared", "private")
         unique = f"{name}.{len(self.buffers)}"
         attribute = f"{memory}_bytes"
         offset = getattr(self, attribute)
-        self.buffers[unique] = Buffer(unique, memory, "f32", offset)
-        setattr(self, attribute, offset + padded(size * 4, _ALIGN))
+        self.buffers[unique] = Buffer(unique, memory, element, offset)
+        setattr(self, attribute, offset + padded(size * BYTES[element], _ALIGN))
         return unique
 
     def is_shared(self, view: View) -> bool:

@@ -7,10 +7,10 @@ multiplication need not wait for the one before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Body, Emitter, Ssa, vector
+from hetc.backends.native.arithmetic import Dots, MultiplyAdd, Sums
+from hetc.backends.native.ssa import BYTES, LANES, Body, Ssa
 from hetc.backends.native.storage import Matrix
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -24,7 +24,8 @@ class Product:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
     `stored` is the buffer that holds the matrix. With `panels`, for many rows, several tiles are
-    taken at a time as well.
+    taken at a time as well. `rounded` [R, K filled up to pairs] has room for x as bf16, for CPUs
+    that multiply such pairs.
     """
 
     matrix: Matrix
@@ -32,6 +33,7 @@ class Product:
     x: View
     out: View
     panels: bool
+    rounded: View | None = None
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -39,10 +41,12 @@ class Product:
 
     @property
     def writes(self) -> tuple[View, ...]:
-        return (self.out,)
+        return (self.out,) if self.rounded is None else (self.out, self.rounded)
 
     def write(self, w: Writer) -> None:
         e = w.e
+        if self._by_dots(w):
+            self._round(w)
         low, high = w.share(e.index(sum(self.matrix.tiles)))
         if self.panels and w.isa.block_tiles > 1:
             several = e.index(w.isa.block_tiles)
@@ -74,69 +78,40 @@ class Product:
 
     def _block(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
         """The sums of `rows` rows and `tiles` tiles from `row` and `tile` on."""
-        e = w.e
-        xs = [w.address(self.x, [e.add(row, e.index(place))]) for place in range(rows)]
+        e, x = w.e, self._rounded if self._by_dots(w) else self.x
+        arithmetic = Dots(self.matrix) if self._by_dots(w) else MultiplyAdd(self.matrix)
+        xs = [w.address(x, [e.add(row, e.index(place))]) for place in range(rows)]
         panels = [
             e.offset(weights, e.index(place * self.matrix.tile_bytes)) for place in range(tiles)
         ]
-        parts = max(1, _SUMS_IN_FLIGHT // (rows * tiles))
-        zero = e.constant("0.0", vector(LANES, F32))
-        sums = _Sums(rows, tiles, parts, [zero] * (rows * tiles * parts))
+        step_bytes = LANES * self.matrix.pair * BYTES[self.matrix.element]
+
+        def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
+            left = e.mul(step, e.index(arithmetic.x_bytes))
+            right = e.mul(step, e.index(step_bytes))
+            return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
+
+        sums = Sums.zero(e, rows, tiles, _SUMS_IN_FLIGHT)
         steps, unrolled = self.matrix.inner // self.matrix.pair, _STEPS_UNROLLED
         whole = steps // unrolled * unrolled
         if whole:
 
             def several(step: Ssa, *carried: Ssa) -> list[Ssa]:
-                inside = sums.holding(carried)
+                inside, there = sums.holding(carried), behind(step)
                 for number in range(unrolled):
-                    self._step(w, inside, xs, panels, step, number)
+                    arithmetic.step(w, inside, *there, number)
                 return inside.values
 
             carried = e.loop(e.index(0), e.index(whole), unrolled, several, sums.values)
             sums = sums.holding(carried)
+        rest = behind(e.index(whole))
         for number in range(steps - whole):
-            self._step(w, sums, xs, panels, e.index(whole), number)
+            arithmetic.step(w, sums, *rest, number)
         if self.matrix.inner % self.matrix.pair:
-            self._step(w, sums, xs, panels, e.index(steps), 0, last=True)
+            arithmetic.odd(w, sums, *behind(e.index(steps)))
         self._store(w, sums, row, tile)
 
-    def _step(
-        self,
-        w: Writer,
-        sums: _Sums,
-        xs: Sequence[Ssa],
-        panels: Sequence[Ssa],
-        step: Ssa,
-        number: int,
-        *,
-        last: bool = False,
-    ) -> None:
-        """One step along K, `number` behind `step`; `last`: of a pair, only the first is there."""
-        e, pair = w.e, self.matrix.pair
-        width = LANES * pair * BYTES[self.matrix.element]
-        columns = []
-        for panel in panels:
-            place = e.offset(panel, e.mul(step, e.index(width)))
-            columns.append(self._weights(w, e.offset(place, e.index(number * width))))
-        for row, x in enumerate(xs):
-            start = e.offset(x, e.mul(step, e.index(4 * pair)))
-            for half in range(1 if last else pair):
-                value = e.load(e.offset(start, e.index(4 * (number * pair + half))), F32)
-                factor = e.splat(value, LANES)
-                for tile, column in enumerate(columns):
-                    sums.add(e, row, tile, number * pair + half, column[half], factor)
-
-    def _weights(self, w: Writer, place: Ssa) -> tuple[Ssa, ...]:
-        """The numbers of one step for 16 outputs, as f32: one vector, or two of a pair."""
-        e = w.e
-        if self.matrix.pair == 1:
-            return (w.widened(w.load(place, self.matrix.element, LANES)),)
-        both = e.load(place, vector(LANES, I32))
-        low = e.arith("shli", both, e.constant("16", both.type))
-        high = e.arith("andi", both, e.constant("-65536", both.type))
-        return tuple(e.convert("bitcast", half, F32) for half in (low, high))
-
-    def _store(self, w: Writer, sums: _Sums, row: Ssa, tile: Ssa) -> None:
+    def _store(self, w: Writer, sums: Sums, row: Ssa, tile: Ssa) -> None:
         e = w.e
         has_bias = self.matrix.nbytes > self.matrix.bias_offset
         for place in range(sums.rows):
@@ -149,29 +124,30 @@ class Product:
                     total = e.add(total, e.load(e.offset(biases, column), total.type))
                 e.store(total, e.offset(out, column))
 
+    # Products of bf16.
 
-@dataclass
-class _Sums:
-    """The sums of a block, each in parts."""
+    def _by_dots(self, w: Writer) -> bool:
+        return self.rounded is not None and w.isa.dots
 
-    rows: int
-    tiles: int
-    parts: int
-    values: list[Ssa]
+    @property
+    def _rounded(self) -> View:
+        assert self.rounded is not None
+        return self.rounded
 
-    def holding(self, values: Sequence[Ssa]) -> _Sums:
-        return _Sums(self.rows, self.tiles, self.parts, list(values))
+    def _round(self, w: Writer) -> None:
+        """Every thread rounds its share of the rows of x, and all wait for all."""
+        e, target = w.e, self._rounded
 
-    def _place(self, row: int, tile: int, part: int) -> int:
-        return (row * self.tiles + tile) * self.parts + part
+        def row(out: Ssa, x: Ssa) -> None:
+            def some(column: Ssa, lanes: int) -> tuple[()]:
+                value = e.convert("truncf", w.lanes(self.x, x, column, lanes), "bf16")
+                e.store(value, e.offset(out, e.mul(column, e.index(2))))
+                return ()
 
-    def add(self, e: Emitter, row: int, tile: int, step: int, x: Ssa, y: Ssa) -> None:
-        place = self._place(row, tile, step % self.parts)
-        self.values[place] = e.fma(x, y, self.values[place])
+            w.columns(self.matrix.inner, some)
+            if target.columns > self.matrix.inner:
+                end = e.offset(out, e.index(2 * self.matrix.inner))
+                e.store(e.constant("0", "i16"), end)
 
-    def total(self, e: Emitter, row: int, tile: int) -> Ssa:
-        parts = [self.values[self._place(row, tile, part)] for part in range(self.parts)]
-        while len(parts) > 1:
-            pairs = zip(parts[::2], parts[1::2], strict=True)
-            parts = [e.add(x, y) for x, y in pairs]
-        return parts[0]
+        w.rows([target.sliced(1, 0, self.matrix.inner), self.x], True, row)
+        w.wait()

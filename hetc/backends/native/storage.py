@@ -146,6 +146,12 @@ class Storage:
     def nbytes(self) -> int:
         return sum(region.bytes * region.scope.run.repeat for region in self.regions) + SLACK
 
+    @property
+    def elements(self) -> frozenset[str]:
+        """The element types of all matrices."""
+        items = (item for region in self.regions for item in region.items)
+        return frozenset(item.element for item in items if isinstance(item, Matrix))
+
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The whole file, a piece at a time."""
         for region in self.regions:

@@ -221,6 +221,13 @@ class Writer:
         high = self.e.arith("shli", wide, self.e.constant("16", wide.type))
         return self.e.convert("bitcast", high, F32)
 
+    def widened_pair(self, x: Ssa) -> tuple[Ssa, Ssa]:
+        """Pairs of bf16 as i32: the first of each as f32, and the second."""
+        e = self.e
+        first = e.arith("shli", x, e.constant("16", x.type))
+        second = e.arith("andi", x, e.constant("-65536", x.type))
+        return e.convert("bitcast", first, F32), e.convert("bitcast", second, F32)
+
     def narrowed(self, x: Ssa, element: str) -> Ssa:
         """f32 `x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
         e = self.e
