@@ -19,6 +19,7 @@ COUNT = click.IntRange(min=1)
 MODEL = click.Path(path_type=Path)
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 DTYPES = ("fp32", "bf16", "fp16")
+QUANTIZED = ("none", "int8", "int4")
 
 # Defaults are those of CompileOptions; None here means that the user gave nothing.
 _PREFILL = click.option(
@@ -39,6 +40,11 @@ _NEW = click.option(
 )
 _DTYPE = click.option(
     "--dtype", type=click.Choice(DTYPES), help="Type of the weights.  [the model's own]"
+)
+_QUANTIZE = click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZED),
+    help="Weights in whole numbers, for the executor native.  [none]",
 )
 _LINK = click.option(
     "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
@@ -64,7 +70,8 @@ _CALIBRATED = click.option(
 )
 _REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
 _PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
-_OPTIONS = (_PREFILL, _DECODE, _BATCH, _CONTEXT, _PROMPT, _NEW, _DTYPE, _LINK, *_PLACED)
+_WEIGHTS = (_DTYPE, _QUANTIZE)
+_OPTIONS = (_PREFILL, _DECODE, _BATCH, _CONTEXT, _PROMPT, _NEW, *_WEIGHTS, _LINK, *_PLACED)
 
 
 def plan_options(command: F) -> F:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from hetc.errors import UsageError
 
+Quantize = Literal["none", "int8", "int4"]
+QUANTIZED: tuple[str, ...] = get_args(Quantize)
 DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -16,10 +19,11 @@ class CompileOptions:
 
     `context` is the longest sequence that the bundle accepts (the model's own limit where None),
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
-    model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
-    is a TOML file of pins, limits and declarations, `plan` a JSON file of what is fixed of the
-    spatial plan. `calibrated` names frameworks whose fitted constants the cut uses where a target
-    has them. `strict` makes every fallback an error.
+    model's own where None); `quantize` is none, int8 or int4: the weights that the native executor
+    reads, in groups of 32 with a scale each. `link` names the link between the devices, or gives
+    its GB/s. `policy` is a TOML file of pins, limits and declarations, `plan` a JSON file of what
+    is fixed of the spatial plan. `calibrated` names frameworks whose fitted constants the cut uses
+    where a target has them. `strict` makes every fallback an error.
     """
 
     prefill: str = "h200"
@@ -29,6 +33,7 @@ class CompileOptions:
     prompt_tokens: int = 2048
     new_tokens: int = 128
     dtype: str | None = None
+    quantize: Quantize = "none"
     link: str | None = None
     policy: str | Path | None = None
     plan: str | Path | None = None
@@ -53,4 +58,11 @@ class CompileOptions:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(
                 "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype
+            )
+        if self.quantize not in QUANTIZED:
+            raise UsageError(
+                "HETC-U010",
+                "no such quantization",
+                expected=", ".join(QUANTIZED),
+                found=self.quantize,
             )

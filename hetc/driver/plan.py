@@ -16,7 +16,7 @@ from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import CompileOptions
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
-from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
+from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason, UsageError
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
@@ -103,7 +103,7 @@ class Planned:
     @cached_property
     def native(self) -> NativePlan:
         """Both halves for the native engine, which may have reasons not to run them."""
-        return NativePlan(self.outlined["decode"], self.program.max_context)
+        return NativePlan(self.outlined["decode"], self.program.max_context, self.options.quantize)
 
     @cached_property
     def assumptions(self) -> tuple[str, ...]:
@@ -170,6 +170,8 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )
         planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
+    if options.quantize != "none" and planned.native.reasons:
+        raise _not_quantized(planned.native.reasons[0], options.quantize)
     limit = 0 if options.strict else policy.max_fallback_ops
     if limit is not None and len(planned.fallbacks) > limit:
         raise _too_many_fallbacks(planned.fallbacks, limit)
@@ -188,6 +190,17 @@ def _workload(options: CompileOptions, lowered: Lowered) -> Workload:
     prompt = min(options.prompt_tokens, longest - new)
     context = options.context or prompt + new
     return Workload(options.batch, prompt, new, context)
+
+
+def _not_quantized(reason: Reason, wanted: str) -> UsageError:
+    return UsageError(
+        "HETC-U013",
+        "no executor runs quantized weights of this model",
+        at=reason.at or "--quantize",
+        expected="a model that the native engine runs",
+        found=f"{reason.code}: {reason.text}",
+        do=f"compile without --quantize {wanted}",
+    )
 
 
 def _too_many_fallbacks(fallbacks: tuple[Reason, ...], limit: int) -> PartitionError:

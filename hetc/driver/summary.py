@@ -26,7 +26,7 @@ def summarize(planned: Planned, checked: Checked | None) -> tuple[str, ...]:
             decisions=planned.decisions,
             fallbacks=planned.fallbacks,
             max_error=checked.max_abs_error if checked else None,
-            notes=(*_calibrations(planned), *model.notes),
+            notes=(*_calibrations(planned), *_quantization(planned), *model.notes),
             assumptions=planned.assumptions,
             spatial=planned.spatial.facts() if planned.spatial is not None else None,
         )
@@ -38,6 +38,14 @@ def _calibrations(planned: Planned) -> Iterator[str]:
     for target in dict.fromkeys(planned.cut.devices.values()):
         if target.device.calibrated:
             yield f"{target.name}: times calibrated on published runs ({target.device.calibrated})"
+
+
+def _quantization(planned: Planned) -> Iterator[str]:
+    """That one executor has other weights than the rest."""
+    quantize = planned.options.quantize
+    if quantize != "none":
+        kept = planned.dtype.name
+        yield f"native: weights in {quantize}, 32 to a scale; other executors keep {kept}"
 
 
 def state_facts(program: Program) -> StateFacts:

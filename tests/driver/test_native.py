@@ -11,7 +11,8 @@ import pytest
 import hetc
 from hetc import runtime
 from hetc.driver import CompileOptions, compile_bundle, load
-from hetc.errors import MissingDependency, RuntimeFault
+from hetc.driver.options import Quantize
+from hetc.errors import MissingDependency, RuntimeFault, UsageError
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 from hetc.runtime.native import NativeOptions, jit, native_executors
@@ -48,6 +49,32 @@ def test_narrow_weights(subjects: Subjects, dtype: str, tolerance: float, tmp_pa
     with load(path, executor="native") as bundle:
         error = largest_error(bundle, ids.numpy(), expected, 12, 1)
     assert 0 < error <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("quantize", "tolerance"), [("int8", 0.1), ("int4", 0.8)])
+def test_quantized_weights_are_those_of_the_default_executor(
+    subjects: Subjects, quantize: Quantize, tolerance: float, tmp_path: Path
+) -> None:
+    # Random weights as large as these make a little rounding a lot; test_quantized.py is exact.
+    subject = subjects("llama")
+    ids = tokens(2, 20)
+    expected = eager(subject.model, ids)
+    options = CompileOptions(quantize=quantize)
+    compiled = compile_bundle(subject.source, tmp_path / "bundle", options)
+    assert sum(quantize in line for line in compiled.summary) == 1
+    with load(compiled.path) as bundle:
+        assert bundle.executors == {"prefill": "native", "decode": "native"}
+        error = largest_error(bundle, ids.numpy(), expected, 12, 1)
+    assert 1e-4 < error <= tolerance * np.abs(expected).max()
+
+
+def test_what_cannot_be_quantized_is_refused(subjects: Subjects, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="HETC-U013") as caught:
+        compile_bundle(
+            subjects("mixtral").source, tmp_path / "bundle", CompileOptions(quantize="int8")
+        )
+    assert "HETC-E040" in caught.value.found
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_text_is_generated(subjects: Subjects) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
-from hetc.backends.native.storage import Matrix
+from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
 
@@ -44,10 +44,24 @@ class Sums:
 
 
 class Arithmetic(Protocol):
-    """How a step is computed. `x_bytes`: how many bytes of a row of x one step takes."""
+    """How a step is computed: `group` numbers along K, `x_bytes` of a row of x, `panel_bytes` of a
+    tile. With `prepares`, rows of x are brought to the form that steps read."""
+
+    @property
+    def group(self) -> int: ...
 
     @property
     def x_bytes(self) -> int: ...
+
+    @property
+    def panel_bytes(self) -> int: ...
+
+    @property
+    def prepares(self) -> bool: ...
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
+        ...
 
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
@@ -64,16 +78,29 @@ class Arithmetic(Protocol):
 class MultiplyAdd:
     """Weights become f32 where they are loaded; x is f32."""
 
-    matrix: Matrix
+    element: str
+    pair: int
+    prepares = False
+
+    @property
+    def group(self) -> int:
+        return self.pair
 
     @property
     def x_bytes(self) -> int:
-        return 4 * self.matrix.pair
+        return 4 * self.pair
+
+    @property
+    def panel_bytes(self) -> int:
+        return LANES * self.pair * BYTES[self.element]
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        raise AssertionError("f32 is read as it is")
 
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
     ) -> None:
-        self._add(w, sums, xs, panels, number, self.matrix.pair)
+        self._add(w, sums, xs, panels, number, self.pair)
 
     def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
         self._add(w, sums, xs, panels, 0, 1)
@@ -87,33 +114,43 @@ class MultiplyAdd:
         number: int,
         count: int,
     ) -> None:
-        e, pair = w.e, self.matrix.pair
-        width = LANES * pair * BYTES[self.matrix.element]
-        columns = [self._weights(w, e.offset(panel, e.index(number * width))) for panel in panels]
+        e, pair, place = w.e, self.pair, w.e.index(number * self.panel_bytes)
+        columns = [self._weights(w, e.offset(panel, place)) for panel in panels]
         for row, x in enumerate(xs):
             for half in range(count):
                 step = number * pair + half
                 factor = e.splat(e.load(e.offset(x, e.index(4 * step)), F32), LANES)
                 for tile, column in enumerate(columns):
-                    place = sums.place(row, tile, step)
-                    sums.values[place] = e.fma(column[half], factor, sums.values[place])
+                    at = sums.place(row, tile, step)
+                    sums.values[at] = e.fma(column[half], factor, sums.values[at])
 
     def _weights(self, w: Writer, place: Ssa) -> tuple[Ssa, ...]:
         """The numbers of one step for 16 outputs, as f32: one vector, or two of a pair."""
-        if self.matrix.pair == 1:
-            return (w.widened(w.load(place, self.matrix.element, LANES)),)
+        if self.pair == 1:
+            return (w.widened(w.load(place, self.element, LANES)),)
         return w.widened_pair(w.e.load(place, vector(LANES, I32)))
 
 
 @dataclass(frozen=True)
 class Dots:
-    """Pairs of bf16 are multiplied and added to f32 by one instruction; x was rounded to bf16."""
+    """Pairs of bf16 are multiplied and added to f32 by one instruction; x is rounded to bf16."""
 
-    matrix: Matrix
+    group = 2
+    x_bytes = 4
+    panel_bytes = 4 * LANES
+    prepares = True
 
-    @property
-    def x_bytes(self) -> int:
-        return 4
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        e = w.e
+
+        def some(column: Ssa, lanes: int) -> tuple[()]:
+            value = e.convert("truncf", w.lanes(view, x, column, lanes), "bf16")
+            e.store(value, e.offset(out, e.mul(column, e.index(2))))
+            return ()
+
+        w.columns(count, some)
+        if count % 2:
+            e.store(e.constant("0", "i16"), e.offset(out, e.index(2 * count)))
 
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int

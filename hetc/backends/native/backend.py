@@ -9,7 +9,7 @@ from functools import cached_property
 from hetc.backends.native.half import half_text
 from hetc.backends.native.isa import VARIANTS, Isa
 from hetc.backends.native.lower_ops import supports
-from hetc.backends.native.model import Model
+from hetc.backends.native.model import Model, Quantize
 from hetc.backends.native.plan import Planner
 from hetc.bundle.contract import PHASES, Phase
 from hetc.bundle.native import (
@@ -35,10 +35,11 @@ class NativePlan:
 
     decode: Graph
     positions: int
+    quantize: Quantize = "none"
 
     @cached_property
     def _model(self) -> Model:
-        return Model.of(self.decode, self.positions)
+        return Model.of(self.decode, self.positions, self.quantize)
 
     @cached_property
     def _halves(self) -> Mapping[Phase, Planner]:
@@ -58,9 +59,17 @@ class NativePlan:
 
     @property
     def _variants(self) -> tuple[Isa, ...]:
-        """Instruction sets with dot products of bf16 are for models that have some."""
-        has_bf16 = "bf16" in self._model.storage.elements
-        return tuple(isa for isa in VARIANTS if has_bf16 or not isa.dots)
+        """The instruction sets that differ for this model: dot products need what they multiply."""
+        elements = self._model.storage.elements
+        useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
+        found: list[Isa] = []
+        for isa in VARIANTS:
+            used = {name for name, is_useful in useful.items() if is_useful and getattr(isa, name)}
+            plain = not (isa.dots or isa.byte_dots)
+            # One that adds nothing to the next one is left out.
+            if plain or (used and not (used == {"byte_dots"} and isa.dots)):
+                found.append(isa)
+        return tuple(found)
 
     def files(self) -> dict[str, bytes]:
         """The layout and the texts of both halves; raises BackendError where it cannot be."""

@@ -9,15 +9,19 @@ import numpy as np
 
 from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
+from hetc.backends.native.blocks import GROUP
 from hetc.backends.native.expressions import is_expression
-from hetc.backends.native.model import Refused, matrix_of
+from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
+from hetc.backends.native.model import Refused
 from hetc.backends.native.products import Product
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.stages import Elementwise, Lookup, Norm, Rotary, TileLookup
-from hetc.backends.native.storage import Rows
+from hetc.backends.native.ssa import LANES
+from hetc.backends.native.stages import Elementwise, Norm, Rotary
+from hetc.backends.native.storage import Matrix, Rows
 from hetc.backends.native.values import B, HalfValues, N, T
 from hetc.backends.native.views import View, contiguous, row_major
 from hetc.errors import Reason
+from hetc.ir.dims import DimLike
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention, Rope
 from hetc.ir.ops.control import Call, describe
@@ -127,10 +131,10 @@ def _embedding(half: HalfValues, scope: Scope, op: Embedding) -> None:
     ids = half.view(scope, op.ids, op)
     shape = half.shape(op.result)
     out = half.result(op.result, contiguous("", shape))
-    shared = _tiled_table(half, op.table)
-    if shared is not None:
-        table, pair = shared
-        half.add(TileLookup(table, pair, ids, out, half.prefill))
+    found = _shared_matrix(half, op.table)
+    if found is not None:
+        buffer, matrix = found
+        half.add(_lookup_in_tiles(buffer, matrix, op.table, ids, out, split=half.prefill))
         return
     element = op.table.dtype.name
     rows = half.memory.stored(half.region, Rows(op.table, element), element)
@@ -138,22 +142,28 @@ def _embedding(half: HalfValues, scope: Scope, op: Embedding) -> None:
     half.add(Lookup(contiguous(rows, size), ids, out, half.prefill))
 
 
-def _tiled_table(half: HalfValues, table: Value) -> tuple[View, int] | None:
-    """The matrix of a product of the main graph that has `table` as its weight."""
+def _shared_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
+    """The matrix of a product of the main graph that has `table` as its weight, and its buffer."""
     for scope, region in zip(half.model.scopes, half.model.storage.regions, strict=True):
-        if scope.run.calls:
-            continue
-        for op in scope.run.ops:
+        for op in () if scope.run.calls else scope.run.ops:
             if isinstance(op, Linear) and op.weight is table and op in half.model.matrices:
-                matrix = matrix_of(half.model.matrices[op])
-                name = half.memory.stored(region, matrix, matrix.element)
-                place = [weight is table for weight in matrix.weights].index(True)
-                width = matrix.tile_bytes * 8 // table.dtype.bits
-                steps, tiles = width // 16 // matrix.pair, matrix.tiles
-                strides = (width, 16 * matrix.pair, matrix.pair)
-                shape = (tiles[place], steps, 16)
-                return View(name, shape, strides, sum(tiles[:place]) * width), matrix.pair
+                matrix = half.model.matrix(op)
+                return half.memory.stored(region, matrix, matrix.element), matrix
     return None
+
+
+def _lookup_in_tiles(
+    buffer: str, matrix: Matrix, table: Value, ids: View, out: View, *, split: bool
+) -> TileLookup | BlockLookup:
+    place = [weight is table for weight in matrix.weights].index(True)
+    first = sum(matrix.tiles[:place])
+    if matrix.format is not None:
+        start = first * matrix.tile_bytes
+        return BlockLookup(buffer, start, matrix.tile_bytes, matrix.format, ids, out, split)
+    pair, width = matrix.pair, matrix.tile_bytes * 8 // table.dtype.bits
+    shape = (matrix.tiles[place], width // (LANES * pair), LANES)
+    view = View(buffer, shape, (width, LANES * pair, pair), first * width)
+    return TileLookup(view, pair, ids, out, split)
 
 
 def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
@@ -162,7 +172,7 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
     if op.result in half.views:
         return
-    matrix = matrix_of(group)
+    matrix = half.model.matrix(op)
     x = half.dense_rows(half.view(scope, op.x, op))
     rows, width = x.shape[0], sum(matrix.tiles) * 16
     if len(group) == 1 and op.result in half.targets:
@@ -177,12 +187,18 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    rounded = None
-    if half.prefill and matrix.element == "bf16":
-        pairs = -(-matrix.inner // 2)
-        place = half.memory.scratch("shared", "rounded", rows * 2 * pairs, "bf16")
-        rounded = View(place, (rows, 2 * pairs), (2 * pairs, 1))
-    half.add(Product(matrix, stored, x, out, half.prefill, rounded))
+    half.add(Product(matrix, stored, x, out, half.prefill, _prepared(half, matrix, rows)))
+
+
+def _prepared(half: HalfValues, matrix: Matrix, rows: DimLike) -> View | None:
+    """Room for the rows of x in the form that a product may want them in, in units of f32."""
+    if matrix.format is not None:
+        width = matrix.inner // GROUP * (GROUP + 1)
+    elif matrix.element == "bf16" and half.prefill:
+        width = -(-matrix.inner // 2)
+    else:
+        return None
+    return View(half.light("prepared", rows * width), (rows, width), (width, 1))
 
 
 def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hetc.backends.dataflow.blocks import find_blocks
+from hetc.backends.native.blocks import GROUP, BlockFormat
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.storage import Matrix, Region, Storage
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.linear import Linear
+
+Quantize = Literal["none", "int8", "int4"]
 
 
 class Refused(Exception):
@@ -27,20 +31,35 @@ class Model:
 
     graph: Graph
     positions: int
+    quantize: Quantize = "none"
     storage: Storage = field(default_factory=Storage)
     scopes: list[Scope] = field(default_factory=list)
     matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
 
     @staticmethod
-    def of(graph: Graph, positions: int) -> Model:
+    def of(graph: Graph, positions: int, quantize: Quantize = "none") -> Model:
         """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
-        model = Model(graph, positions)
+        model = Model(graph, positions, quantize)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)
             model.storage.regions.append(Region(scope))
             model.matrices.update(_products_of_one_input(scope))
         return model
+
+    def matrix(self, op: Linear) -> Matrix:
+        """How the weights of `op`, and of all products of its input, are stored."""
+        group = self.matrices[op]
+        weights, element = tuple(op.weight for op in group), op.weight.dtype.name
+        return Matrix(weights, tuple(op.bias for op in group), element, self._format(op.weight))
+
+    def _format(self, weight: Value) -> BlockFormat | None:
+        """How a weight is quantized. The vocabulary keeps 8 bits: it decides which token it is."""
+        inner, outputs = weight.shape[1], weight.shape[0]
+        if self.quantize == "none" or not isinstance(inner, int) or inner % GROUP:
+            return None
+        is_vocabulary = outputs == self.graph.outputs[0].shape[-1]
+        return BlockFormat(8 if self.quantize == "int8" or is_vocabulary else 4)
 
 
 def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
@@ -52,10 +71,3 @@ def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
             if all(scope.kind(value) == "static" for value in stored):
                 by_input.setdefault(op.x, []).append(op)
     return {op: tuple(group) for group in by_input.values() for op in group}
-
-
-def matrix_of(group: tuple[Linear, ...]) -> Matrix:
-    """How the weights of products of one input are stored."""
-    return Matrix(
-        tuple(op.weight for op in group), tuple(op.bias for op in group), group[0].weight.dtype.name
-    )

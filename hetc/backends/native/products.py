@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hetc.backends.native.arithmetic import Dots, MultiplyAdd, Sums
-from hetc.backends.native.ssa import BYTES, LANES, Body, Ssa
+from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd, Sums
+from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
+from hetc.backends.native.isa import Isa
+from hetc.backends.native.ssa import LANES, Body, Ssa
 from hetc.backends.native.storage import Matrix
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
 _SUMS_IN_FLIGHT = 8
-_STEPS_UNROLLED = 8
+# Numbers along K in one turn of the inner loop.
+_UNROLLED = 16
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Product:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
     `stored` is the buffer that holds the matrix. With `panels`, for many rows, several tiles are
-    taken at a time as well. `rounded` [R, K filled up to pairs] has room for x as bf16, for CPUs
-    that multiply such pairs.
+    taken at a time as well. `prepared` has a row for each of x, where the matrix may be multiplied
+    by another form of it; with `panels` all threads share it.
     """
 
     matrix: Matrix
@@ -33,7 +36,7 @@ class Product:
     x: View
     out: View
     panels: bool
-    rounded: View | None = None
+    prepared: View | None = None
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -41,58 +44,90 @@ class Product:
 
     @property
     def writes(self) -> tuple[View, ...]:
-        return (self.out,) if self.rounded is None else (self.out, self.rounded)
+        return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
-        e = w.e
-        if self._by_dots(w):
-            self._round(w)
+        e, arithmetic = w.e, arithmetic_of(self.matrix, w.isa, panels=self.panels)
+        block = _Block(self, arithmetic, self._factors(w, arithmetic))
         low, high = w.share(e.index(sum(self.matrix.tiles)))
-        if self.panels and w.isa.block_tiles > 1:
-            several = e.index(w.isa.block_tiles)
-            middle = e.add(low, e.mul(e.div(e.sub(high, low), several), several))
-            self._panels(w, low, middle, w.isa.block_tiles)
+        most = 1 if not self.panels else w.isa.block_tiles
+        if most > 1:
+            middle = e.add(low, e.mul(e.div(e.sub(high, low), e.index(most)), e.index(most)))
+            self._panels(w, block, low, middle, most)
             low = middle
-        self._panels(w, low, high, 1)
+        self._panels(w, block, low, high, 1)
 
-    def _panels(self, w: Writer, low: Ssa, high: Ssa, tiles: int) -> None:
-        e, rows = w.e, w.isa.block_rows
-        base = w.base(self.stored)
-        total, several = w.size(self.x.shape[0]), e.index(rows)
-        whole = e.mul(e.div(total, several), several)
+    def _factors(self, w: Writer, arithmetic: Arithmetic) -> View:
+        """x in the form that the arithmetic reads."""
+        if not arithmetic.prepares:
+            return self.x
+        assert self.prepared is not None, "what prepares x has room for it"
+        inner = self.matrix.inner
+        target = View(self.prepared.buffer, self.x.shape, (*self.prepared.strides[:1], 1))
+        w.rows(
+            [target, self.x],
+            self.panels,
+            lambda out, x: arithmetic.prepare(w, self.x, x, out, inner),
+        )
+        if self.panels:
+            w.wait()
+        return self.prepared
+
+    def _panels(self, w: Writer, block: _Block, low: Ssa, high: Ssa, tiles: int) -> None:
+        e = w.e
+        base, total = w.base(self.stored), w.size(self.x.shape[0])
+        # Of what is left of the rows, prefill has little, and each size is code of its own.
+        sizes = [w.isa.block_rows, 1] if self.panels else _halves(w.isa.block_rows)
 
         def panel(tile: Ssa) -> tuple[()]:
             weights = e.offset(base, e.mul(tile, e.index(self.matrix.tile_bytes)))
-            e.loop(e.index(0), whole, rows, block(tile, weights, rows))
-            e.loop(whole, total, 1, block(tile, weights, 1))
+            start = e.index(0)
+            for size in sizes:
+                end = total
+                if size > 1:
+                    several = e.index(size)
+                    end = e.add(start, e.mul(e.div(e.sub(total, start), several), several))
+                e.loop(start, end, size, rows(tile, weights, size))
+                start = end
             return ()
 
-        def block(tile: Ssa, weights: Ssa, rows: int) -> Body:
+        def rows(tile: Ssa, weights: Ssa, count: int) -> Body:
             def some(row: Ssa) -> tuple[()]:
-                self._block(w, row, tile, weights, rows, tiles)
+                block.write(w, row, tile, weights, count, tiles)
                 return ()
 
             return some
 
         e.loop(low, high, tiles, panel)
 
-    def _block(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
-        """The sums of `rows` rows and `tiles` tiles from `row` and `tile` on."""
-        e, x = w.e, self._rounded if self._by_dots(w) else self.x
-        arithmetic = Dots(self.matrix) if self._by_dots(w) else MultiplyAdd(self.matrix)
-        xs = [w.address(x, [e.add(row, e.index(place))]) for place in range(rows)]
-        panels = [
-            e.offset(weights, e.index(place * self.matrix.tile_bytes)) for place in range(tiles)
-        ]
-        step_bytes = LANES * self.matrix.pair * BYTES[self.matrix.element]
+
+def _halves(size: int) -> list[int]:
+    """8, 4, 2, 1."""
+    return [size] if size == 1 else [size, *_halves(size // 2)]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The sums of some rows and some tiles of a product."""
+
+    product: Product
+    arithmetic: Arithmetic
+    factors: View
+
+    def write(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
+        """`rows` rows and `tiles` tiles from `row` and `tile` on, which begins at `weights`."""
+        e, matrix, arithmetic = w.e, self.product.matrix, self.arithmetic
+        xs = [w.address(self.factors, [e.add(row, e.index(place))]) for place in range(rows)]
+        panels = [e.offset(weights, e.index(place * matrix.tile_bytes)) for place in range(tiles)]
 
         def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
             left = e.mul(step, e.index(arithmetic.x_bytes))
-            right = e.mul(step, e.index(step_bytes))
+            right = e.mul(step, e.index(arithmetic.panel_bytes))
             return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
 
         sums = Sums.zero(e, rows, tiles, _SUMS_IN_FLIGHT)
-        steps, unrolled = self.matrix.inner // self.matrix.pair, _STEPS_UNROLLED
+        steps = matrix.inner // arithmetic.group
+        unrolled = max(1, _UNROLLED // arithmetic.group)
         whole = steps // unrolled * unrolled
         if whole:
 
@@ -107,47 +142,33 @@ class Product:
         rest = behind(e.index(whole))
         for number in range(steps - whole):
             arithmetic.step(w, sums, *rest, number)
-        if self.matrix.inner % self.matrix.pair:
+        if matrix.inner % arithmetic.group:
             arithmetic.odd(w, sums, *behind(e.index(steps)))
         self._store(w, sums, row, tile)
 
     def _store(self, w: Writer, sums: Sums, row: Ssa, tile: Ssa) -> None:
-        e = w.e
-        has_bias = self.matrix.nbytes > self.matrix.bias_offset
+        e, matrix = w.e, self.product.matrix
+        has_bias = matrix.nbytes > matrix.bias_offset
         for place in range(sums.rows):
-            out = w.address(self.out, [e.add(row, e.index(place))])
+            out = w.address(self.product.out, [e.add(row, e.index(place))])
             for number in range(sums.tiles):
                 column = e.mul(e.add(tile, e.index(number)), e.index(LANES * 4))
                 total = sums.total(e, place, number)
                 if has_bias:
-                    biases = e.offset(w.base(self.stored), e.index(self.matrix.bias_offset))
+                    biases = e.offset(w.base(self.product.stored), e.index(matrix.bias_offset))
                     total = e.add(total, e.load(e.offset(biases, column), total.type))
                 e.store(total, e.offset(out, column))
 
-    # Products of bf16.
 
-    def _by_dots(self, w: Writer) -> bool:
-        return self.rounded is not None and w.isa.dots
+def arithmetic_of(matrix: Matrix, isa: Isa, *, panels: bool) -> Arithmetic:
+    """The fastest that the instructions of `isa` have for a matrix.
 
-    @property
-    def _rounded(self) -> View:
-        assert self.rounded is not None
-        return self.rounded
-
-    def _round(self, w: Writer) -> None:
-        """Every thread rounds its share of the rows of x, and all wait for all."""
-        e, target = w.e, self._rounded
-
-        def row(out: Ssa, x: Ssa) -> None:
-            def some(column: Ssa, lanes: int) -> tuple[()]:
-                value = e.convert("truncf", w.lanes(self.x, x, column, lanes), "bf16")
-                e.store(value, e.offset(out, e.mul(column, e.index(2))))
-                return ()
-
-            w.columns(self.matrix.inner, some)
-            if target.columns > self.matrix.inner:
-                end = e.offset(out, e.index(2 * self.matrix.inner))
-                e.store(e.constant("0", "i16"), end)
-
-        w.rows([target.sliced(1, 0, self.matrix.inner), self.x], True, row)
-        w.wait()
+    With few rows memory is the limit, and x can as well stay exact: as f32, or in two terms.
+    """
+    if matrix.format is not None:
+        if not isa.byte_dots:
+            return Widened(matrix.format)
+        return IntegerDots(matrix.format, terms=1 if panels else 2)
+    if matrix.element == "bf16" and isa.dots and panels:
+        return Dots()
+    return MultiplyAdd(matrix.element, matrix.pair)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hetc.backends.native import expressions
-from hetc.backends.native.ssa import F32, I64, LANES, Ssa, vector
+from hetc.backends.native.ssa import F32, LANES, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 from hetc.ir.op import Op, Value
@@ -243,87 +243,3 @@ class Rotary:
     def _pairs(self, half: int) -> list[tuple[int, int, int, int]]:
         """Where the two of a pair are, how many pairs, and how far the next pair is."""
         return [(0, 1, half, 2)] if self.interleaved else [(0, half, half, 1)]
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """Rows of a row-major `table` [N, H] by `ids`, into `out` [..., H]."""
-
-    table: View
-    ids: View
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.table, self.ids)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
-
-    def write(self, w: Writer) -> None:
-        def row(out: Ssa, place: Ssa) -> None:
-            source = w.address(self.table, [w.e.load(place, I64)])
-
-            def some(column: Ssa, lanes: int) -> tuple[()]:
-                w.put(w.lanes(self.table, source, column, lanes), self.out, out, column)
-                return ()
-
-            w.columns(self.out.columns, some)
-
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
-
-
-@dataclass(frozen=True)
-class TileLookup:
-    """Rows of a matrix that lies in tiles, for embeddings that share their table with the logits.
-
-    `table` is [tiles, K, 16]; with `pair` 2, [tiles, K/2, 16, 2].
-    """
-
-    table: View
-    pair: int
-    ids: View
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.table, self.ids)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
-
-    def write(self, w: Writer) -> None:
-        e = w.e
-        lanes_each, pair = e.index(LANES), self.pair
-
-        def row(out: Ssa, place: Ssa) -> None:
-            number = e.load(place, I64)
-            tile, lane = e.div(number, lanes_each), e.remainder(number, lanes_each)
-            index = [tile, e.index(0), lane]
-            start = w.address(self.table, index)
-            column = View(self.table.buffer, (self.out.columns,), (self.table.strides[1],))
-
-            def some(at: Ssa, lanes: int) -> tuple[()]:
-                w.put(self._gather(w, start, column, at, lanes), self.out, out, at)
-                return ()
-
-            w.columns(self.out.columns, some)
-
-        assert pair in (1, 2)
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
-
-    def _gather(self, w: Writer, start: Ssa, column: View, at: Ssa, lanes: int) -> Ssa:
-        if self.pair == 1:
-            return w.lanes(column, start, at, lanes)
-        # Two numbers along K lie side by side, and the next two a step further.
-        e, element = w.e, w.element(column)
-        step = column.strides[0]
-        first = e.offset(start, e.mul(e.div(at, e.index(2)), w.size(step * 2)))
-        offsets = [w.size(lane // 2 * step * 2 + lane % 2 * 2) for lane in range(lanes)]
-        return w.gathered(first, offsets, element)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hetc.backends.native.blocks import GROUP, BlockFormat
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import BYTES, LANES
 from hetc.ir.interpret import WeightLookup
@@ -28,12 +29,14 @@ class Matrix:
     """Matrices that multiply one `x`, one below the other, and their biases (f32) behind them.
 
     Each is filled up to whole tiles with zeros. Two numbers of bf16 along K lie side by side: as
-    32 bits they are one number for f32 arithmetic, and its neighbour.
+    32 bits they are one number for f32 arithmetic, and its neighbour. `format`: how they are
+    quantized, if they are.
     """
 
     weights: tuple[Value, ...]
     biases: tuple[Value | None, ...]
     element: str
+    format: BlockFormat | None = None
 
     @property
     def inner(self) -> int:
@@ -51,6 +54,8 @@ class Matrix:
 
     @property
     def tile_bytes(self) -> int:
+        if self.format is not None:
+            return self.inner // GROUP * self.format.nbytes
         return -(-self.inner // self.pair) * self.pair * LANES * BYTES[self.element]
 
     @property
@@ -65,7 +70,8 @@ class Matrix:
     def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
         """The bytes in order, a piece at a time."""
         for value in self.weights:
-            yield tiled(scope.evaluate(value, iteration, weights, {}), self.pair)
+            array = scope.evaluate(value, iteration, weights, {})
+            yield tiled(array, self.pair) if self.format is None else self.format.pack(array)
         if any(bias is not None for bias in self.biases):
             for bias, tiles in zip(self.biases, self.tiles, strict=True):
                 row = np.zeros(tiles * LANES, np.float32)
@@ -148,9 +154,12 @@ class Storage:
 
     @property
     def elements(self) -> frozenset[str]:
-        """The element types of all matrices."""
+        """The element types of all matrices; `q8`, `q4` of quantized ones."""
         items = (item for region in self.regions for item in region.items)
-        return frozenset(item.element for item in items if isinstance(item, Matrix))
+        matrices = [item for item in items if isinstance(item, Matrix)]
+        return frozenset(
+            item.element if item.format is None else f"q{item.format.bits}" for item in matrices
+        )
 
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The whole file, a piece at a time."""

@@ -35,11 +35,12 @@ class Case:
 
     graph: Graph
     weights: Mapping[str, Array]
+    quantize: str = "none"
     compiled: dict[tuple[str, str | None], Compiled] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> NativePlan:
-        return NativePlan(self.graph, POSITIONS)
+        return NativePlan(self.graph, POSITIONS, cast(Any, self.quantize))
 
     @cached_property
     def files(self) -> dict[str, bytes]:
