@@ -1,52 +1,86 @@
-"""Threads that stay: one for each unit, the caller among them, all running one job at a time."""
+"""Threads that stay: one for each unit, all running one job at a time."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 Job = Callable[[int], None]
+# How long a caller sleeps whom nobody wakes: an interrupt may have taken the call with it.
+_LOST_SECONDS = 0.05
 
 
 class ThreadPool:
-    """`run(job)` calls `job(0)` here and `job(1)`, ... on threads of the pool, at the same time.
+    """`run(job)` calls `job(0)`, `job(1)`, ... at the same time, each on a thread of its own.
 
-    Jobs wait for each other inside (at barriers), so that every one must really be running: two
-    threads that call `run` at once take turns. Threads start with the first job and are daemons: a
-    pool that is not closed does not keep the process from ending.
+    Jobs wait for each other inside, at barriers: once one has begun, all must. So an interrupt
+    (Ctrl-C) that comes meanwhile is raised when all are done, and the caller runs none of them:
+    of code in Python one cannot know where it was interrupted. Callers take turns. Threads start
+    with the first job, and again in a forked child; they do not keep the process from ending.
     """
 
     def __init__(self, units: int) -> None:
         self.units = units
-        self._job: Job | None = None
-        self._start = [threading.Semaphore(0) for _ in range(units - 1)]
-        self._done = threading.Semaphore(0)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
         self._turn = threading.Lock()
+        self._generation = 0
+        self._finished = [0] * self.units
+        self._errors: list[BaseException] = []
+        self._inboxes: list[SimpleQueue[tuple[int, Job | None]]] = [
+            SimpleQueue() for _ in range(self.units)
+        ]
+        self._woken: SimpleQueue[int] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def run(self, job: Job) -> None:
-        """Run `job` on every unit, and return when all are done."""
+        """Run `job` on every unit, and return when all are done; raises what one of them raised."""
+        if self._process != os.getpid():
+            # The threads of the parent are not here.
+            self._reset()
         with self._turn:
             self._start_threads()
-            self._job = job
-            for start in self._start:
-                start.release()
-            try:
-                job(0)
-            finally:
-                for _ in self._start:
-                    self._done.acquire()
-                self._job = None
+            self._complete(job)
+            if self._errors:
+                raise self._errors.pop()
 
     def close(self) -> None:
         """End the threads; a later `run` starts new ones."""
+        if self._process != os.getpid():
+            self._reset()
         with self._turn:
-            self._job = None
-            for start in self._start[: len(self._threads)]:
-                start.release()
+            if self._threads:
+                self._complete(None)
             for thread in self._threads:
                 thread.join()
             self._threads.clear()
+
+    def _complete(self, job: Job | None) -> None:
+        """Hand out `job` and wait for all; an interrupt only begins this anew."""
+        interrupt: KeyboardInterrupt | None = None
+        self._generation += 1
+        generation = self._generation
+        while min(self._finished) < generation:
+            try:
+                # Who has it already passes it over.
+                for inbox in self._inboxes:
+                    inbox.put((generation, job))
+                while min(self._finished) < generation:
+                    self._sleep()
+            except KeyboardInterrupt as caught:
+                interrupt = caught
+        if interrupt is not None:
+            raise interrupt
+
+    def _sleep(self) -> None:
+        try:
+            self._woken.get(timeout=_LOST_SECONDS)
+        except Empty:
+            return
 
     def _start_threads(self) -> None:
         if not self._threads:
@@ -54,18 +88,23 @@ class ThreadPool:
                 threading.Thread(
                     target=self._serve, args=(unit,), name=f"hetc-unit-{unit}", daemon=True
                 )
-                for unit in range(1, self.units)
+                for unit in range(self.units)
             ]
             for thread in self._threads:
                 thread.start()
 
     def _serve(self, unit: int) -> None:
         while True:
-            self._start[unit - 1].acquire()
-            job = self._job
+            generation, job = self._inboxes[unit].get()
+            if generation <= self._finished[unit]:
+                continue
+            try:
+                if job is not None:
+                    job(unit)
+            # It is raised where `run` was called.
+            except BaseException as error:  # noqa: BLE001
+                self._errors.append(error)
+            self._finished[unit] = generation
+            self._woken.put(unit)
             if job is None:
                 return
-            try:
-                job(unit)
-            finally:
-                self._done.release()
