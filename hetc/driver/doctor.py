@@ -62,7 +62,7 @@ def doctor(*, measure: bool = True) -> list[Finding]:
 
 
 def _native() -> Finding:
-    """The instruction sets that the native engine has code for and this CPU runs, the best first."""
+    """The instruction sets of the native engine that this CPU runs, the best first."""
     features = cpu_features()
     usable = [isa.name for isa in VARIANTS if features.issuperset(isa.needs)]
     return Finding("native", "ok", f"machine code for {', '.join(usable)}")

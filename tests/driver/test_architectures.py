@@ -55,8 +55,8 @@ STATES = {
 UNPLANNED = {"lfm2": ["HETC-E034"]}
 
 
-# What the native engine has no form of yet: experts, a latent state, convolutions.
-NOT_NATIVE = {"mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3", "lfm2"}
+# What the native engine has no form of yet: a latent state, convolutions.
+NOT_NATIVE = {"deepseek_v3", "lfm2"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

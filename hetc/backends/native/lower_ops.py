@@ -13,25 +13,31 @@ from hetc.backends.native.blocks import GROUP
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
 from hetc.backends.native.model import Refused
-from hetc.backends.native.products import Product
+from hetc.backends.native.products import ExpertProduct, Product
+from hetc.backends.native.routing import Softmax as SoftmaxStage
+from hetc.backends.native.routing import Sum as SumStage
+from hetc.backends.native.routing import TopK as TopKStage
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Matrix, Rows
+from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.values import B, HalfValues, N, T
 from hetc.backends.native.views import View, contiguous, row_major
+from hetc.backends.native.writer import Memory
 from hetc.errors import Reason
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import DimLike, product
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention, Rope
 from hetc.ir.ops.control import Call, describe
 from hetc.ir.ops.elementwise import Cast
-from hetc.ir.ops.index import Embedding, Gather
-from hetc.ir.ops.linear import Linear
+from hetc.ir.ops.index import Embedding, Gather, TopK
+from hetc.ir.ops.linear import ExpertLinear, Linear
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.reduce import Softmax, Sum
 from hetc.ir.ops.sequence import KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
-from hetc.ir.types import BF16, F16, F32
+from hetc.ir.types import BF16, F16, F32, I64
 
 FLOATS = (F32, BF16, F16)
 # Ops whose result is their operand, looked at in another way.
@@ -40,7 +46,7 @@ LOOKS = (Broadcast, Cast, Gather, KeepLast, KVAppend, Reshape, Slice, Split, Tra
 
 def plan_op(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> None:
     result = op.results[0]
-    if result.dtype not in FLOATS:
+    if result.dtype not in FLOATS and not (result.dtype is I64 and isinstance(op, LOOKS)):
         raise Refused("HETC-E041", f"the native engine computes no {result.dtype}", op)
     if not isinstance(op, LOOKS) and not (result.rank and isinstance(result.shape[-1], int)):
         raise Refused("HETC-E045", f"rows of {result.type} are of no known size", op)
@@ -84,7 +90,10 @@ def _alias(half: HalfValues, scope: Scope, op: Any) -> None:
             )
         case Reshape():
             shape = half.shape(op.result)
-            views = (x.reshaped(shape) or half.copied(x).reshaped(shape),)
+            seen = x.reshaped(shape)
+            if seen is None and op.result.dtype not in FLOATS:
+                raise Refused("HETC-E041", f"the native engine copies no {op.result.dtype}", op)
+            views = (seen or half.copied(x).reshaped(shape),)
         case _:
             raise Refused("HETC-E040", f"the native engine has no form of {describe(op)}", op)
     for value, view in zip(op.results, views, strict=True):
@@ -148,7 +157,7 @@ def _shared_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
         for op in () if scope.run.calls else scope.run.ops:
             if isinstance(op, Linear) and op.weight is table and op in half.model.matrices:
                 matrix = half.model.matrix(op)
-                return half.memory.stored(region, matrix, matrix.element), matrix
+                return half.memory.stored(region, matrix, matrix.form.element), matrix
     return None
 
 
@@ -156,11 +165,11 @@ def _lookup_in_tiles(
     buffer: str, matrix: Matrix, table: Value, ids: View, out: View, *, split: bool
 ) -> TileLookup | BlockLookup:
     place = [weight is table for weight in matrix.weights].index(True)
-    first = sum(matrix.tiles[:place])
-    if matrix.format is not None:
-        start = first * matrix.tile_bytes
-        return BlockLookup(buffer, start, matrix.tile_bytes, matrix.format, ids, out, split)
-    pair, width = matrix.pair, matrix.tile_bytes * 8 // table.dtype.bits
+    first, form = sum(matrix.tiles[:place]), matrix.form
+    if form.format is not None:
+        start = first * form.tile_bytes
+        return BlockLookup(buffer, start, form.tile_bytes, form.format, ids, out, split)
+    pair, width = form.pair, form.tile_bytes * 8 // table.dtype.bits
     shape = (matrix.tiles[place], width // (LANES * pair), LANES)
     view = View(buffer, shape, (width, LANES * pair, pair), first * width)
     return TileLookup(view, pair, ids, out, split)
@@ -179,7 +188,7 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         buffer = half.targets[op.result].buffer
     else:
         buffer = half.memory.scratch("shared", "product", rows * width)
-    stored = half.memory.stored(half.region, matrix, matrix.element)
+    stored = half.memory.stored(half.region, matrix, matrix.form.element)
     first = 0
     for member, tiles in zip(group, matrix.tiles, strict=True):
         shape = half.shape(member.result)
@@ -187,18 +196,68 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    half.add(Product(matrix, stored, x, out, half.prefill, _prepared(half, matrix, rows)))
+    half.add(Product(matrix, stored, x, out, half.prefill, _prepared(half, matrix.form, rows)))
 
 
-def _prepared(half: HalfValues, matrix: Matrix, rows: DimLike) -> View | None:
+def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
     """Room for the rows of x in the form that a product may want them in, in units of f32."""
-    if matrix.format is not None:
-        width = matrix.inner // GROUP * (GROUP + 1)
-    elif matrix.element == "bf16" and half.prefill:
-        width = -(-matrix.inner // 2)
+    if form.format is not None:
+        width = form.inner // GROUP * (GROUP + 1)
+    elif form.element == "bf16" and half.prefill:
+        width = -(-form.inner // 2)
     else:
         return None
     return View(half.light("prepared", rows * width), (rows, width), (width, 1))
+
+
+def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
+    stored = [value for value in (op.weight, op.bias) if value is not None]
+    if any(scope.kind(value) != "static" for value in stored) or op.ids not in half.views:
+        raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
+    experts = half.model.experts(op)
+    x, ids = half.dense_rows(half.view(scope, op.x, op)), half.view(scope, op.ids, op)
+    rows, width = x.shape[0], experts.tiles * LANES
+    buffer = half.memory.scratch("shared", "experts", rows * width)
+    place = half.memory.stored(half.region, experts, experts.form.element)
+    half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
+    out = View(buffer, (rows, width), (width, 1))
+    prepared = _prepared(half, experts.form, rows)
+    half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
+
+
+def _softmax(half: HalfValues, scope: Scope, op: Softmax) -> None:
+    x = half.view(scope, op.x, op)
+    if op.axis % x.rank != x.rank - 1:
+        raise Refused("HETC-E040", "the native engine has softmax of the last axis only", op)
+    half.add(SoftmaxStage(x, half.result(op.result, x), half.prefill))
+
+
+def _top_k(half: HalfValues, scope: Scope, op: TopK) -> None:
+    x = half.view(scope, op.x, op)
+    if op.axis % x.rank != x.rank - 1 or not op.largest:
+        raise Refused("HETC-E040", "the native engine finds the largest of rows only", op)
+    values, ids = op.results
+    size = product(half.shape(values))
+    memory: Memory = "shared" if half.prefill else "private"
+    places = [half.memory.scratch(memory, "top", size, element) for element in ("f32", "i64")]
+    for value, place in zip((values, ids), places, strict=True):
+        half.views[value] = contiguous(place, half.shape(value))
+    scratch = half.private("left", (1, x.columns))
+    half.add(TopKStage(x, half.views[values], half.views[ids], scratch, half.prefill))
+
+
+def _sum(half: HalfValues, scope: Scope, op: Sum) -> None:
+    x = half.view(scope, op.x, op)
+    axis = op.axes[0] % x.rank
+    count = x.shape[axis]
+    if len(op.axes) != 1 or not isinstance(count, int):
+        raise Refused("HETC-E040", "the native engine sums over one axis of known size", op)
+    kept = x.sliced(axis, 0, 1)
+    if not op.keepdim:
+        order = (place for place in range(x.rank) if place != axis)
+        kept = View(x.buffer, op.result.shape, tuple(x.strides[place] for place in order), x.offset)
+    out = half.result(op.result, contiguous("", half.shape(op.result)))
+    half.add(SumStage(kept, count, x.strides[axis], out, half.prefill))
 
 
 def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
@@ -254,6 +313,7 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     Broadcast: _alias,
     Cast: _alias,
     Embedding: _embedding,
+    ExpertLinear: _expert_linear,
     Gather: _gather,
     KVAppend: _append,
     KeepLast: lambda half, scope, op: None,
@@ -263,7 +323,10 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     Reshape: _alias,
     Rope: _rope,
     Slice: _alias,
+    Softmax: _softmax,
     Split: _alias,
+    Sum: _sum,
+    TopK: _top_k,
     Transpose: _alias,
 }
 

@@ -8,11 +8,13 @@ from typing import Literal
 from hetc.backends.dataflow.blocks import find_blocks
 from hetc.backends.native.blocks import GROUP, BlockFormat
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.storage import Matrix, Region, Storage
+from hetc.backends.native.storage import Experts, Matrix, Region, Storage
+from hetc.backends.native.tiles import TileForm
 from hetc.errors import Reason
+from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.linear import Linear
+from hetc.ir.ops.linear import ExpertLinear, Linear
 
 Quantize = Literal["none", "int8", "int4"]
 
@@ -50,16 +52,22 @@ class Model:
     def matrix(self, op: Linear) -> Matrix:
         """How the weights of `op`, and of all products of its input, are stored."""
         group = self.matrices[op]
-        weights, element = tuple(op.weight for op in group), op.weight.dtype.name
-        return Matrix(weights, tuple(op.bias for op in group), element, self._format(op.weight))
+        form = self._form(op.weight, op.weight.shape[1], op.weight.shape[0])
+        return Matrix(tuple(op.weight for op in group), tuple(op.bias for op in group), form)
 
-    def _format(self, weight: Value) -> BlockFormat | None:
+    def experts(self, op: ExpertLinear) -> Experts:
+        """How the weights of all experts are stored."""
+        inner, outer = (op.weight.shape[axis] for axis in op.inner_outer)
+        return Experts(op.weight, op.bias, op.transposed, self._form(op.weight, inner, outer))
+
+    def _form(self, weight: Value, inner: DimLike, outputs: DimLike) -> TileForm:
         """How a weight is quantized. The vocabulary keeps 8 bits: it decides which token it is."""
-        inner, outputs = weight.shape[1], weight.shape[0]
-        if self.quantize == "none" or not isinstance(inner, int) or inner % GROUP:
-            return None
+        assert isinstance(inner, int), "what is stored has a known size"
+        if self.quantize == "none" or inner % GROUP:
+            return TileForm(inner, weight.dtype.name)
         is_vocabulary = outputs == self.graph.outputs[0].shape[-1]
-        return BlockFormat(8 if self.quantize == "int8" or is_vocabulary else 4)
+        bits = 8 if self.quantize == "int8" or is_vocabulary else 4
+        return TileForm(inner, weight.dtype.name, BlockFormat(bits))
 
 
 def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:

@@ -16,7 +16,7 @@ from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.stages import Copy
 from hetc.backends.native.values import LOGITS, B, Block, HalfValues, T
-from hetc.backends.native.views import View, like, row_major
+from hetc.backends.native.views import View, like
 from hetc.bundle.contract import Phase
 from hetc.errors import Reason
 from hetc.ir.dims import product
@@ -47,26 +47,32 @@ class Planner:
         tokens = next(value for value in graph.inputs if value.name == TOKENS)
         half.views[tokens] = View("tokens", (B, T), (T, 1))
         logits = graph.outputs[graph.output_names.index(LOGITS)]
-        self._prepare_logits(logits)
+        place = self._prepare_logits(logits)
         for scope, region in zip(self.model.scopes, self.model.storage.regions, strict=True):
             half.region = region
             self._plan_run(scope)
         if logits in half.views and half.views[logits].buffer != LOGITS:
-            half.add(Copy(half.views[logits], half.targets[logits], split=True))
+            found = half.views[logits]
+            if found.shape != place.shape:
+                found = found.sliced(1, T - 1, 1)
+            half.add(Copy(found, place, split=True))
         self._require_whole_states()
 
     # Blocks.
 
-    def _prepare_logits(self, logits: Value) -> None:
+    def _prepare_logits(self, logits: Value) -> View:
         """Where the logits go: rows of whole tiles, which the runtime cuts to the vocabulary."""
         half = self.values
         if half.prefill and self.model.scopes:
             half.last = _last_rows(self.model.scopes[-1], logits)
-        shape = half.shape(logits)
-        columns = shape[-1]
+        batch, tokens, columns = logits.shape
         assert isinstance(columns, int)
+        tokens = 1 if half.prefill else tokens
         self.logit_columns = width = -(-columns // 16) * 16
-        half.targets[logits] = View(LOGITS, shape, (*row_major(shape[:-1], width), 1))
+        place = View(LOGITS, (batch, tokens, columns), (tokens * width, width, 1))
+        if half.shape(logits) == place.shape:
+            half.targets[logits] = place
+        return place
 
     def _plan_run(self, scope: Scope) -> None:
         half, run = self.values, scope.run

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd, Sums
 from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
 from hetc.backends.native.isa import Isa
-from hetc.backends.native.ssa import LANES, Body, Ssa
-from hetc.backends.native.storage import Matrix
+from hetc.backends.native.ssa import I64, LANES, Body, Ssa
+from hetc.backends.native.storage import Experts, Matrix
+from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
@@ -47,8 +48,12 @@ class Product:
         return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
-        e, arithmetic = w.e, arithmetic_of(self.matrix, w.isa, panels=self.panels)
-        block = _Block(self, arithmetic, self._factors(w, arithmetic))
+        e, arithmetic = w.e, arithmetic_of(self.matrix.form, w.isa, panels=self.panels)
+        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.panels)
+        bias = None
+        if self.matrix.bias_offset is not None:
+            bias = e.offset(w.base(self.stored), e.index(self.matrix.bias_offset))
+        block = Block(self.matrix.form, arithmetic, factors, self.out, bias)
         low, high = w.share(e.index(sum(self.matrix.tiles)))
         most = 1 if not self.panels else w.isa.block_tiles
         if most > 1:
@@ -57,30 +62,14 @@ class Product:
             low = middle
         self._panels(w, block, low, high, 1)
 
-    def _factors(self, w: Writer, arithmetic: Arithmetic) -> View:
-        """x in the form that the arithmetic reads."""
-        if not arithmetic.prepares:
-            return self.x
-        assert self.prepared is not None, "what prepares x has room for it"
-        inner = self.matrix.inner
-        target = View(self.prepared.buffer, self.x.shape, (*self.prepared.strides[:1], 1))
-        w.rows(
-            [target, self.x],
-            self.panels,
-            lambda out, x: arithmetic.prepare(w, self.x, x, out, inner),
-        )
-        if self.panels:
-            w.wait()
-        return self.prepared
-
-    def _panels(self, w: Writer, block: _Block, low: Ssa, high: Ssa, tiles: int) -> None:
+    def _panels(self, w: Writer, block: Block, low: Ssa, high: Ssa, tiles: int) -> None:
         e = w.e
         base, total = w.base(self.stored), w.size(self.x.shape[0])
         # Of what is left of the rows, prefill has little, and each size is code of its own.
         sizes = [w.isa.block_rows, 1] if self.panels else _halves(w.isa.block_rows)
 
         def panel(tile: Ssa) -> tuple[()]:
-            weights = e.offset(base, e.mul(tile, e.index(self.matrix.tile_bytes)))
+            weights = e.offset(base, e.mul(tile, e.index(self.matrix.form.tile_bytes)))
             start = e.index(0)
             for size in sizes:
                 end = total
@@ -107,18 +96,87 @@ def _halves(size: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Block:
+class ExpertProduct:
+    """`out` [R, tiles * 16]: each row of `x` [R, K] times the matrix of its expert, `ids` [R].
+
+    Only the matrices of the experts that were chosen are read. `prepared` is as for `Product`.
+    """
+
+    experts: Experts
+    stored: str
+    x: View
+    ids: View
+    out: View
+    prepared: View | None
+    shared: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.x, self.ids)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,) if self.prepared is None else (self.out, self.prepared)
+
+    def write(self, w: Writer) -> None:
+        e, experts = w.e, self.experts
+        arithmetic = arithmetic_of(experts.form, w.isa, panels=False)
+        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.shared)
+        low, high = w.share(e.index(experts.tiles))
+
+        def one(row: Ssa) -> tuple[()]:
+            expert = e.load(w.address(self.ids, [row]), I64)
+            base, bias = w.base(self.stored), None
+            weights = e.offset(base, e.mul(expert, e.index(experts.expert_bytes)))
+            if experts.bias_offset is not None:
+                bias = e.offset(base, e.index(experts.bias_offset))
+                bias = e.offset(bias, e.mul(expert, e.index(experts.tiles * LANES * 4)))
+            block = Block(experts.form, arithmetic, factors, self.out, bias)
+
+            def some(tile: Ssa) -> tuple[()]:
+                place = e.offset(weights, e.mul(tile, e.index(experts.form.tile_bytes)))
+                block.write(w, row, tile, place, 1, 1)
+                return ()
+
+            e.loop(low, high, 1, some)
+            return ()
+
+        e.loop(e.index(0), w.size(self.x.shape[0]), 1, one)
+
+
+def factors_of(
+    w: Writer, arithmetic: Arithmetic, x: View, prepared: View | None, *, shared: bool
+) -> View:
+    """x [R, K] in the form that the arithmetic reads, made by every thread or by all together."""
+    if not arithmetic.prepares:
+        return x
+    assert prepared is not None, "what prepares x has room for it"
+    target = View(prepared.buffer, x.shape, (prepared.strides[0], 1))
+
+    def row(out: Ssa, source: Ssa) -> None:
+        arithmetic.prepare(w, x, source, out, x.columns)
+
+    w.rows([target, x], shared, row)
+    if shared:
+        w.wait()
+    return prepared
+
+
+@dataclass(frozen=True)
+class Block:
     """The sums of some rows and some tiles of a product."""
 
-    product: Product
+    form: TileForm
     arithmetic: Arithmetic
     factors: View
+    out: View
+    bias: Ssa | None
 
     def write(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
         """`rows` rows and `tiles` tiles from `row` and `tile` on, which begins at `weights`."""
-        e, matrix, arithmetic = w.e, self.product.matrix, self.arithmetic
+        e, form, arithmetic = w.e, self.form, self.arithmetic
         xs = [w.address(self.factors, [e.add(row, e.index(place))]) for place in range(rows)]
-        panels = [e.offset(weights, e.index(place * matrix.tile_bytes)) for place in range(tiles)]
+        panels = [e.offset(weights, e.index(place * form.tile_bytes)) for place in range(tiles)]
 
         def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
             left = e.mul(step, e.index(arithmetic.x_bytes))
@@ -126,7 +184,7 @@ class _Block:
             return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
 
         sums = Sums.zero(e, rows, tiles, _SUMS_IN_FLIGHT)
-        steps = matrix.inner // arithmetic.group
+        steps = form.inner // arithmetic.group
         unrolled = max(1, _UNROLLED // arithmetic.group)
         whole = steps // unrolled * unrolled
         if whole:
@@ -142,33 +200,31 @@ class _Block:
         rest = behind(e.index(whole))
         for number in range(steps - whole):
             arithmetic.step(w, sums, *rest, number)
-        if matrix.inner % arithmetic.group:
+        if form.inner % arithmetic.group:
             arithmetic.odd(w, sums, *behind(e.index(steps)))
         self._store(w, sums, row, tile)
 
     def _store(self, w: Writer, sums: Sums, row: Ssa, tile: Ssa) -> None:
-        e, matrix = w.e, self.product.matrix
-        has_bias = matrix.nbytes > matrix.bias_offset
+        e = w.e
         for place in range(sums.rows):
-            out = w.address(self.product.out, [e.add(row, e.index(place))])
+            out = w.address(self.out, [e.add(row, e.index(place))])
             for number in range(sums.tiles):
                 column = e.mul(e.add(tile, e.index(number)), e.index(LANES * 4))
                 total = sums.total(e, place, number)
-                if has_bias:
-                    biases = e.offset(w.base(self.product.stored), e.index(matrix.bias_offset))
-                    total = e.add(total, e.load(e.offset(biases, column), total.type))
+                if self.bias is not None:
+                    total = e.add(total, e.load(e.offset(self.bias, column), total.type))
                 e.store(total, e.offset(out, column))
 
 
-def arithmetic_of(matrix: Matrix, isa: Isa, *, panels: bool) -> Arithmetic:
+def arithmetic_of(form: TileForm, isa: Isa, *, panels: bool) -> Arithmetic:
     """The fastest that the instructions of `isa` have for a matrix.
 
     With few rows memory is the limit, and x can as well stay exact: as f32, or in two terms.
     """
-    if matrix.format is not None:
+    if form.format is not None:
         if not isa.byte_dots:
-            return Widened(matrix.format)
-        return IntegerDots(matrix.format, terms=1 if panels else 2)
-    if matrix.element == "bf16" and isa.dots and panels:
+            return Widened(form.format)
+        return IntegerDots(form.format, terms=1 if panels else 2)
+    if form.element == "bf16" and isa.dots and panels:
         return Dots()
-    return MultiplyAdd(matrix.element, matrix.pair)
+    return MultiplyAdd(form.element, form.pair)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetc.backends.native.blocks import GROUP, BlockFormat
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import BYTES, LANES
+from hetc.backends.native.tiles import TileForm, tiles_of
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Value
 from hetc.ir.types import Array
@@ -26,59 +26,85 @@ SLACK = 4096
 
 @dataclass(frozen=True)
 class Matrix:
-    """Matrices that multiply one `x`, one below the other, and their biases (f32) behind them.
-
-    Each is filled up to whole tiles with zeros. Two numbers of bf16 along K lie side by side: as
-    32 bits they are one number for f32 arithmetic, and its neighbour. `format`: how they are
-    quantized, if they are.
-    """
+    """Matrices that multiply one `x`, one below the other, and their biases (f32) behind them."""
 
     weights: tuple[Value, ...]
     biases: tuple[Value | None, ...]
-    element: str
-    format: BlockFormat | None = None
-
-    @property
-    def inner(self) -> int:
-        return _number(self.weights[0].shape[1])
+    form: TileForm
 
     @property
     def tiles(self) -> tuple[int, ...]:
         """Tiles of each matrix."""
-        return tuple(-(-_number(weight.shape[0]) // LANES) for weight in self.weights)
+        return tuple(tiles_of(_number(weight.shape[0])) for weight in self.weights)
 
     @property
-    def pair(self) -> int:
-        """Numbers along K that lie side by side."""
-        return 2 if self.element == "bf16" else 1
+    def bias_offset(self) -> int | None:
+        """Where the biases begin, if there are any."""
+        return self._matrix_bytes if any(bias is not None for bias in self.biases) else None
 
     @property
-    def tile_bytes(self) -> int:
-        if self.format is not None:
-            return self.inner // GROUP * self.format.nbytes
-        return -(-self.inner // self.pair) * self.pair * LANES * BYTES[self.element]
-
-    @property
-    def bias_offset(self) -> int:
-        return sum(self.tiles) * self.tile_bytes
+    def _matrix_bytes(self) -> int:
+        return sum(self.tiles) * self.form.tile_bytes
 
     @property
     def nbytes(self) -> int:
-        has_bias = any(bias is not None for bias in self.biases)
-        return self.bias_offset + (sum(self.tiles) * LANES * 4 if has_bias else 0)
+        biases = 0 if self.bias_offset is None else sum(self.tiles) * LANES * 4
+        return self._matrix_bytes + biases
 
     def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
         """The bytes in order, a piece at a time."""
         for value in self.weights:
-            array = scope.evaluate(value, iteration, weights, {})
-            yield tiled(array, self.pair) if self.format is None else self.format.pack(array)
-        if any(bias is not None for bias in self.biases):
+            yield self.form.pack(scope.evaluate(value, iteration, weights, {}))
+        if self.bias_offset is not None:
             for bias, tiles in zip(self.biases, self.tiles, strict=True):
                 row = np.zeros(tiles * LANES, np.float32)
                 if bias is not None:
                     array = scope.evaluate(bias, iteration, weights, {})
                     row[: len(array)] = array
                 yield row
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The matrices [E, N, K] of E experts (or [E, K, N]), and behind them their biases [E, N]."""
+
+    weight: Value
+    bias: Value | None
+    transposed: bool
+    form: TileForm
+
+    @property
+    def count(self) -> int:
+        return _number(self.weight.shape[0])
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of one expert."""
+        return tiles_of(_number(self.weight.shape[2 if self.transposed else 1]))
+
+    @property
+    def expert_bytes(self) -> int:
+        return self.tiles * self.form.tile_bytes
+
+    @property
+    def bias_offset(self) -> int | None:
+        """Where the biases begin, if there are any."""
+        return None if self.bias is None else self.count * self.expert_bytes
+
+    @property
+    def nbytes(self) -> int:
+        biases = 0 if self.bias is None else self.count * self.tiles * LANES * 4
+        return self.count * self.expert_bytes + biases
+
+    def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
+        """The bytes in order, an expert at a time."""
+        for matrix in scope.evaluate(self.weight, iteration, weights, {}):
+            yield self.form.pack(matrix.T if self.transposed else matrix)
+        if self.bias is not None:
+            array = scope.evaluate(self.bias, iteration, weights, {})
+            rows = np.zeros((self.count, self.tiles * LANES), np.float32)
+            rows[:, : array.shape[1]] = array
+            yield rows
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ class Positions:
         yield scope.evaluate(self.value, iteration, weights, sizes).astype(np.float32)
 
 
-Item = Matrix | Rows | Positions
+Item = Matrix | Experts | Rows | Positions
 
 
 @dataclass
@@ -156,9 +182,9 @@ class Storage:
     def elements(self) -> frozenset[str]:
         """The element types of all matrices; `q8`, `q4` of quantized ones."""
         items = (item for region in self.regions for item in region.items)
-        matrices = [item for item in items if isinstance(item, Matrix)]
+        forms = [item.form for item in items if isinstance(item, Matrix | Experts)]
         return frozenset(
-            item.element if item.format is None else f"q{item.format.bits}" for item in matrices
+            form.element if form.format is None else f"q{form.format.bits}" for form in forms
         )
 
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
@@ -178,17 +204,6 @@ def _padded(pieces: Iterator[Array], expected: int) -> Iterator[memoryview]:
         yield data
     assert written == expected, "an item has the bytes that were planned for it"
     yield memoryview(bytes(-written % ALIGN))
-
-
-def tiled(matrix: Array, pair: int) -> Array:
-    """`matrix` [N, K] as tiles [N/16, K/pair, 16, pair], filled up with zeros."""
-    outputs, inner = matrix.shape
-    tiles, steps = -(-outputs // LANES), -(-inner // pair)
-    if outputs % LANES or inner % pair:
-        whole = np.zeros((tiles * LANES, steps * pair), matrix.dtype)
-        whole[:outputs, :inner] = matrix
-        matrix = whole
-    return matrix.reshape(tiles, LANES, steps, pair).transpose(0, 2, 1, 3)
 
 
 def _number(size: object) -> int:
