@@ -103,7 +103,9 @@ class Planned:
     @cached_property
     def native(self) -> NativePlan:
         """Both halves for the native engine, which may have reasons not to run them."""
-        return NativePlan(self.outlined["decode"], self.program.max_context, self.options.quantize)
+        weights = None if self.model.weights is None else self.lowered.weights
+        positions, decode = self.program.max_context, self.outlined["decode"]
+        return NativePlan(decode, positions, self.options.quantize, weights)
 
     @cached_property
     def assumptions(self) -> tuple[str, ...]:

@@ -31,15 +31,19 @@ _SOME_POSITIONS = 16
 
 @dataclass(frozen=True)
 class NativePlan:
-    """Both halves of a model for the native engine, from its outlined decode half."""
+    """Both halves of a model for the native engine, from its outlined decode half.
+
+    With `weights`, what positions make is tried out before it is taken for a table.
+    """
 
     decode: Graph
     positions: int
     quantize: Quantize = "none"
+    weights: WeightLookup | None = None
 
     @cached_property
     def _model(self) -> Model:
-        return Model.of(self.decode, self.positions, self.quantize)
+        return Model.of(self.decode, self.positions, self.quantize, self.weights)
 
     @cached_property
     def _halves(self) -> Mapping[Phase, Planner]:

@@ -37,6 +37,7 @@ from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.reduce import Softmax, Sum
 from hetc.ir.ops.sequence import KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
+from hetc.ir.ops.source import Source
 from hetc.ir.types import BF16, F16, F32, I64
 
 FLOATS = (F32, BF16, F16)
@@ -333,7 +334,7 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
 
 def supports(op: Op) -> Reason | None:
     """Why the engine has no form of `op` where its result is not known before it runs."""
-    if isinstance(op, Call) or type(op) in PLANS or is_expression(op):
+    if isinstance(op, Call | Source) or type(op) in PLANS or is_expression(op):
         return None
     return Reason("HETC-E040", f"the native engine has no form of {describe(op)}", at=op.loc)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from hetc.backends.dataflow.blocks import find_blocks
 from hetc.backends.native.blocks import GROUP, BlockFormat
 from hetc.backends.native.scope import Scope
@@ -13,10 +15,13 @@ from hetc.backends.native.tiles import TileForm
 from hetc.errors import Reason
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
+from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.linear import ExpertLinear, Linear
 
 Quantize = Literal["none", "int8", "int4"]
+# The position at which a table is tried out.
+_TRIED = 3
 
 
 class Refused(Exception):
@@ -34,14 +39,20 @@ class Model:
     graph: Graph
     positions: int
     quantize: Quantize = "none"
+    weights: WeightLookup | None = None
     storage: Storage = field(default_factory=Storage)
     scopes: list[Scope] = field(default_factory=list)
     matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
 
     @staticmethod
-    def of(graph: Graph, positions: int, quantize: Quantize = "none") -> Model:
+    def of(
+        graph: Graph,
+        positions: int,
+        quantize: Quantize = "none",
+        weights: WeightLookup | None = None,
+    ) -> Model:
         """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
-        model = Model(graph, positions, quantize)
+        model = Model(graph, positions, quantize, weights)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)
@@ -54,6 +65,22 @@ class Model:
         group = self.matrices[op]
         form = self._form(op.weight, op.weight.shape[1], op.weight.shape[0])
         return Matrix(tuple(op.weight for op in group), tuple(op.bias for op in group), form)
+
+    def is_table(self, value: Value, axis: int) -> bool:
+        """Whether a positional value has the same row at a position, whichever tokens are new.
+
+        Tried out, on a few of them, with two sequences; true where there are no weights to try.
+        """
+        scope = next((scope for scope in self.scopes if scope.kind(value) == "positional"), None)
+        if self.weights is None or scope is None or self.positions < 2 * _TRIED:
+            return True
+        first = {"B": 1, "T": 2 * _TRIED, "P": 0}
+        behind = {"B": 2, "T": 2, "P": _TRIED}
+        rows = scope.evaluate(value, 0, self.weights, first)
+        later = scope.evaluate(value, 0, self.weights, behind)
+        wanted = np.take(rows, range(_TRIED, _TRIED + 2), axis=axis)
+        # NumPy may round the ends of an array otherwise than its middle.
+        return np.allclose(wanted, later, rtol=1e-5, atol=1e-6, equal_nan=True)
 
     def experts(self, op: ExpertLinear) -> Experts:
         """How the weights of all experts are stored."""

@@ -22,6 +22,7 @@ from hetc.ir.types import Shape
 
 B, T, P, N = (symbol(name) for name in "BTPN")
 LOGITS = "logits"
+_LARGEST_TABLE = 512 * 2**20
 
 
 @dataclass
@@ -65,8 +66,11 @@ class HalfValues:
             view = self.static(value)
         elif kind == "positional":
             view = self.table(scope.source(value), reader)
-        else:
+        elif value in self.views:
             view = self.views[value]
+        else:
+            name = value.name or (value.op.kind if value.op else "an input")
+            raise Refused("HETC-E040", f"the native engine cannot read {name}", reader)
         if reader in self.last and value.op not in self.last and kind != "static":
             for axis, size in enumerate(view.shape):
                 if size == T:
@@ -84,8 +88,14 @@ class HalfValues:
         known = tuple(substitute(size, sizes) for size in value.shape)
         if any(isinstance(size, Dim) for size in known) or T not in value.shape:
             raise Refused("HETC-E044", f"{value.type} is no table of positions", reader)
+        if not self.model.is_table(value, value.shape.index(T)):
+            raise Refused("HETC-E044", "its rows depend on more than their positions", reader)
         shape = tuple(size for size in known if isinstance(size, int))
         item = Positions(value, self.model.positions, shape)
+        if item.nbytes > _LARGEST_TABLE:
+            size = f"{item.nbytes / 1e9:.1f} GB"
+            text = f"a table of {self.model.positions} positions takes {size}: bound the context"
+            raise Refused("HETC-E044", text, reader)
         # The main graph's values are known in every block: one table is enough for all.
         once = (r for r in self.model.storage.regions if r.scope.run.repeat == 1)
         region = next((r for r in once if r.scope.kind(value) == "positional"), self.region)

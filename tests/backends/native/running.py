@@ -40,7 +40,7 @@ class Case:
 
     @cached_property
     def plan(self) -> NativePlan:
-        return NativePlan(self.graph, POSITIONS, cast(Any, self.quantize))
+        return NativePlan(self.graph, POSITIONS, cast(Any, self.quantize), self.weight)
 
     @cached_property
     def files(self) -> dict[str, bytes]:
