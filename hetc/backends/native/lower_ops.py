@@ -197,7 +197,11 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    half.add(Product(matrix, stored, x, out, half.prefill, _prepared(half, matrix.form, rows)))
+    tickets = None
+    if half.prefill:
+        tickets = contiguous(half.memory.scratch("shared", "tickets", 1, "i64"), (1,))
+    prepared = _prepared(half, matrix.form, rows)
+    half.add(Product(matrix, stored, x, out, prepared, tickets))
 
 
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:

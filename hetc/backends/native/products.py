@@ -7,12 +7,13 @@ multiplication need not wait for the one before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd, Sums
 from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
 from hetc.backends.native.isa import Isa
-from hetc.backends.native.ssa import I64, LANES, Body, Ssa
+from hetc.backends.native.ssa import I64, LANES, Ssa
 from hetc.backends.native.storage import Experts, Matrix
 from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.views import View
@@ -27,17 +28,19 @@ _UNROLLED = 16
 class Product:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
-    `stored` is the buffer that holds the matrix. With `panels`, for many rows, several tiles are
-    taken at a time as well. `prepared` has a row for each of x, where the matrix may be multiplied
-    by another form of it; with `panels` all threads share it.
+    `stored` is the buffer that holds the matrix. `prepared` has a row for each of x, where the
+    matrix may be multiplied by another form of it. `tickets`: for many rows, x is prepared by all
+    threads together and several tiles are taken at a time, each time the next ones, by a counter
+    that lies there. A thread that is slow, or has no core for a while, then does less. For few rows
+    (None) every thread has the same share, and prepares x for itself.
     """
 
     matrix: Matrix
     stored: str
     x: View
     out: View
-    panels: bool
     prepared: View | None = None
+    tickets: View | None = None
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -48,46 +51,69 @@ class Product:
         return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
-        e, arithmetic = w.e, arithmetic_of(self.matrix.form, w.isa, panels=self.panels)
-        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.panels)
+        e, many = w.e, self.tickets is not None
+        arithmetic = arithmetic_of(self.matrix.form, w.isa, panels=many)
+        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=many)
         bias = None
         if self.matrix.bias_offset is not None:
             bias = e.offset(w.base(self.stored), e.index(self.matrix.bias_offset))
         block = Block(self.matrix.form, arithmetic, factors, self.out, bias)
+        if self.tickets is not None:
+            self._by_tickets(w, block, self.tickets)
+            return
         low, high = w.share(e.index(sum(self.matrix.tiles)))
-        most = 1 if not self.panels else w.isa.block_tiles
-        if most > 1:
-            middle = e.add(low, e.mul(e.div(e.sub(high, low), e.index(most)), e.index(most)))
-            self._panels(w, block, low, middle, most)
-            low = middle
-        self._panels(w, block, low, high, 1)
+        sizes = _halves(w.isa.block_rows)
+        e.loop(low, high, 1, lambda tile: self._panel(w, block, tile, 1, sizes))
 
-    def _panels(self, w: Writer, block: Block, low: Ssa, high: Ssa, tiles: int) -> None:
-        e = w.e
-        base, total = w.base(self.stored), w.size(self.x.shape[0])
+    def _by_tickets(self, w: Writer, block: Block, tickets: View) -> None:
+        e, counter, most = w.e, w.address(tickets), w.isa.block_tiles
+        # Nobody draws now: whoever did in the turn before has come to a barrier since.
+        first = e.compare("eq", w.unit, e.index(0))
+        e.when(first, lambda: e.store(e.index(0), counter))
+        w.wait()
+        panels, rest = divmod(sum(self.matrix.tiles), most)
         # Of what is left of the rows, prefill has little, and each size is code of its own.
-        sizes = [w.isa.block_rows, 1] if self.panels else _halves(w.isa.block_rows)
+        sizes = [w.isa.block_rows, 1]
 
-        def panel(tile: Ssa) -> tuple[()]:
-            weights = e.offset(base, e.mul(tile, e.index(self.matrix.form.tile_bytes)))
-            start = e.index(0)
-            for size in sizes:
-                end = total
-                if size > 1:
-                    several = e.index(size)
-                    end = e.add(start, e.mul(e.div(e.sub(total, start), several), several))
-                e.loop(start, end, size, rows(tile, weights, size))
-                start = end
-            return ()
+        def several(ticket: Ssa) -> None:
+            self._panel(w, block, e.mul(ticket, e.index(most)), most, sizes)
 
-        def rows(tile: Ssa, weights: Ssa, count: int) -> Body:
-            def some(row: Ssa) -> tuple[()]:
-                block.write(w, row, tile, weights, count, tiles)
+        def single(ticket: Ssa) -> None:
+            tile = e.add(e.sub(ticket, e.index(panels)), e.index(panels * most))
+            self._panel(w, block, tile, 1, sizes)
+
+        def one(ticket: Ssa) -> None:
+            is_whole = e.compare("ult", ticket, e.index(panels))
+            e.when(is_whole, lambda: several(ticket), lambda: single(ticket))
+
+        only = several if not rest else single if not panels else one
+        e.tickets(counter, e.index(panels + rest), only)
+
+    def _panel(
+        self, w: Writer, block: Block, tile: Ssa, tiles: int, sizes: Sequence[int]
+    ) -> tuple[()]:
+        """`tiles` tiles from `tile` on for all rows, as many at a time as each of `sizes` says."""
+        e = w.e
+        weights = e.mul(tile, e.index(self.matrix.form.tile_bytes))
+        weights, total, start = (
+            e.offset(w.base(self.stored), weights),
+            w.size(self.x.shape[0]),
+            None,
+        )
+        for size in sizes:
+            begin = e.index(0) if start is None else start
+            end = total
+            if size > 1:
+                several = e.index(size)
+                end = e.add(begin, e.mul(e.div(e.sub(total, begin), several), several))
+
+            def some(row: Ssa, size: int = size) -> tuple[()]:
+                block.write(w, row, tile, weights, size, tiles)
                 return ()
 
-            return some
-
-        e.loop(low, high, tiles, panel)
+            e.loop(begin, end, size, some)
+            start = end
+        return ()
 
 
 def _halves(size: int) -> list[int]:

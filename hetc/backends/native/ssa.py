@@ -210,11 +210,38 @@ class Emitter:
         self.line("}")
         return results
 
-    def when(self, condition: Ssa, body: Callable[[], None]) -> None:
-        """`body` where the scalar `condition` holds."""
+    def when(
+        self,
+        condition: Ssa,
+        body: Callable[[], None],
+        otherwise: Callable[[], None] | None = None,
+    ) -> None:
+        """`body` where the scalar `condition` holds, else what is done `otherwise`."""
         self.line(f"scf.if {condition.name} {{")
         body()
+        if otherwise is not None:
+            self.line("} else {")
+            otherwise()
         self.line("}")
+
+    def tickets(self, counter: Ssa, total: Ssa, body: Callable[[Ssa], None]) -> None:
+        """`body(ticket)` for the tickets below `total` that this thread draws from `counter`, an
+        i64 in memory that all threads count up."""
+        taken, held, ticket = (Ssa(self._fresh(), I64) for _ in range(3))
+        first = self._draw(counter)
+        head = f"{taken.name} = scf.while ({held.name} = {first.name}) : (i64) -> i64 {{"
+        self.line(head)
+        more = self.compare("ult", held, total)
+        self.line(f"scf.condition({more.name}) {held.name} : i64")
+        self.line("} do {")
+        self.line(f"^bb0({ticket.name}: i64):")
+        body(ticket)
+        self._yield([self._draw(counter)])
+        self.line("}")
+
+    def _draw(self, counter: Ssa) -> Ssa:
+        names = f"{counter.name}, {self.index(1).name} monotonic {{alignment = 8 : i64}}"
+        return self.op(f"llvm.atomicrmw add {names} : !llvm.ptr, i64", I64)
 
     def _yield(self, values: Sequence[Ssa]) -> None:
         if values:
