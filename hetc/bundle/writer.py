@@ -75,6 +75,15 @@ class BundleWriter:
         with self._file(relpath, needed=len(data)) as file:
             file.write(memoryview(data))
 
+    def write_chunks(self, relpath: str, size: int, chunks: Iterable[memoryview]) -> None:
+        """Writes one file of `size` bytes piece by piece, one piece in memory at a time."""
+        self._require_space(relpath, size)
+        with self._file(relpath, needed=size) as file:
+            for chunk in chunks:
+                file.write(chunk)
+            if file.size != size:
+                raise _misuse(relpath, f"{size} bytes", f"{file.size} bytes")
+
     def write_json(self, relpath: str, value: object) -> None:
         """Writes plain JSON values: sorted keys, two spaces, a newline at the end."""
         self.write_bytes(relpath, canonical_json(value))

@@ -48,7 +48,9 @@ def _token_ids(
 @click.option("--repetition-penalty", type=float, default=1.0, metavar="R", help="1 is none.  [1]")
 @click.option("--seed", type=int, metavar="N", help="The same seed gives the same text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; many times.")
-@click.option("--executor", metavar="NAME", help="onnx or reference.  [the first that works]")
+@click.option(
+    "--executor", metavar="NAME", help="onnx, reference or native.  [the first that works]"
+)
 @json_option
 def run_command(
     bundle: Path,

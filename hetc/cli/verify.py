@@ -14,7 +14,9 @@ from hetc.cli.settings import BUNDLE, MODEL
 @click.command("verify", short_help="Check a bundle's files and its numerics.")
 @click.argument("bundle", type=BUNDLE)
 @click.option("--against", type=MODEL, metavar="MODEL", help="Compare with the original model too.")
-@click.option("--executor", metavar="NAME", help="onnx or reference.  [the first that works]")
+@click.option(
+    "--executor", metavar="NAME", help="onnx, reference or native.  [the first that works]"
+)
 @click.option(
     "--through",
     type=click.Choice(["plan"]),

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 
 import hetc
+from hetc.backends.native.isa import VARIANTS
+from hetc.runtime.native.cpu import cpu_features
 from hetc.targets import measured_device
 
 # Distribution, what it is for, the extra that brings it.
@@ -22,7 +24,7 @@ PACKAGES = (
     ("networkx", "state placement and the cut", "compile"),
     ("scipy", "cuts of more than two devices", "compile"),
     ("matplotlib", "pictures as PNG", "compile"),
-    ("torch-mlir", "MLIR export checks", "compile"),
+    ("torch-mlir", "the native executor, MLIR export checks", "compile"),
     ("triton", "GPU kernels (planned)", "cuda"),
 )
 
@@ -47,6 +49,7 @@ def doctor(*, measure: bool = True) -> list[Finding]:
         speeds = f"reads {memory.bandwidth.value / 1e9:.0f} GB/s · f32 {rate / 1e9:.0f} GFLOP/s"
         detail = f"{host.title} · {speeds} (measured)"
         found.append(Finding("host", "ok", detail))
+    found.append(_native())
     gpu = shutil.which("nvidia-smi")
     found.append(
         Finding(
@@ -56,6 +59,13 @@ def doctor(*, measure: bool = True) -> list[Finding]:
         )
     )
     return found
+
+
+def _native() -> Finding:
+    """The instruction sets of the native engine that this CPU runs, the best first."""
+    features = cpu_features()
+    usable = [isa.name for isa in VARIANTS if features.issuperset(isa.needs)]
+    return Finding("native", "ok", f"machine code for {', '.join(usable)}")
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hetc.backends.native import NativePlan
 from hetc.backends.onnx import OnnxBackend
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
@@ -102,6 +103,12 @@ class Planned:
         backend = OnnxBackend()
         found = (backend.validate(graph) for graph in self.outlined.values())
         return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
+
+    @cached_property
+    def native(self) -> NativePlan:
+        """Both halves for the native engine, which may have reasons not to run them."""
+        weights = None if self.model.weights is None else self.lowered.weights
+        return NativePlan(self.outlined["decode"], self.program.max_context, weights)
 
     @cached_property
     def assumptions(self) -> tuple[str, ...]:

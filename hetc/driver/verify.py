@@ -21,7 +21,7 @@ from hetc.runtime import Bundle
 # What two implementations may differ by, relative to the logits' scale, by the type of the stored
 # weights, which is the state's too. An executor that also computes in it rounds more often.
 TOLERANCE = {"f32": 1e-4, "f16": 5e-3, "bf16": 2e-2}
-COMPUTES_IN_F32 = {"onnx"}
+COMPUTES_IN_F32 = {"native", "onnx"}
 STEPS = 4
 
 

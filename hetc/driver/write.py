@@ -22,6 +22,7 @@ from hetc.bundle import (
     ToolInfo,
     Workload,
 )
+from hetc.bundle.native import WEIGHTS_FILE
 from hetc.driver.contract import contract_of
 from hetc.driver.plan import Planned
 from hetc.ir.text import print_graph
@@ -53,6 +54,9 @@ def write_bundle(
         writer.write_bytes(f"{phase}/graph.hetc", print_graph(graph).encode())
         if "onnx" in executors:
             writer.write_bytes(f"{phase}/model.onnx", emit_onnx(graph))
+    if "native" in executors:
+        for name, data in planned.native.files().items():
+            writer.write_bytes(name, data)
     spatial = planned.spatial
     if spatial is not None:
         writer.write_bytes(PLAN_FILE, plan_bytes(spatial.plan))
@@ -62,6 +66,10 @@ def write_bundle(
     if planned.model.weights is not None:
         step("writing the weights")
         writer.write_tensors("weights/model.safetensors", _weights(planned))
+    if "native" in executors:
+        step("packing the weights")
+        packed = planned.native.packed(planned.lowered.weights)
+        writer.write_chunks(WEIGHTS_FILE, planned.native.packed_bytes, packed)
     if checked is not None:
         writer.write_tensors("golden/golden.safetensors", _golden(checked))
     tokenizer = planned.model.tokenizer
@@ -87,7 +95,12 @@ def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
 def _executors(planned: Planned) -> tuple[str, ...]:
     if planned.model.weights is None:
         return ()
-    return ("reference",) if planned.onnx_reasons else ("onnx", "reference")
+    onnx = () if planned.onnx_reasons else ("onnx",)
+    if planned.options.quantize != "none":
+        return ("native", *onnx, "reference")
+    # The last, while it is not complete: it runs where it is asked for.
+    native = () if planned.native.reasons else ("native",)
+    return (*onnx, "reference", *native)
 
 
 def _weights(planned: Planned) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from hetc.errors import HetcError, Reason, RuntimeFault
 from hetc.runtime.bundle import Bundle
 from hetc.runtime.executor import Executor, ExecutorFactory
 from hetc.runtime.halves import Halves
+from hetc.runtime.native import native_executors
 from hetc.runtime.onnx_executor import onnx_executors
 from hetc.runtime.tokenizer import read_tokenizer
 
@@ -25,8 +26,9 @@ def load(
 ) -> Bundle:
     """Open the bundle at `path` and make both halves ready to run.
 
-    `executors` are offered beside the runtime's own (`onnx`). Without `executor`, the first of the
-    manifest's that works here is taken, and `Bundle.fallbacks` says why others were passed over.
+    `executors` are offered beside the runtime's own (`onnx`, `native`). Without `executor`, the
+    first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others were
+    passed over.
     Raises BundleError where the bundle cannot be trusted, and RuntimeFault: HETC-R002 for an
     executor that the bundle or this installation does not have, R003 where none works. An executor
     that was asked for by name raises its own error.
@@ -36,7 +38,7 @@ def load(
         tokenizer = read_tokenizer(files)
         if files.manifest.kind == "plan":
             return Bundle(files, None, tokenizer)
-        offered = {"onnx": onnx_executors(), **(executors or {})}
+        offered = {"onnx": onnx_executors(), "native": native_executors(), **(executors or {})}
         if executor is not None:
             _require_offered(files, executor, offered)
             return Bundle(files, _prepare(files, offered[executor]), tokenizer)

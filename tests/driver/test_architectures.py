@@ -7,6 +7,8 @@ import torch
 
 import hetc
 from hetc.bundle.contract import StateSpec
+from hetc.driver import load
+from hetc.errors import RuntimeFault
 from tests.driver.conftest import Subjects
 from tests.driver.models import (
     CONTEXT,
@@ -49,6 +51,10 @@ STATES = {
 }
 
 
+# What the native engine has no form of yet: a latent state, convolutions.
+NOT_NATIVE = {"deepseek_v3", "lfm2"}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prefill_and_decode_equal_the_eager_model(subjects: Subjects, family: str) -> None:
     model, bundle = subjects(family).model, subjects(family).bundle
@@ -60,6 +66,25 @@ def test_prefill_and_decode_equal_the_eager_model(subjects: Subjects, family: st
     for prompt, chunk in SPLITS:
         error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
         assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_native_engine_equals_the_eager_model(subjects: Subjects, family: str) -> None:
+    model, path = subjects(family).model, subjects(family).path
+    if family in NOT_NATIVE:
+        assert "native" not in subjects(family).bundle.manifest.executors
+        assert not (path / "native").exists()
+        with pytest.raises(RuntimeFault, match="HETC-R002"):
+            load(path, executor="native")
+        return
+    with load(path, executor="native") as bundle:
+        assert bundle.executors == {"prefill": "native", "decode": "native"}
+        for rows in (1, 3):
+            ids = tokens(rows, 20)
+            expected = eager(model, ids)
+            for prompt, chunk in SPLITS:
+                error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
+                assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

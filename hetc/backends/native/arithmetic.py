@@ -1,0 +1,175 @@
+"""One step along K of a product: for any CPU by f32 multiply-adds, or by bf16 dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
+from hetc.backends.native.views import View
+from hetc.backends.native.writer import Writer
+
+
+@dataclass
+class Sums:
+    """The sums of a block of rows and tiles, each in parts that do not wait for each other."""
+
+    rows: int
+    tiles: int
+    parts: int
+    values: list[Ssa]
+
+    @staticmethod
+    def zero(e: Emitter, rows: int, tiles: int, in_flight: int) -> Sums:
+        """Sums in as many parts as keep `in_flight` of them busy."""
+        parts = max(1, in_flight // (rows * tiles))
+        start = e.constant("0.0", vector(LANES, F32))
+        return Sums(rows, tiles, parts, [start] * (rows * tiles * parts))
+
+    def holding(self, values: Sequence[Ssa]) -> Sums:
+        """These sums with other values."""
+        return Sums(self.rows, self.tiles, self.parts, list(values))
+
+    def place(self, row: int, tile: int, step: int) -> int:
+        """Where the part that `step` adds to is in `values`."""
+        return (row * self.tiles + tile) * self.parts + step % self.parts
+
+    def total(self, e: Emitter, row: int, tile: int) -> Ssa:
+        """The parts of one sum as one."""
+        parts = [self.values[self.place(row, tile, part)] for part in range(self.parts)]
+        while len(parts) > 1:
+            parts = [e.add(x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+
+class Arithmetic(Protocol):
+    """How a step is computed: `group` numbers along K, `x_bytes` of a row of x, `panel_bytes` of a
+    tile. With `prepares`, rows of x are brought to the form that steps read."""
+
+    @property
+    def group(self) -> int: ...
+
+    @property
+    def x_bytes(self) -> int: ...
+
+    @property
+    def panel_bytes(self) -> int: ...
+
+    @property
+    def prepares(self) -> bool: ...
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
+        ...
+
+    def step(
+        self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
+    ) -> None:
+        """Add to `sums` what step `number` behind the addresses of rows and tiles gives."""
+        ...
+
+    def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
+        """The last step where K ends in the middle of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class MultiplyAdd:
+    """Weights become f32 where they are loaded; x is f32."""
+
+    element: str
+    pair: int
+    prepares = False
+
+    @property
+    def group(self) -> int:
+        return self.pair
+
+    @property
+    def x_bytes(self) -> int:
+        return 4 * self.pair
+
+    @property
+    def panel_bytes(self) -> int:
+        return LANES * self.pair * BYTES[self.element]
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        raise AssertionError("f32 is read as it is")
+
+    def step(
+        self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
+    ) -> None:
+        self._add(w, sums, xs, panels, number, self.pair)
+
+    def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
+        self._add(w, sums, xs, panels, 0, 1)
+
+    def _add(
+        self,
+        w: Writer,
+        sums: Sums,
+        xs: Sequence[Ssa],
+        panels: Sequence[Ssa],
+        number: int,
+        count: int,
+    ) -> None:
+        e, pair, place = w.e, self.pair, w.e.index(number * self.panel_bytes)
+        columns = [self._weights(w, e.offset(panel, place)) for panel in panels]
+        for row, x in enumerate(xs):
+            for half in range(count):
+                step = number * pair + half
+                factor = e.splat(e.load(e.offset(x, e.index(4 * step)), F32), LANES)
+                for tile, column in enumerate(columns):
+                    at = sums.place(row, tile, step)
+                    sums.values[at] = e.fma(column[half], factor, sums.values[at])
+
+    def _weights(self, w: Writer, place: Ssa) -> tuple[Ssa, ...]:
+        """The numbers of one step for 16 outputs, as f32: one vector, or two of a pair."""
+        if self.pair == 1:
+            return (w.widened(w.load(place, self.element, LANES)),)
+        return w.widened_pair(w.e.load(place, vector(LANES, I32)))
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Pairs of bf16 are multiplied and added to f32 by one instruction; x is rounded to bf16."""
+
+    group = 2
+    x_bytes = 4
+    panel_bytes = 4 * LANES
+    prepares = True
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        e = w.e
+
+        def some(column: Ssa, lanes: int) -> tuple[()]:
+            value = e.convert("truncf", w.lanes(view, x, column, lanes), "bf16")
+            e.store(value, e.offset(out, e.mul(column, e.index(2))))
+            return ()
+
+        w.columns(count, some)
+        if count % 2:
+            e.store(e.constant("0", "i16"), e.offset(out, e.index(2 * count)))
+
+    def step(
+        self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
+    ) -> None:
+        e = w.e
+        place = e.index(number * 4 * LANES)
+        columns = [e.load(e.offset(panel, place), vector(2 * LANES, "bf16")) for panel in panels]
+        for row, x in enumerate(xs):
+            pair = e.splat(e.load(e.offset(x, e.index(4 * number)), I32), LANES)
+            wide = vector(2 * LANES, "bf16")
+            pairs = e.op(f"llvm.bitcast {pair.name} : {pair.type} to {wide}", wide)
+            for tile, column in enumerate(columns):
+                at = sums.place(row, tile, number)
+                sums.values[at] = _dot(e, sums.values[at], pairs, column)
+
+    def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
+        self.step(w, sums, xs, panels, 0)
+
+
+def _dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
+    names = f"({sum.name}, {x.name}, {y.name}) : ({sum.type}, {x.type}, {y.type}) -> {sum.type}"
+    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"{names}', sum.type)

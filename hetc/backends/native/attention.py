@@ -1,0 +1,347 @@
+"""Attention over the KV state, block by block of keys: the scores of all keys are never stored.
+
+Running maximum, sum and weighted values are kept a query, and rescaled where a block has a larger
+score (Milakov and Gimelshein 2018, algorithm 3; Dao et al. 2022). Keys lie in tiles of 16
+positions, `[C/16, D, 16]`, so that the lanes of a vector are keys; values lie row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hetc.backends.native import vector_math as fn
+from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
+from hetc.backends.native.views import View
+from hetc.backends.native.writer import Writer
+
+KEY_TILES = 4
+KEYS_AT_ONCE = KEY_TILES * LANES
+LEAST = -1e30
+_REGISTERS = 16
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The attributes of one attention, and its sizes: R query heads share each of G key heads."""
+
+    groups: int
+    repeat: int
+    width: int
+    value_width: int
+    element: str
+    scale: float
+    softcap: float | None
+    causal: bool
+    window: int | None
+    chunk: int | None
+
+    @property
+    def heads(self) -> int:
+        return self.groups * self.repeat
+
+    @property
+    def pair(self) -> int:
+        """Numbers along D that lie side by side in a tile of keys."""
+        return 2 if self.element == "bf16" else 1
+
+    @property
+    def padded_width(self) -> int:
+        return -(-self.width // self.pair) * self.pair
+
+    def heads_at_once(self, most: int) -> int:
+        """The largest divisor of R that is at most `most`."""
+        return max(n for n in range(1, most + 1) if self.repeat % n == 0)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One row of q: where it lies, its position and its slope; keys `low` to `high` are seen."""
+
+    row: Ssa
+    position: Ssa
+    low: Ssa
+    high: Ssa
+    slope: Ssa | None
+
+
+@dataclass(frozen=True)
+class Append:
+    """New rows of keys [B, G, T, D] and values [B, G, T, E] go to the state, at P and behind it.
+
+    With `split` every thread writes its share. Else each has all rows and the last one writes them:
+    it is the one that reads the newest keys, so that with one new token nobody waits.
+    """
+
+    rule: Rule
+    new_keys: View
+    new_values: View
+    keys: View
+    values: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.new_keys, self.new_values)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.keys, self.values) if self.split else ()
+
+    def write(self, w: Writer) -> None:
+        e = w.e
+        if self.split:
+            self._rows(w)
+            return
+        last = e.sub(w.argument("N"), e.index(1))
+        e.when(e.compare("eq", w.unit, last), lambda: self._rows(w))
+        e.when(e.compare("ne", w.argument("T"), e.index(1)), w.wait)
+
+    def _rows(self, w: Writer) -> None:
+        e, rule = w.e, self.rule
+        shape = self.new_keys.shape
+        batch, groups, tokens = (w.size(size) for size in shape[:3])
+
+        def item(place: Ssa) -> tuple[()]:
+            token, rest = e.remainder(place, tokens), e.div(place, tokens)
+            group, row = e.remainder(rest, groups), e.div(rest, groups)
+            position = e.add(w.argument("P"), token)
+            index = [row, group, token]
+            self._key(w, w.address(self.new_keys, index), [row, group], position)
+            source = w.address(self.new_values, index)
+            target = w.address(self.values, [row, group, position])
+
+            def some(column: Ssa, lanes: int) -> tuple[()]:
+                w.put(w.lanes(self.new_values, source, column, lanes), self.values, target, column)
+                return ()
+
+            w.columns(rule.value_width, some)
+            return ()
+
+        total = e.mul(e.mul(batch, groups), tokens)
+        low, high = w.share(total) if self.split else (e.index(0), total)
+        e.loop(low, high, 1, item)
+
+    def _key(self, w: Writer, source: Ssa, head: Sequence[Ssa], position: Ssa) -> None:
+        e, rule = w.e, self.rule
+        width = BYTES[rule.element]
+        sixteen = e.index(LANES)
+        tile, lane = e.div(position, sixteen), e.remainder(position, sixteen)
+        start = w.address(self.keys, [*head, tile])
+        start = e.offset(start, e.mul(lane, e.index(rule.pair * width)))
+
+        def element(column: Ssa) -> tuple[()]:
+            number = w.lanes(self.new_keys, source, column, 0)
+            step, half = column, e.index(0)
+            if rule.pair == 2:
+                step, half = e.div(column, e.index(2)), e.remainder(column, e.index(2))
+            place = e.mul(step, e.index(LANES * rule.pair * width))
+            place = e.add(place, e.mul(half, e.index(width)))
+            e.store(w.narrowed(number, rule.element), e.offset(start, place))
+            return ()
+
+        e.loop(e.index(0), e.index(rule.width), 1, element)
+
+
+@dataclass(frozen=True)
+class Flash:
+    """The walk of some queries over keys, and where it keeps what it needs.
+
+    `scratch` [queries, 64] holds the weights of one block of keys, `sums` addresses of [E] each.
+    """
+
+    rule: Rule
+    keys: Ssa
+    values: Ssa
+    scratch: Sequence[Ssa]
+    sums: Sequence[Ssa]
+
+    def walk(
+        self, w: Writer, queries: Sequence[Query], first_tile: Ssa, end_tile: Ssa, end_key: Ssa
+    ) -> list[tuple[Ssa, Ssa]]:
+        """Maximum and sum of every query over the tiles `first_tile` to `end_tile`; the weighted
+        values are in `sums`. No key from `end_key` on is seen by any of them."""
+        e, count = w.e, len(queries)
+        zero = e.constant("0.0", vector(LANES, F32))
+        for sums in self.sums:
+            for column, lanes in self._vectors:
+                e.store(e.first_lanes(zero, lanes), e.offset(sums, e.index(4 * column)))
+        start = [e.number(LEAST, F32)] * count + [e.constant("0.0", F32)] * count
+
+        def block(tile: Ssa, *carried: Ssa) -> list[Ssa]:
+            most, total = list(carried[:count]), list(carried[count:])
+            shrink: list[Ssa] = []
+            at_once = max(1, _REGISTERS // KEY_TILES)
+            for first in range(0, count, at_once):
+                group = range(first, min(first + at_once, count))
+                scores = self._scores(w, [queries[i].row for i in group], tile)
+                for place, i in enumerate(group):
+                    masked = self._masked(w, scores[place], queries[i], tile)
+                    most[i], total[i], factor = self._weigh(w, masked, i, most[i], total[i])
+                    shrink.append(factor)
+            key = e.mul(tile, e.index(LANES))
+            left = e.minimum(e.sub(end_key, key), e.index(KEYS_AT_ONCE))
+            vectors = -(-self.rule.value_width // LANES)
+            at_once = max(1, _REGISTERS // vectors)
+            for first in range(0, count, at_once):
+                self._gather(w, range(first, min(first + at_once, count)), key, left, shrink)
+            return [*most, *total]
+
+        ended = e.loop(first_tile, end_tile, KEY_TILES, block, start)
+        return list(zip(ended[:count], ended[count:], strict=True))
+
+    @property
+    def _vectors(self) -> list[tuple[int, int]]:
+        """Column and lanes of the vectors of one row of values."""
+        width = self.rule.value_width
+        return [(column, min(LANES, width - column)) for column in range(0, width, LANES)]
+
+    def _scores(self, w: Writer, rows: Sequence[Ssa], tile: Ssa) -> list[list[Ssa]]:
+        """q . k of every row with the keys of KEY_TILES tiles."""
+        e, rule = w.e, self.rule
+        tile_bytes = rule.padded_width * LANES * BYTES[rule.element]
+        starts = [
+            e.offset(self.keys, e.mul(e.add(tile, e.index(place)), e.index(tile_bytes)))
+            for place in range(KEY_TILES)
+        ]
+        zero = e.constant("0.0", vector(LANES, F32))
+
+        def steps(step: Ssa, *sums: Ssa, halves: int = rule.pair) -> list[Ssa]:
+            totals = list(sums)
+            columns = [self._keys(w, start, step) for start in starts]
+            for i, row in enumerate(rows):
+                for half in range(halves):
+                    place = e.add(e.mul(step, e.index(4 * rule.pair)), e.index(4 * half))
+                    factor = e.splat(e.load(e.offset(row, place), F32), LANES)
+                    for t, column in enumerate(columns):
+                        totals[i * KEY_TILES + t] = e.fma(
+                            column[half], factor, totals[i * KEY_TILES + t]
+                        )
+            return totals
+
+        whole = rule.width // rule.pair
+        sums = e.loop(e.index(0), e.index(whole), 1, steps, [zero] * (len(rows) * KEY_TILES))
+        if rule.width % rule.pair:
+            sums = tuple(steps(e.index(whole), *sums, halves=1))
+        return [list(sums[i * KEY_TILES :][:KEY_TILES]) for i in range(len(rows))]
+
+    def _keys(self, w: Writer, start: Ssa, step: Ssa) -> tuple[Ssa, ...]:
+        e, rule = w.e, self.rule
+        width = LANES * rule.pair * BYTES[rule.element]
+        place = e.offset(start, e.mul(step, e.index(width)))
+        if rule.pair == 1:
+            return (w.widened(w.load(place, rule.element, LANES)),)
+        return w.widened_pair(e.load(place, vector(LANES, I32)))
+
+    def _masked(
+        self, w: Writer, scores: Sequence[Ssa], query: Query, tile: Ssa
+    ) -> list[tuple[Ssa, Ssa]]:
+        """The scores with everything that the op adds to them, and which keys are seen."""
+        e, rule = w.e, self.rule
+        low, high, position = (
+            e.splat(_narrow(e, number), LANES) for number in (query.low, query.high, query.position)
+        )
+        lanes = e.constant(f"[{', '.join(map(str, range(LANES)))}]", vector(LANES, I32))
+        found = []
+        for place, score in enumerate(scores):
+            first = e.mul(e.add(tile, e.index(place)), e.index(LANES))
+            key = e.add(e.splat(_narrow(e, first), LANES), lanes)
+            seen = e.arith("andi", e.compare("sge", key, low), e.compare("slt", key, high))
+            score = e.mul(score, e.number(rule.scale, score))
+            if rule.softcap is not None:
+                capped = fn.tanh(e, e.mul(score, e.number(1 / rule.softcap, score)))
+                score = e.mul(capped, e.number(rule.softcap, score))
+            if query.slope is not None:
+                distance = e.convert("sitofp", e.sub(key, position), F32)
+                score = e.fma(distance, e.splat(query.slope, LANES), score)
+            found.append((e.select(seen, score, e.number(LEAST, score)), seen))
+        return found
+
+    def _weigh(
+        self, w: Writer, scores: Sequence[tuple[Ssa, Ssa]], i: int, most: Ssa, total: Ssa
+    ) -> tuple[Ssa, Ssa, Ssa]:
+        """Store the weights of a block of keys; the new maximum and sum, and what shrinks the old
+        sums."""
+        e = w.e
+        highest = scores[0][0]
+        for score, _ in scores[1:]:
+            highest = e.maximum(highest, score)
+        new_most = e.maximum(most, e.reduce("maxnumf", highest))
+        level = e.splat(new_most, LANES)
+        sum = e.constant("0.0", highest.type)
+        for place, (score, seen) in enumerate(scores):
+            weight = fn.exp(e, e.sub(score, level))
+            weight = e.select(seen, weight, e.constant("0.0", weight.type))
+            e.store(weight, e.offset(self.scratch[i], e.index(place * LANES * 4)))
+            sum = e.add(sum, weight)
+        factor = exp_of(e, e.sub(most, new_most))
+        return new_most, e.add(e.mul(total, factor), e.reduce("add", sum)), factor
+
+    def _gather(self, w: Writer, group: range, key: Ssa, count: Ssa, shrink: Sequence[Ssa]) -> None:
+        """Add the weighted values of `count` keys from `key` on to the sums of some queries."""
+        e, rule = w.e, self.rule
+        places = self._vectors
+        start = []
+        for i in group:
+            for at, lanes in places:
+                held = e.load(e.offset(self.sums[i], e.index(4 * at)), vector(lanes, F32))
+                start.append(e.mul(held, e.splat(shrink[i], lanes)))
+        row_bytes = rule.value_width * BYTES[rule.element]
+        first = e.offset(self.values, e.mul(key, e.index(row_bytes)))
+
+        def one(number: Ssa, *sums: Ssa) -> list[Ssa]:
+            row = e.offset(first, e.mul(number, e.index(row_bytes)))
+            values = [
+                w.widened(w.load(e.offset(row, e.index(at * BYTES[rule.element])), rule.element, n))
+                for at, n in places
+            ]
+            totals = []
+            for place, i in enumerate(group):
+                weight = e.load(e.offset(self.scratch[i], e.mul(number, e.index(4))), F32)
+                for at, value in enumerate(values):
+                    factor = e.splat(weight, value.lanes)
+                    totals.append(e.fma(factor, value, sums[place * len(places) + at]))
+            return totals
+
+        ended = iter(e.loop(e.index(0), count, 1, one, start))
+        for i in group:
+            for at, _ in places:
+                e.store(next(ended), e.offset(self.sums[i], e.index(4 * at)))
+
+
+def _narrow(e: Emitter, x: Ssa) -> Ssa:
+    return e.convert("trunci", x, I32)
+
+
+def exp_of(e: Emitter, x: Ssa) -> Ssa:
+    """e^x of one number."""
+    result = fn.exp(e, e.splat(x, 1))
+    return e.op(f"vector.extract {result.name}[0] : f32 from {result.type}", F32)
+
+
+def seen_keys(w: Writer, rule: Rule, position: Ssa) -> tuple[Ssa, Ssa]:
+    """The first key that the query at `position` sees, and the one behind the last."""
+    e = w.e
+    low, next = e.index(0), e.add(position, e.index(1))
+    high = next if rule.causal else e.add(w.argument("P"), w.argument("T"))
+    if rule.window is not None:
+        low = e.maximum(low, e.sub(next, e.index(rule.window)))
+    if rule.chunk is not None:
+        chunk = e.index(rule.chunk)
+        begin = e.mul(e.div(position, chunk), chunk)
+        low = e.maximum(low, begin)
+        high = e.minimum(high, e.add(begin, chunk))
+    return low, high
+
+
+def finish(w: Writer, total: Ssa, most: Ssa, sink: Ssa | None) -> Ssa:
+    """What the weighted values of a query are multiplied by: one over the sum, to which a sink
+    adds. A query that saw nothing gets zeros."""
+    e = w.e
+    zero, shrunk = e.constant("0.0", F32), e.constant("1.0", F32)
+    if sink is not None:
+        level = e.maximum(most, sink)
+        shrunk = exp_of(e, e.sub(most, level))
+        total = e.add(e.mul(total, shrunk), exp_of(e, e.sub(sink, level)))
+    some = e.compare("ogt", total, zero)
+    return e.select(some, e.div(shrunk, e.select(some, total, shrunk)), zero)

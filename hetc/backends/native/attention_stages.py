@@ -1,0 +1,264 @@
+"""The two ways in which threads share attention: by keys, or by queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hetc.backends.native.attention import (
+    LEAST,
+    Flash,
+    Query,
+    Rule,
+    exp_of,
+    finish,
+    seen_keys,
+)
+from hetc.backends.native.ssa import F32, LANES, Ssa, vector
+from hetc.backends.native.views import View
+from hetc.backends.native.writer import Writer
+from hetc.ir.dims import product
+
+_MOST_QUERIES = 8
+
+
+@dataclass(frozen=True)
+class ByKeys:
+    """Every thread walks its part of the keys for all queries: for few queries (decode).
+
+    `partial` [N, B, T, H, E] gets the weighted values of each thread, `levels` [N, B, T, H, 2] the
+    maximum and the sum. `scratch` [queries, 64] is private. The last thread has the newest keys.
+    """
+
+    rule: Rule
+    q: View
+    keys: View
+    values: View
+    slopes: View | None
+    partial: View
+    levels: View
+    scratch: View
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.q, self.keys, self.values)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.partial, self.levels)
+
+    def write(self, w: Writer) -> None:
+        e, rule = w.e, self.rule
+        batch, _, tokens, _ = (w.size(size) for size in self.q.shape)
+        at_once = rule.heads_at_once(_MOST_QUERIES)
+        blocks = e.index(rule.heads // at_once)
+
+        def item(place: Ssa) -> tuple[()]:
+            block, rest = e.remainder(place, blocks), e.div(place, blocks)
+            token, row = e.remainder(rest, tokens), e.div(rest, tokens)
+            self._item(w, row, token, e.mul(block, e.index(at_once)), at_once)
+            return ()
+
+        e.loop(e.index(0), e.mul(e.mul(batch, tokens), blocks), 1, item)
+
+    def _item(self, w: Writer, row: Ssa, token: Ssa, head: Ssa, count: int) -> None:
+        e, rule = w.e, self.rule
+        group = e.div(head, e.index(rule.repeat))
+        position = e.add(w.argument("P"), token)
+        low, high = seen_keys(w, rule, position)
+        # Tiles of keys are shared out evenly; a walk may run over the end of its part.
+        first = e.div(low, e.index(LANES))
+        end = e.div(e.add(high, e.index(LANES - 1)), e.index(LANES))
+        begin, stop = w.share(e.sub(end, first))
+        begin, stop = e.add(first, begin), e.add(first, stop)
+        own_low = e.maximum(low, e.mul(begin, e.index(LANES)))
+        own_high = e.minimum(high, e.mul(stop, e.index(LANES)))
+        queries, sums = [], []
+        for number in range(count):
+            at = e.add(head, e.index(number))
+            slope = None
+            if self.slopes is not None:
+                slope = e.load(w.address(self.slopes, [at]), F32)
+            queries.append(
+                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope)
+            )
+            sums.append(w.address(self.partial, [w.unit, row, token, at]))
+        flash = Flash(
+            rule,
+            w.address(self.keys, [row, group]),
+            w.address(self.values, [row, group]),
+            [w.address(self.scratch, [e.index(number)]) for number in range(count)],
+            sums,
+        )
+        for number, found in enumerate(flash.walk(w, queries, begin, stop, own_high)):
+            at = e.add(head, e.index(number))
+            place = w.address(self.levels, [w.unit, row, token, at])
+            e.store(found[0], place)
+            e.store(found[1], e.offset(place, e.index(4)))
+
+
+@dataclass(frozen=True)
+class Combine:
+    """`out` [B, H, T, E] from what every thread found for its part of the keys."""
+
+    rule: Rule
+    partial: View
+    levels: View
+    sinks: View | None
+    out: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.partial, self.levels)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    def write(self, w: Writer) -> None:
+        e = w.e
+        batch, heads, tokens, _ = self.out.shape
+        low, high = e.index(0), w.size(product((batch, heads, tokens)))
+        if self.split:
+            low, high = w.share(high)
+        sizes = w.size(heads), w.size(tokens)
+
+        def item(place: Ssa) -> tuple[()]:
+            head, rest = e.remainder(place, sizes[0]), e.div(place, sizes[0])
+            token, row = e.remainder(rest, sizes[1]), e.div(rest, sizes[1])
+            self._item(w, row, token, head)
+            return ()
+
+        e.loop(low, high, 1, item)
+
+    def _item(self, w: Writer, row: Ssa, token: Ssa, head: Ssa) -> None:
+        e = w.e
+        units = w.argument("N")
+
+        def level(unit: Ssa) -> Ssa:
+            return w.address(self.levels, [unit, row, token, head])
+
+        (most,) = e.loop(
+            e.index(0),
+            units,
+            1,
+            lambda unit, most: (e.maximum(most, e.load(level(unit), F32)),),
+            (e.number(LEAST, F32),),
+        )
+
+        def weight(unit: Ssa) -> Ssa:
+            return exp_of(e, e.sub(e.load(level(unit), F32), most))
+
+        def share(unit: Ssa, total: Ssa) -> tuple[Ssa]:
+            sum = e.load(e.offset(level(unit), e.index(4)), F32)
+            return (e.add(total, e.mul(sum, weight(unit))),)
+
+        (total,) = e.loop(e.index(0), units, 1, share, (e.constant("0.0", F32),))
+        sink = None if self.sinks is None else e.load(w.address(self.sinks, [head]), F32)
+        factor = finish(w, total, most, sink)
+        target = w.address(self.out, [row, head, token])
+        for first in range(0, self.rule.value_width, LANES):
+            lanes = min(LANES, self.rule.value_width - first)
+
+            def part(unit: Ssa, sum: Ssa, first: int = first, lanes: int = lanes) -> tuple[Ssa]:
+                place = w.address(self.partial, [unit, row, token, head])
+                found = e.load(e.offset(place, e.index(4 * first)), vector(lanes, F32))
+                return (e.fma(found, e.splat(weight(unit), lanes), sum),)
+
+            (sum,) = e.loop(e.index(0), units, 1, part, (e.constant("0.0", vector(lanes, F32)),))
+            value = e.mul(sum, e.splat(factor, lanes))
+            w.put(value, self.out, target, e.index(first))
+
+
+@dataclass(frozen=True)
+class ByQueries:
+    """Threads take turns at blocks of queries, each with all its keys: for many queries (prefill).
+
+    `scratch` [queries, 64] and `sums` [queries, E] are private.
+    """
+
+    rule: Rule
+    q: View
+    keys: View
+    values: View
+    slopes: View | None
+    sinks: View | None
+    out: View
+    scratch: View
+    sums: View
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.q, self.keys, self.values)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    @property
+    def heads_at_once(self) -> int:
+        return self.rule.heads_at_once(_MOST_QUERIES // 2)
+
+    @property
+    def tokens_at_once(self) -> int:
+        return _MOST_QUERIES // self.heads_at_once
+
+    def write(self, w: Writer) -> None:
+        e, rule = w.e, self.rule
+        batch, _, tokens, _ = (w.size(size) for size in self.q.shape)
+        heads, rows = e.index(rule.heads // self.heads_at_once), e.index(self.tokens_at_once)
+        blocks = e.div(e.add(tokens, e.index(self.tokens_at_once - 1)), rows)
+
+        def item(place: Ssa) -> tuple[()]:
+            # Later blocks see more keys: neighbours go to different threads.
+            block, rest = e.remainder(place, blocks), e.div(place, blocks)
+            head, row = e.remainder(rest, heads), e.div(rest, heads)
+            self._item(w, row, e.mul(block, rows), e.mul(head, e.index(self.heads_at_once)))
+            return ()
+
+        total = e.mul(e.mul(batch, heads), blocks)
+        e.loop(w.unit, total, w.argument("N"), item)
+
+    def _item(self, w: Writer, row: Ssa, first: Ssa, head: Ssa) -> None:
+        e, rule = w.e, self.rule
+        group = e.div(head, e.index(rule.repeat))
+        last = e.sub(w.size(self.q.shape[2]), e.index(1))
+        queries, targets, heads = [], [], []
+        for number in range(self.tokens_at_once):
+            # Beyond the end, the last token is done again.
+            token = e.minimum(e.add(first, e.index(number)), last)
+            position = e.add(w.argument("P"), token)
+            low, high = seen_keys(w, rule, position)
+            for other in range(self.heads_at_once):
+                at = e.add(head, e.index(other))
+                slope = None
+                if self.slopes is not None:
+                    slope = e.load(w.address(self.slopes, [at]), F32)
+                queries.append(
+                    Query(w.address(self.q, [row, at, token]), position, low, high, slope)
+                )
+                targets.append(w.address(self.out, [row, at, token]))
+                heads.append(at)
+        count = len(queries)
+        sums = [w.address(self.sums, [e.index(number)]) for number in range(count)]
+        scratch = [w.address(self.scratch, [e.index(number)]) for number in range(count)]
+        flash = Flash(
+            rule,
+            w.address(self.keys, [row, group]),
+            w.address(self.values, [row, group]),
+            scratch,
+            sums,
+        )
+        begin = e.div(queries[0].low, e.index(LANES))
+        end_key = queries[-1].high
+        end = e.div(e.add(end_key, e.index(LANES - 1)), e.index(LANES))
+        for number, found in enumerate(flash.walk(w, queries, begin, end, end_key)):
+            sink = None
+            if self.sinks is not None:
+                sink = e.load(w.address(self.sinks, [heads[number]]), F32)
+            factor = finish(w, found[1], found[0], sink)
+            for column in range(0, rule.value_width, LANES):
+                lanes = min(LANES, rule.value_width - column)
+                value = e.load(e.offset(sums[number], e.index(4 * column)), vector(lanes, F32))
+                value = e.mul(value, e.splat(factor, lanes))
+                w.put(value, self.out, targets[number], e.index(column))

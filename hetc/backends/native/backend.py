@@ -1,0 +1,140 @@
+"""The native backend as the driver sees it: both halves of a bundle, planned together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from hetc.backends.native.half import half_text
+from hetc.backends.native.isa import VARIANTS, Isa
+from hetc.backends.native.lower_ops import supports
+from hetc.backends.native.model import Model
+from hetc.backends.native.plan import Planner
+from hetc.bundle.contract import PHASES, Phase
+from hetc.bundle.native import (
+    LAYOUT_FILE,
+    NativeLayout,
+    Scratch,
+    StateLayout,
+    Variant,
+    half_file,
+)
+from hetc.errors import BackendError, Reason
+from hetc.ir.graph import Graph
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Op
+
+# What a graph is planned for where only the question is whether it can be.
+_SOME_POSITIONS = 16
+
+
+@dataclass(frozen=True)
+class NativePlan:
+    """Both halves of a model for the native engine, from its outlined decode half.
+
+    With `weights`, what positions make is tried out before it is taken for a table.
+    """
+
+    decode: Graph
+    positions: int
+    weights: WeightLookup | None = None
+
+    @cached_property
+    def _model(self) -> Model:
+        return Model.of(self.decode, self.positions, self.weights)
+
+    @cached_property
+    def _halves(self) -> Mapping[Phase, Planner]:
+        planners = {phase: Planner(self._model, phase) for phase in PHASES}
+        for planner in planners.values():
+            planner.plan()
+        # Both are planned before either is settled: what one stores, the other passes over.
+        for planner in planners.values():
+            planner.values.memory.settle()
+        return planners
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the engine cannot run this model; empty where it can."""
+        found = (reason for planner in self._halves.values() for reason in planner.refused)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def _variants(self) -> tuple[Isa, ...]:
+        """The instruction sets that differ for this model: dot products need what they multiply."""
+        elements = self._model.storage.elements
+        useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
+        found: list[Isa] = []
+        for isa in VARIANTS:
+            used = {name for name, is_useful in useful.items() if is_useful and getattr(isa, name)}
+            plain = not (isa.dots or isa.byte_dots)
+            # One that adds nothing to the next one is left out.
+            if plain or (used and not (used == {"byte_dots"} and isa.dots)):
+                found.append(isa)
+        return tuple(found)
+
+    def files(self) -> dict[str, bytes]:
+        """The layout and the texts of both halves; raises BackendError where it cannot be."""
+        if self.reasons:
+            first = self.reasons[0]
+            raise BackendError(first.code, first.text, at=first.at)
+        texts = {
+            half_file(phase, isa.name): half_text(planner, isa).encode()
+            for phase, planner in self._halves.items()
+            for isa in self._variants
+        }
+        return {LAYOUT_FILE: self.layout().to_bytes(), **texts}
+
+    def layout(self) -> NativeLayout:
+        """What the runtime needs to know of the texts."""
+        memories = {phase: planner.values.memory for phase, planner in self._halves.items()}
+        return NativeLayout(
+            logit_columns=self._halves["decode"].logit_columns,
+            weight_bytes=self._model.storage.nbytes,
+            state_bytes=str(memories["decode"].state_bytes),
+            scratch={
+                phase: Scratch(str(half.shared_bytes), str(half.private_bytes))
+                for phase, half in memories.items()
+            },
+            states=tuple(
+                StateLayout(
+                    place.name,
+                    place.role,
+                    str(place.offset),
+                    place.groups,
+                    place.width,
+                    place.element,
+                    place.keep,
+                )
+                for place in memories["decode"].states
+            ),
+            variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
+        )
+
+    def packed(self, weights: WeightLookup) -> Iterator[memoryview]:
+        """The packed weights, a piece at a time."""
+        return self._model.storage.pack(weights)
+
+    @property
+    def packed_bytes(self) -> int:
+        """How many bytes `packed` gives."""
+        return self._model.storage.nbytes
+
+
+class NativeBackend:
+    """Writes halves as MLIR text, which the runtime's executor of the same name compiles."""
+
+    name = "native"
+
+    def supports(self, op: Op) -> Reason | None:
+        """Why `op` cannot be emitted where its result is not known before it runs (HETC-E040)."""
+        return supports(op)
+
+    def validate(self, graph: Graph) -> list[Reason]:
+        """Every reason why a decode half cannot be emitted (HETC-E040 to E044)."""
+        return list(NativePlan(graph, _SOME_POSITIONS).reasons)
+
+    def emit(self, graph: Graph) -> Mapping[str, bytes]:
+        """The texts and the layout of both halves, for a decode half without a positional table."""
+        return NativePlan(graph, _SOME_POSITIONS).files()

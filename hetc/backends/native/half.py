@@ -1,0 +1,28 @@
+"""The text of a half for one instruction set, from its planned stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hetc.backends.native.barriers import place_barriers
+from hetc.backends.native.isa import Isa
+from hetc.backends.native.module import module_text
+from hetc.backends.native.plan import Planner
+from hetc.backends.native.values import Block
+from hetc.backends.native.writer import Writer
+
+
+def half_text(planned: Planner, isa: Isa) -> str:
+    """One MLIR module with the function `half`."""
+    w = Writer(planned.values.memory.buffers, isa)
+    waits = place_barriers([(block.times, block.accesses) for block in planned.values.blocks])
+    for block, before in zip(planned.values.blocks, waits, strict=True):
+        w.iterate(block.times, lambda block=block, before=before: _stages(w, block, before))  # type: ignore[misc]
+    return module_text(w.e, isa.pause)
+
+
+def _stages(w: Writer, block: Block, waits: Sequence[bool]) -> None:
+    for stage, wait in zip(block.stages, waits, strict=True):
+        if wait:
+            w.wait()
+        stage.write(w)

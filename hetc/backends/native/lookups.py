@@ -1,0 +1,157 @@
+"""Embeddings: rows of a table by token ids, in whichever form the table is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hetc.backends.native.blocks import GROUP, LINE, BlockFormat
+from hetc.backends.native.ssa import I32, I64, LANES, Ssa
+from hetc.backends.native.views import View
+from hetc.backends.native.writer import Writer
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Rows of a row-major `table` [N, H] by `ids`, into `out` [..., H]."""
+
+    table: View
+    ids: View
+    out: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.table, self.ids)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    def write(self, w: Writer) -> None:
+        def row(out: Ssa, place: Ssa) -> None:
+            source = w.address(self.table, [w.e.load(place, I64)])
+
+            def some(column: Ssa, lanes: int) -> tuple[()]:
+                w.put(w.lanes(self.table, source, column, lanes), self.out, out, column)
+                return ()
+
+            w.columns(self.out.columns, some)
+
+        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
+        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+
+
+@dataclass(frozen=True)
+class TileLookup:
+    """Rows of a matrix that lies in tiles, for embeddings that share their table with the logits.
+
+    `table` is [tiles, K, 16]; with `pair` 2, [tiles, K/2, 16, 2].
+    """
+
+    table: View
+    pair: int
+    ids: View
+    out: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.table, self.ids)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    def write(self, w: Writer) -> None:
+        e = w.e
+        lanes_each, pair = e.index(LANES), self.pair
+
+        def row(out: Ssa, place: Ssa) -> None:
+            number = e.load(place, I64)
+            tile, lane = e.div(number, lanes_each), e.remainder(number, lanes_each)
+            index = [tile, e.index(0), lane]
+            start = w.address(self.table, index)
+            column = View(self.table.buffer, (self.out.columns,), (self.table.strides[1],))
+
+            def some(at: Ssa, lanes: int) -> tuple[()]:
+                w.put(self._gather(w, start, column, at, lanes), self.out, out, at)
+                return ()
+
+            w.columns(self.out.columns, some)
+
+        assert pair in (1, 2)
+        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
+        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+
+    def _gather(self, w: Writer, start: Ssa, column: View, at: Ssa, lanes: int) -> Ssa:
+        if self.pair == 1:
+            return w.lanes(column, start, at, lanes)
+        # Two numbers along K lie side by side, and the next two a step further.
+        e, element = w.e, w.element(column)
+        step = column.strides[0]
+        first = e.offset(start, e.mul(e.div(at, e.index(2)), w.size(step * 2)))
+        offsets = [w.size(lane // 2 * step * 2 + lane % 2 * 2) for lane in range(lanes)]
+        return w.gathered(first, offsets, element)
+
+
+@dataclass(frozen=True)
+class BlockLookup:
+    """Rows of a quantized matrix, from byte `start` of `buffer` on; see `blocks.py`."""
+
+    buffer: str
+    start: int
+    tile_bytes: int
+    format: BlockFormat
+    ids: View
+    out: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.ids,)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    def write(self, w: Writer) -> None:
+        e = w.e
+        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
+
+        def row(out: Ssa, place: Ssa) -> None:
+            number = e.load(place, I64)
+            tile, lane = e.div(number, e.index(LANES)), e.remainder(number, e.index(LANES))
+            first = e.offset(w.base(self.buffer), e.index(self.start))
+            first = e.offset(first, e.mul(tile, e.index(self.tile_bytes)))
+
+            def one(column: Ssa) -> tuple[()]:
+                w.put(self._number(w, first, lane, column), self.out, out, column)
+                return ()
+
+            e.loop(e.index(0), e.index(self.out.columns), 1, one)
+
+        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+
+    def _number(self, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
+        e, bits = w.e, self.format.bits
+        group, step = e.div(column, e.index(GROUP)), e.remainder(column, e.index(GROUP))
+        block = e.offset(tile, e.mul(group, e.index(self.format.nbytes)))
+        line, byte = e.div(step, e.index(4)), e.remainder(step, e.index(4))
+        shift = e.index(0)
+        if bits == 4:
+            # The second of two lines is in the upper halves.
+            shift, line = e.mul(e.remainder(line, e.index(2)), e.index(4)), e.div(line, e.index(2))
+        place = e.offset(block, e.add(e.mul(line, e.index(LINE)), byte))
+        stored = e.load(e.offset(place, e.mul(lane, e.index(4))), "i8")
+        q = e.convert("extui", stored, I32)
+        if bits == 4:
+            narrow = e.convert("trunci", shift, I32)
+            q = e.arith("andi", e.arith("shrui", q, narrow), e.constant("15", I32))
+        number = e.convert("uitofp", q, "f32")
+        after = e.offset(block, e.index(LINE * self.format.lines))
+        after = e.offset(after, e.mul(lane, e.index(2)))
+        scale = w.widened(w.load(after, "f16"))
+        if not self.format.has_low:
+            return e.mul(scale, e.sub(number, e.number(128.0, number)))
+        low = w.widened(w.load(e.offset(after, e.index(2 * LANES)), "f16"))
+        return e.add(e.mul(scale, number), low)

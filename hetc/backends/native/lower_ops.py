@@ -1,0 +1,381 @@
+"""Which op becomes which stage, or which view of its operand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hetc.backends.native.attention import Append, Rule
+from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
+from hetc.backends.native.blocks import GROUP
+from hetc.backends.native.expressions import is_expression
+from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
+from hetc.backends.native.model import Refused
+from hetc.backends.native.products import ExpertProduct, Product
+from hetc.backends.native.routing import Softmax as SoftmaxStage
+from hetc.backends.native.routing import Sum as SumStage
+from hetc.backends.native.routing import TopK as TopKStage
+from hetc.backends.native.scope import Scope
+from hetc.backends.native.ssa import LANES
+from hetc.backends.native.stages import Elementwise, Norm, Rotary
+from hetc.backends.native.storage import Matrix, Rows
+from hetc.backends.native.tiles import TileForm
+from hetc.backends.native.values import B, HalfValues, N, T
+from hetc.backends.native.views import View, contiguous, row_major
+from hetc.backends.native.writer import Memory
+from hetc.errors import Reason
+from hetc.ir.dims import DimLike, product
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.attention import Attention, Rope
+from hetc.ir.ops.control import Call, describe
+from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.index import Embedding, Gather, TopK
+from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.reduce import Softmax, Sum
+from hetc.ir.ops.sequence import KeepLast, KVAppend
+from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
+from hetc.ir.ops.source import Source
+from hetc.ir.types import BF16, F16, F32, I64
+
+FLOATS = (F32, BF16, F16)
+# Ops whose result is their operand, looked at in another way.
+LOOKS = (Broadcast, Cast, Gather, KeepLast, KVAppend, Reshape, Slice, Split, Transpose)
+
+
+def plan_op(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> None:
+    result = op.results[0]
+    if result.dtype not in FLOATS and not (result.dtype is I64 and isinstance(op, LOOKS)):
+        raise Refused("HETC-E041", f"the native engine computes no {result.dtype}", op)
+    if not isinstance(op, LOOKS) and not (result.rank and isinstance(result.shape[-1], int)):
+        raise Refused("HETC-E045", f"rows of {result.type} are of no known size", op)
+    if is_expression(op) and not isinstance(op, Cast):
+        _elementwise(half, scope, op, inside)
+        return
+    make = PLANS.get(type(op))
+    if make is None:
+        raise Refused("HETC-E040", f"the native engine has no form of {describe(op)}", op)
+    make(half, scope, op)
+
+
+def _elementwise(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> None:
+    shape = half.shape(op.result)
+    read, used = leaves(op, inside)
+    operands = {value: half.view(scope, value, op) for value in read}
+    whole = [view for view in operands.values() if view.shape == shape]
+    out = half.result(op.result, whole[0] if whole else contiguous("", shape))
+    half.add(Elementwise(op, operands, used, out, half.prefill))
+
+
+def _alias(half: HalfValues, scope: Scope, op: Any) -> None:
+    """Ops that only look at their operand in another way."""
+    x = half.view(scope, op.operands[0], op)
+    match op:
+        case Cast():
+            views: tuple[View | None, ...] = (x,)
+        case Transpose():
+            views = (x.transposed(op.perm),)
+        case Broadcast():
+            views = (x.broadcast(half.shape(op.result)),)
+        case Slice():
+            axis = op.axis % x.rank
+            size = half.shape(op.result)[axis]
+            views = (x.sliced(axis, op.start, size, op.step),)
+        case Split():
+            axis = op.axis % x.rank
+            starts = [sum(op.sizes[:place]) for place in range(len(op.sizes))]
+            views = tuple(
+                x.sliced(axis, start, size) for start, size in zip(starts, op.sizes, strict=True)
+            )
+        case Reshape():
+            shape = half.shape(op.result)
+            seen = x.reshaped(shape)
+            if seen is None and op.result.dtype not in FLOATS:
+                raise Refused("HETC-E041", f"the native engine copies no {op.result.dtype}", op)
+            views = (seen or half.copied(x).reshaped(shape),)
+        case _:
+            raise Refused("HETC-E040", f"the native engine has no form of {describe(op)}", op)
+    for value, view in zip(op.results, views, strict=True):
+        assert view is not None, "a dense copy has every shape"
+        half.views[value] = view
+
+
+def _gather(half: HalfValues, scope: Scope, op: Gather) -> None:
+    """Slices at known, evenly spaced places are a view."""
+    x, axis = half.view(scope, op.x, op), op.axis % op.x.rank
+    size = op.x.shape[axis]
+    if scope.kind(op.ids) != "static" or op.ids.rank != 1 or not isinstance(size, int):
+        raise Refused("HETC-E040", "the native engine gathers at constant places only", op)
+    ids = scope.evaluate(op.ids, 0, _no_weights, {}) % size
+    steps = set(np.diff(ids).tolist())
+    if len(steps) > 1 or min(steps, default=1) < 1:
+        raise Refused("HETC-E040", "the native engine gathers evenly spaced places only", op)
+    step = steps.pop() if steps else 1
+    half.views[op.result] = x.sliced(axis, int(ids[0]), len(ids), step)
+
+
+def _norm(half: HalfValues, scope: Scope, op: RMSNorm | LayerNorm) -> None:
+    x = half.view(scope, op.x, op)
+    weight = None if op.weight is None else half.view(scope, op.weight, op)
+    bias, offset = None, 0.0
+    if isinstance(op, LayerNorm):
+        bias = None if op.bias is None else half.view(scope, op.bias, op)
+    else:
+        offset = op.offset
+    out = half.result(op.result, x)
+    centred = isinstance(op, LayerNorm)
+    half.add(Norm(x, weight, bias, out, op.eps, offset, centred, half.prefill))
+
+
+def _rope(half: HalfValues, scope: Scope, op: Rope) -> None:
+    x, cos, sin = (half.view(scope, value, op) for value in (op.x, op.cos, op.sin))
+    out = half.result(op.result, x)
+    half.add(Rotary(x, cos, sin, out, op.interleaved, half.prefill))
+
+
+def _embedding(half: HalfValues, scope: Scope, op: Embedding) -> None:
+    if scope.kind(op.table) != "static" or op.ids not in half.views:
+        raise Refused("HETC-E040", "the native engine looks up tokens in weights only", op)
+    ids = half.view(scope, op.ids, op)
+    shape = half.shape(op.result)
+    out = half.result(op.result, contiguous("", shape))
+    found = _shared_matrix(half, op.table)
+    if found is not None:
+        buffer, matrix = found
+        half.add(_lookup_in_tiles(buffer, matrix, op.table, ids, out, split=half.prefill))
+        return
+    element = op.table.dtype.name
+    rows = half.memory.stored(half.region, Rows(op.table, element), element)
+    size = tuple(size for size in op.table.shape if isinstance(size, int))
+    half.add(Lookup(contiguous(rows, size), ids, out, half.prefill))
+
+
+def _shared_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
+    """The matrix of a product of the main graph that has `table` as its weight, and its buffer."""
+    for scope, region in zip(half.model.scopes, half.model.storage.regions, strict=True):
+        for op in () if scope.run.calls else scope.run.ops:
+            if isinstance(op, Linear) and op.weight is table and op in half.model.matrices:
+                matrix = half.model.matrix(op)
+                return half.memory.stored(region, matrix, matrix.form.element), matrix
+    return None
+
+
+def _lookup_in_tiles(
+    buffer: str, matrix: Matrix, table: Value, ids: View, out: View, *, split: bool
+) -> TileLookup | BlockLookup:
+    place = [weight is table for weight in matrix.weights].index(True)
+    first, form = sum(matrix.tiles[:place]), matrix.form
+    if form.format is not None:
+        start = first * form.tile_bytes
+        return BlockLookup(buffer, start, form.tile_bytes, form.format, ids, out, split)
+    pair, width = form.pair, form.tile_bytes * 8 // table.dtype.bits
+    shape = (matrix.tiles[place], width // (LANES * pair), LANES)
+    view = View(buffer, shape, (width, LANES * pair, pair), first * width)
+    return TileLookup(view, pair, ids, out, split)
+
+
+def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
+    group = half.model.matrices.get(op)
+    if group is None:
+        raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
+    if op.result in half.views:
+        return
+    matrix = half.model.matrix(op)
+    x = half.dense_rows(half.view(scope, op.x, op))
+    rows, width = x.shape[0], sum(matrix.tiles) * 16
+    if len(group) == 1 and op.result in half.targets:
+        buffer = half.targets[op.result].buffer
+    else:
+        buffer = half.memory.scratch("shared", "product", rows * width)
+    stored = half.memory.stored(half.region, matrix, matrix.form.element)
+    first = 0
+    for member, tiles in zip(group, matrix.tiles, strict=True):
+        shape = half.shape(member.result)
+        strides = (*row_major(shape[:-1], width), 1)
+        half.views[member.result] = View(buffer, shape, strides, first * 16)
+        first += tiles
+    out = View(buffer, (rows, width), (width, 1))
+    tickets = None
+    if half.prefill:
+        tickets = contiguous(half.memory.scratch("shared", "tickets", 1, "i64"), (1,))
+    prepared = _prepared(half, matrix.form, rows)
+    half.add(Product(matrix, stored, x, out, prepared, tickets))
+
+
+def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
+    """Room for the rows of x in the form that a product may want them in, in units of f32."""
+    if form.format is not None:
+        width = form.inner // GROUP * (GROUP + 1)
+    elif form.element == "bf16" and half.prefill:
+        width = -(-form.inner // 2)
+    else:
+        return None
+    return View(half.light("prepared", rows * width), (rows, width), (width, 1))
+
+
+def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
+    stored = [value for value in (op.weight, op.bias) if value is not None]
+    if any(scope.kind(value) != "static" for value in stored) or op.ids not in half.views:
+        raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
+    experts = half.model.experts(op)
+    x, ids = half.dense_rows(half.view(scope, op.x, op)), half.view(scope, op.ids, op)
+    rows, width = x.shape[0], experts.tiles * LANES
+    buffer = half.memory.scratch("shared", "experts", rows * width)
+    place = half.memory.stored(half.region, experts, experts.form.element)
+    half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
+    out = View(buffer, (rows, width), (width, 1))
+    prepared = _prepared(half, experts.form, rows)
+    half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
+
+
+def _softmax(half: HalfValues, scope: Scope, op: Softmax) -> None:
+    x = half.view(scope, op.x, op)
+    if op.axis % x.rank != x.rank - 1:
+        raise Refused("HETC-E040", "the native engine has softmax of the last axis only", op)
+    half.add(SoftmaxStage(x, half.result(op.result, x), half.prefill))
+
+
+def _top_k(half: HalfValues, scope: Scope, op: TopK) -> None:
+    x = half.view(scope, op.x, op)
+    if op.axis % x.rank != x.rank - 1 or not op.largest:
+        raise Refused("HETC-E040", "the native engine finds the largest of rows only", op)
+    values, ids = op.results
+    size = product(half.shape(values))
+    memory: Memory = "shared" if half.prefill else "private"
+    places = [half.memory.scratch(memory, "top", size, element) for element in ("f32", "i64")]
+    for value, place in zip((values, ids), places, strict=True):
+        half.views[value] = contiguous(place, half.shape(value))
+    scratch = half.private("left", (1, x.columns))
+    half.add(TopKStage(x, half.views[values], half.views[ids], scratch, half.prefill))
+
+
+def _sum(half: HalfValues, scope: Scope, op: Sum) -> None:
+    x = half.view(scope, op.x, op)
+    axis = op.axes[0] % x.rank
+    count = x.shape[axis]
+    if len(op.axes) != 1 or not isinstance(count, int):
+        raise Refused("HETC-E040", "the native engine sums over one axis of known size", op)
+    kept = x.sliced(axis, 0, 1)
+    if not op.keepdim:
+        order = (place for place in range(x.rank) if place != axis)
+        kept = View(x.buffer, op.result.shape, tuple(x.strides[place] for place in order), x.offset)
+    out = half.result(op.result, contiguous("", half.shape(op.result)))
+    half.add(SumStage(kept, count, x.strides[axis], out, half.prefill))
+
+
+def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
+    axis = op.axis % op.past.rank
+    name = op.past.name
+    if op.past.op is not None or name not in scope.run.states or (op.past.rank, axis) != (4, 2):
+        raise Refused("HETC-E042", "the native engine appends to [B,G,P,D] states only", op)
+    half.appended[op.result] = (op.past, half.view(scope, op.new, op))
+
+
+def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
+    if op.mask is not None:
+        raise Refused("HETC-E042", "the native engine knows no attention masks", op)
+    if op.k not in half.appended or op.v not in half.appended:
+        raise Refused("HETC-E042", "the native engine attends to its KV state only", op)
+    (past_keys, new_keys), (past_values, new_values) = (
+        half.appended[value] for value in (op.k, op.v)
+    )
+    rule = _rule(op)
+    keys = half.memory.state(scope, past_keys, "keys", rule)
+    values = half.memory.state(scope, past_values, "values", rule)
+    if not {op.k, op.v} <= half.written:
+        half.written |= {op.k, op.v}
+        half.add(Append(rule, new_keys, new_values, keys, values, half.prefill))
+    q = half.view(scope, op.q, op)
+    if q.strides[-1] != 1:
+        q = half.copied(q)
+    slopes, sinks = (
+        None if value is None else half.view(scope, value, op) for value in (op.slopes, op.sinks)
+    )
+    batch, heads, tokens, width = half.shape(op.result)
+    row = heads * width
+    model = View("", (batch, heads, tokens, width), (tokens * row, width, row, 1))
+    scratch = half.private("weights", (8, 64))
+    out = half.result(op.result, model)
+    if half.prefill:
+        sums = half.private("sums", (8, rule.value_width))
+        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, scratch, sums))
+        return
+    partial, levels = (
+        contiguous(
+            half.memory.scratch("shared", name, N * B * T * heads * size),
+            (N, B, T, heads, size),
+        )
+        for name, size in (("partial", rule.value_width), ("levels", 2))
+    )
+    half.add(ByKeys(rule, q, keys, values, slopes, partial, levels, scratch))
+    half.add(Combine(rule, partial, levels, sinks, out, split=False))
+
+
+PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
+    Attention: _attention,
+    Broadcast: _alias,
+    Cast: _alias,
+    Embedding: _embedding,
+    ExpertLinear: _expert_linear,
+    Gather: _gather,
+    KVAppend: _append,
+    KeepLast: lambda half, scope, op: None,
+    LayerNorm: _norm,
+    Linear: _linear,
+    RMSNorm: _norm,
+    Reshape: _alias,
+    Rope: _rope,
+    Slice: _alias,
+    Softmax: _softmax,
+    Split: _alias,
+    Sum: _sum,
+    TopK: _top_k,
+    Transpose: _alias,
+}
+
+
+def supports(op: Op) -> Reason | None:
+    """Why the engine has no form of `op` where its result is not known before it runs."""
+    if isinstance(op, Call | Source) or type(op) in PLANS or is_expression(op):
+        return None
+    return Reason("HETC-E040", f"the native engine has no form of {describe(op)}", at=op.loc)
+
+
+def leaves(op: Op, inside: frozenset[Op]) -> tuple[list[Value], frozenset[Op]]:
+    """What the expression of `op` loads, and the ops that are computed inside of it."""
+    read: dict[Value, None] = {}
+    used: set[Op] = set()
+    stack = list(op.operands)
+    while stack:
+        value = stack.pop()
+        if value.op in inside:
+            used.add(value.op)
+            stack.extend(value.op.operands)
+        else:
+            read[value] = None
+    return list(read), frozenset(used)
+
+
+def _rule(op: Attention) -> Rule:
+    heads, groups = op.q.shape[1], op.k.shape[1]
+    width, value_width = op.k.shape[3], op.v.shape[3]
+    sizes = [size for size in (heads, groups, width, value_width) if isinstance(size, int)]
+    assert len(sizes) == 4, "heads and their widths have known sizes"
+    return Rule(
+        sizes[1],
+        sizes[0] // sizes[1],
+        sizes[2],
+        sizes[3],
+        op.k.dtype.name,
+        op.scale,
+        op.softcap,
+        op.causal,
+        op.window,
+        op.chunk,
+    )
+
+
+def _no_weights(name: str) -> Any:
+    raise AssertionError(f"constant places do not depend on the weight {name}")

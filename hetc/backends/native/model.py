@@ -1,0 +1,104 @@
+"""What both halves of a model share: its graph in blocks, and what is known of the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hetc.backends.dataflow.blocks import find_blocks
+from hetc.backends.native.groups import format_of, lookups_of_matrices
+from hetc.backends.native.scope import Scope
+from hetc.backends.native.storage import Experts, Matrix, Region, Storage
+from hetc.backends.native.tiles import TileForm
+from hetc.errors import Reason
+from hetc.ir.dims import DimLike
+from hetc.ir.graph import Graph
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.linear import ExpertLinear, Linear
+
+# The position at which a table is tried out.
+_TRIED = 3
+
+
+class Refused(Exception):
+    """The engine cannot do something; `reason` says what."""
+
+    def __init__(self, code: str, text: str, op: Op) -> None:
+        super().__init__(text)
+        self.reason = Reason(code, text, at=op.loc)
+
+
+@dataclass
+class Model:
+    """What both halves share: the graph in blocks, what is known of its values, and the weights."""
+
+    graph: Graph
+    positions: int
+    weights: WeightLookup | None = None
+    storage: Storage = field(default_factory=Storage)
+    scopes: list[Scope] = field(default_factory=list)
+    matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        graph: Graph,
+        positions: int,
+        weights: WeightLookup | None = None,
+    ) -> Model:
+        """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
+        graph = lookups_of_matrices(graph)
+        model = Model(graph, positions, weights)
+        for run in find_blocks(graph):
+            scope = Scope(graph, run)
+            model.scopes.append(scope)
+            model.storage.regions.append(Region(scope))
+            model.matrices.update(_products_of_one_input(scope))
+        return model
+
+    def matrix(self, op: Linear) -> Matrix:
+        """How the weights of `op`, and of all products of its input, are stored."""
+        group = self.matrices[op]
+        weights, biases = tuple(op.weight for op in group), tuple(op.bias for op in group)
+        return Matrix(weights, biases, _form(op.weight, op.weight.shape[1]))
+
+    def is_table(self, value: Value, axis: int) -> bool:
+        """Whether a positional value has the same row at a position, whichever tokens are new.
+
+        Tried out, on a few of them, with two sequences; true where there are no weights to try.
+        """
+        scope = next((scope for scope in self.scopes if scope.kind(value) == "positional"), None)
+        if self.weights is None or scope is None or self.positions < 2 * _TRIED:
+            return True
+        first = {"B": 1, "T": 2 * _TRIED, "P": 0}
+        behind = {"B": 2, "T": 2, "P": _TRIED}
+        rows = scope.evaluate(value, 0, self.weights, first)
+        later = scope.evaluate(value, 0, self.weights, behind)
+        wanted = np.take(rows, range(_TRIED, _TRIED + 2), axis=axis)
+        # NumPy may round the ends of an array otherwise than its middle.
+        return np.allclose(wanted, later, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+    def experts(self, op: ExpertLinear) -> Experts:
+        """How the weights of all experts are stored."""
+        form = _form(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
+        return Experts(op.weight, op.bias, op.transposed, form)
+
+
+def _form(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:
+    """How a matrix of so many inputs lies in tiles; in blocks where its groups run along them."""
+    assert isinstance(inner, int), "what is stored has a known size"
+    return TileForm(inner, weight.dtype.name, format_of(weight) if blocks else None)
+
+
+def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
+    """Each product -> all products of its block that read the same x, in one form: they run as
+    one."""
+    by_input: dict[tuple[Value, TileForm], list[Linear]] = {}
+    for op in scope.run.ops:
+        if isinstance(op, Linear):
+            stored = [value for value in (op.weight, op.bias) if value is not None]
+            if all(scope.kind(value) == "static" for value in stored):
+                form = _form(op.weight, op.weight.shape[1])
+                by_input.setdefault((op.x, form), []).append(op)
+    return {op: tuple(group) for group in by_input.values() for op in group}

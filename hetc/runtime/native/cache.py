@@ -1,0 +1,130 @@
+"""The KV state in the engine's own layout, and to and from that of the contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetc.bundle.dtypes import BY_NAME
+from hetc.bundle.native import CAPACITY_STEP, NativeLayout, StateLayout
+from hetc.runtime.handoff import size_of
+from hetc.runtime.native.memory import aligned_bytes
+
+_LANES = 16
+
+
+class Cache:
+    """All states of `batch` sequences, with room for `capacity` tokens."""
+
+    def __init__(self, layout: NativeLayout, batch: int, tokens: int) -> None:
+        # Code reads whole blocks of keys, beyond the last one as well.
+        self.capacity = math.ceil(tokens / CAPACITY_STEP) * CAPACITY_STEP + CAPACITY_STEP
+        self.batch = batch
+        self._sizes = {"B": batch, "C": self.capacity}
+        self._layout = layout
+        self.memory = aligned_bytes(size_of(layout.state_bytes, self._sizes, at="state_bytes"))
+
+    @property
+    def room(self) -> int:
+        """The tokens that fit."""
+        return self.capacity - CAPACITY_STEP
+
+    def read(self, state: StateLayout, past: int) -> NDArray[Any]:
+        """A copy of a state after `past` tokens, as the contract has it."""
+        rows = past if state.keep is None else min(past, state.keep)
+        return np.ascontiguousarray(self._rows(state)[:, :, past - rows : past])
+
+    def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
+        """Take over a state of the contract."""
+        self._rows(state)[:, :, past - array.shape[2] : past] = array
+
+    def grown(self, tokens: int, past: int) -> Cache:
+        """This cache with room for `tokens`."""
+        larger = Cache(self._layout, self.batch, tokens)
+        for state in self._layout.states:
+            larger._rows(state)[:, :, :past] = self._rows(state)[:, :, :past]
+        return larger
+
+    def _rows(self, state: StateLayout) -> NDArray[Any]:
+        """A view [B, G, C, D] of a state; of keys in tiles, one that NumPy can write to."""
+        dtype = BY_NAME[state.element].numpy
+        start = size_of(state.offset, self._sizes, at=state.name)
+        pair = 2 if state.role == "keys" and state.element == "bf16" else 1
+        width = math.ceil(state.width / pair) * pair
+        count = self.batch * state.groups * self.capacity * width
+        flat = self.memory[start : start + count * dtype.itemsize].view(dtype)
+        if state.role == "values":
+            return flat.reshape(self.batch, state.groups, self.capacity, width)
+        tiles, steps = self.capacity // _LANES, width // pair
+        tiled = flat.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
+        return _TiledRows(tiled, state.width)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _TiledRows:
+    """Keys in tiles, read and written by position as if they were [B, G, C, D]."""
+
+    tiled: NDArray[Any]
+    width: int
+
+    def _places(self, index: Any) -> tuple[Any, ...]:
+        rows = np.arange(self.tiled.shape[2] * _LANES)[index[2]]
+        return rows // _LANES, rows % _LANES
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        tile, lane = self._places(index)
+        # [rows, B, G, steps, pair]: index arrays apart from each other come first.
+        found = self.tiled[:, :, tile, :, lane, :]
+        rows, batch, groups = found.shape[:3]
+        return found.reshape(rows, batch, groups, -1)[..., : self.width].transpose(1, 2, 0, 3)
+
+    def __setitem__(self, index: Any, array: Any) -> None:
+        tile, lane = self._places(index)
+        steps, pair = self.tiled.shape[3], self.tiled.shape[5]
+        whole = np.zeros((*array.shape[:3], steps * pair), self.tiled.dtype)
+        whole[..., : self.width] = array
+        parts = whole.reshape(*array.shape[:3], steps, pair).transpose(2, 0, 1, 3, 4)
+        self.tiled[:, :, tile, :, lane, :] = parts
+
+
+@dataclass(frozen=True)
+class CacheTensor:
+    """One state of a cache after `past` tokens, as `State` wants its handles."""
+
+    cache: Cache
+    state: StateLayout
+    past: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes in the contract's layout."""
+        rows = self.past if self.state.keep is None else min(self.past, self.state.keep)
+        return (self.cache.batch, self.state.groups, rows, self.state.width)
+
+    @property
+    def dtype(self) -> str:
+        """Its element type, as hetc names it."""
+        return self.state.element
+
+    def numpy(self) -> NDArray[Any]:
+        """A copy as an array."""
+        return self.cache.read(self.state, self.past)
+
+
+def adopt(layout: NativeLayout, tensors: Mapping[str, Any], past: int, room: int) -> Cache:
+    """The cache behind `tensors`, with room for `room` tokens; others are copied into one."""
+    held = [tensors[state.name] for state in layout.states]
+    caches = {id(part.cache): part.cache for part in held if isinstance(part, CacheTensor)}
+    if len(caches) == 1 and all(isinstance(part, CacheTensor) for part in held):
+        (cache,) = caches.values()
+        return cache if cache.room >= room else cache.grown(room, past)
+    arrays = [part if isinstance(part, np.ndarray) else part.numpy() for part in held]
+    made = Cache(layout, len(arrays[0]) if arrays else 1, room)
+    for state, array in zip(layout.states, arrays, strict=True):
+        made.write(state, past, array)
+    return made

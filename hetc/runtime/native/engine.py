@@ -1,0 +1,140 @@
+"""What both halves of a bundle share: mapped weights, threads, scratch memory, the layout."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetc.bundle import OpenBundle
+from hetc.bundle.native import (
+    ARGUMENTS,
+    LAYOUT_FILE,
+    WEIGHTS_FILE,
+    NativeLayout,
+    Variant,
+    half_file,
+)
+from hetc.errors import RuntimeFault
+from hetc.runtime.cores import physical_cores
+from hetc.runtime.executor import Half
+from hetc.runtime.handoff import size_of
+from hetc.runtime.native.cache import Cache
+from hetc.runtime.native.cpu import cpu_features
+from hetc.runtime.native.jit import Compiled
+from hetc.runtime.native.memory import Scratch, aligned_bytes
+from hetc.runtime.native.threads import ThreadPool
+
+FUNCTION = "half"
+_BARRIER_BYTES = 128
+
+
+@dataclass(frozen=True)
+class NativeOptions:
+    """`threads`: None for one a physical core. `variant`: None for the best that this CPU runs."""
+
+    threads: int | None = None
+    variant: str | None = None
+
+
+class Engine:
+    """The memory and the threads on which the halves of one bundle run, one call at a time."""
+
+    def __init__(self, options: NativeOptions) -> None:
+        self._pool = ThreadPool(options.threads or physical_cores())
+        self._options = options
+        self._layout: NativeLayout | None = None
+        self._weights: NDArray[Any] | None = None
+        self._shared = Scratch()
+        self._private = [Scratch() for _ in range(self._pool.units)]
+        self._barrier = aligned_bytes(_BARRIER_BYTES)
+
+    def open(self, bundle: OpenBundle) -> NativeLayout:
+        """Map the weights, once for both halves.
+
+        Raises BundleError for a layout that is not valid, RuntimeFault HETC-R041 for a file of
+        weights of another size than it says.
+        """
+        if self._layout is None:
+            layout = NativeLayout.from_bytes(bundle.read_bytes(LAYOUT_FILE))
+            self._weights = _mapped(bundle, layout.weight_bytes)
+            self._layout = layout
+        return self._layout
+
+    def compile(self, bundle: OpenBundle, half: Half) -> Compiled:
+        """The machine code of a half; raises as `Compiled` does."""
+        file = half_file(half, self._variant().name)
+        return Compiled(bundle.read_bytes(file).decode(), FUNCTION, at=f"{half} ({file})")
+
+    def run(
+        self,
+        half: Half,
+        function: Compiled,
+        tokens: NDArray[np.int64],
+        past: int,
+        cache: Cache,
+        logits: NDArray[np.float32],
+    ) -> None:
+        """Run a half on `tokens` [B, T] behind `past`; fills `logits` and appends to `cache`."""
+        assert self._layout is not None
+        assert self._weights is not None
+        batch, count = tokens.shape
+        units = self._pool.units
+        sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity, "N": units}
+        needed = self._layout.scratch[half]
+        shared = size_of(needed.shared, sizes, at="scratch.shared")
+        private = size_of(needed.private, sizes, at="scratch.private")
+        given = {
+            "tokens": tokens.ctypes.data,
+            "logits": logits.ctypes.data,
+            "weights": self._weights.ctypes.data,
+            "state": cache.memory.ctypes.data,
+            "shared": self._shared.address(shared),
+            "barrier": self._barrier.ctypes.data,
+            **sizes,
+        }
+        arguments = np.empty((units, len(ARGUMENTS)), np.int64)
+        for unit, scratch in enumerate(self._private):
+            own = {**given, "private": scratch.address(private), "unit": unit}
+            arguments[unit] = [own[name] for name in ARGUMENTS]
+        rows = [row.ctypes.data for row in arguments]
+        self._pool.run(lambda unit: function(rows[unit]))
+
+    def close(self) -> None:
+        """End the threads and let go of the weights."""
+        self._pool.close()
+        self._weights = None
+        self._layout = None
+
+    def _variant(self) -> Variant:
+        assert self._layout is not None
+        features, wanted = cpu_features(), self._options.variant
+        for variant in self._layout.variants:
+            if features.issuperset(variant.needs) and wanted in (None, variant.name):
+                return variant
+        raise RuntimeFault(
+            "HETC-R042",
+            "this bundle has no native code for the CPU at hand",
+            at=LAYOUT_FILE,
+            expected=wanted or ", ".join(variant.name for variant in self._layout.variants),
+            do="run it with --executor onnx",
+        )
+
+
+def _mapped(bundle: OpenBundle, expected: int) -> NDArray[Any]:
+    """The packed weights, mapped: processes that run one bundle share them."""
+    with bundle.path(WEIGHTS_FILE).open("rb") as file:
+        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    if data.nbytes != expected:
+        raise RuntimeFault(
+            "HETC-R041",
+            "the packed weights and their layout do not fit",
+            at=WEIGHTS_FILE,
+            expected=f"{expected} bytes",
+            found=f"{data.nbytes} bytes",
+            do="compile the bundle again",
+        )
+    return data

@@ -1,0 +1,84 @@
+"""Machine code from MLIR text, made by MLIR's ExecutionEngine; the one module that imports it."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from hetc.errors import MissingDependency, RuntimeFault
+
+# Text holds pointers and vectors alone, so that no memref needs to be lowered.
+_PIPELINE = (
+    "builtin.module(convert-vector-to-llvm{reassociate-fp-reductions=1},convert-scf-to-cf,"
+    "convert-arith-to-llvm,convert-index-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,"
+    "reconcile-unrealized-casts)"
+)
+# A third level takes half as long again to compile and runs no faster (measured).
+_OPTIMIZE = 2
+
+
+class Compiled:
+    """One function `(!llvm.ptr) -> ()` of a module, as machine code for this CPU.
+
+    A call gives up Python's lock, so that several threads run it at once.
+    """
+
+    def __init__(self, text: str, function: str, *, at: str) -> None:
+        """Compile `text`; `at` names it in errors.
+
+        Raises MissingDependency without torch-mlir, RuntimeFault HETC-R040 where MLIR refuses.
+        """
+        mlir = _mlir()
+        try:
+            with mlir.Context():
+                module = mlir.Module.parse(text)
+                mlir.PassManager.parse(_PIPELINE).run(module.operation)
+                self._engine = mlir.ExecutionEngine(module, opt_level=_OPTIMIZE)
+                address = self._engine.raw_lookup(function)
+        # MLIR's errors share no base class but Exception.
+        except Exception as error:
+            raise _refused(at, str(error)) from error
+        # Where a symbol is missing, the lookup only prints so and gives 0.
+        if not address:
+            raise _refused(at, f"no function {function}")
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+
+    def __call__(self, argument: int) -> None:
+        """Run the function on the address `argument`."""
+        cell = ctypes.c_void_p(argument)
+        packed = (ctypes.c_void_p * 1)(ctypes.addressof(cell))
+        self._function(ctypes.addressof(packed))
+
+
+class _Mlir:
+    """What is used of torch-mlir's bindings."""
+
+    def __init__(self) -> None:
+        from torch_mlir.execution_engine import ExecutionEngine
+        from torch_mlir.ir import Context, Module
+        from torch_mlir.passmanager import PassManager
+
+        self.Context: Any = Context
+        self.Module: Any = Module
+        self.PassManager: Any = PassManager
+        self.ExecutionEngine: Any = ExecutionEngine
+
+
+def _mlir() -> _Mlir:
+    try:
+        return _Mlir()
+    except ImportError as error:
+        raise MissingDependency(
+            "torch-mlir", "compile", needed_for="the executor native"
+        ) from error
+
+
+def _refused(at: str, found: str) -> RuntimeFault:
+    lines = found.strip().splitlines()
+    return RuntimeFault(
+        "HETC-R040",
+        "this machine cannot compile the native code of the bundle",
+        at=at,
+        found=lines[0] if lines else "MLIR gave no reason",
+        do="run it with --executor onnx, and report this with the output of hetc doctor",
+    )

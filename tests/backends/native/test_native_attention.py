@@ -1,0 +1,126 @@
+"""Attention over the KV state, with everything that the op may add to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.backends.native.running import case, executors, largest_error
+
+
+def model(
+    *, heads: int, groups: int, width: int, options: str, dtype: str = "f32", value_width: int = 0
+) -> str:
+    """One attention between an embedding and its logits."""
+    deep = value_width or width
+    keys, values = f"[B,{groups},P,{width}]", f"[B,{groups},P,{deep}]"
+    out = heads * deep
+    return f"""
+graph @decode(%tokens: i64[B,T], %past: i64[], %key: f32{keys}, %value: f32{values}) ->
+    (logits: f32[B,T,{out}], key.out: f32[B,{groups},P+T,{width}],
+     value.out: f32[B,{groups},P+T,{deep}]) {{
+  %0 = weight {{name = "tq", type = f32[50,{heads * width}]}}
+  %1 = embedding %0, %tokens
+  %2 = reshape %1 {{shape = [B, T, {heads}, {width}]}}
+  %3 = transpose %2 {{perm = [0, 2, 1, 3]}}
+  %4 = weight {{name = "tk", type = f32[50,{groups * width}]}}
+  %5 = embedding %4, %tokens
+  %6 = reshape %5 {{shape = [B, T, {groups}, {width}]}}
+  %7 = transpose %6 {{perm = [0, 2, 1, 3]}}
+  %8 = weight {{name = "tv", type = f32[50,{groups * deep}]}}
+  %9 = embedding %8, %tokens
+  %10 = reshape %9 {{shape = [B, T, {groups}, {deep}]}}
+  %11 = transpose %10 {{perm = [0, 2, 1, 3]}}
+  %12 = kv_append %key, %7 {{axis = 2}}
+  %13 = kv_append %value, %11 {{axis = 2}}
+  %14 = weight {{name = "per_head", type = f32[{heads}]}}
+  %15 = attention %3, %12, %13 {{{options}}}
+  %16 = transpose %15 {{perm = [0, 2, 1, 3]}}
+  %17 = reshape %16 {{shape = [B, T, {out}]}}
+  return %17, %12, %13
+}}""".replace("f32", dtype)
+
+
+SHAPES = [(1, 1, 5), (6, 2, 8), (4, 4, 20), (9, 3, 64), (14, 1, 16)]
+OPTIONS = [
+    "scale = 0.5, causal",
+    "scale = 0.3, causal, window = 5",
+    "softcap = 2.0, causal",
+    "sinks = %14, causal",
+    "slopes = %14, causal",
+    "causal, chunk = 6",
+    "scale = 0.5",
+    "sinks = %14, softcap = 3.0, scale = 0.2, causal, window = 40",
+]
+
+
+def cases() -> list[tuple[tuple[int, int, int], str]]:
+    """Every option at one shape, and every shape with one option."""
+    found = [((6, 2, 8), options) for options in OPTIONS]
+    return found + [(shape, OPTIONS[0]) for shape in SHAPES if shape != (6, 2, 8)]
+
+
+@pytest.mark.parametrize(("shape", "options"), cases())
+def test_attention(shape: tuple[int, int, int], options: str, tmp_path: Path) -> None:
+    """Across the edges of tiles (16 keys) and blocks (64), one token and several at a time."""
+    heads, groups, width = shape
+    made = case(model(heads=heads, groups=groups, width=width, options=options))
+    rng = np.random.default_rng(2)
+    for threads in (1, 2, 3):
+        with executors(made, tmp_path, threads) as ran:
+            for batch, steps in ((1, [15, 1, 1, 1]), (2, [61, 3, 1, 1, 2]), (3, [1, 1])):
+                tokens = rng.integers(0, 50, (batch, sum(steps)))
+                assert largest_error(made, ran, tokens, steps) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("width", [7, 8])
+def test_narrow_states_hold_what_the_contract_says(dtype: str, width: int, tmp_path: Path) -> None:
+    made = case(model(heads=4, groups=2, width=width, options="causal", dtype=dtype))
+    tokens = np.random.default_rng(3).integers(0, 50, (2, 20))
+    with executors(made, tmp_path, 2) as ran:
+        # The interpreter rounds every result, the engine the state alone.
+        assert largest_error(made, ran, tokens, [17, 1, 1, 1]) < 0.02
+
+
+def test_values_may_be_of_another_width(tmp_path: Path) -> None:
+    made = case(model(heads=4, groups=2, width=6, options="causal", value_width=18))
+    tokens = np.random.default_rng(4).integers(0, 50, (2, 20))
+    with executors(made, tmp_path, 2) as ran:
+        assert largest_error(made, ran, tokens, [17, 1, 2]) < 1e-5
+
+
+def test_a_long_prompt_goes_in_chunks(tmp_path: Path) -> None:
+    made = case(model(heads=2, groups=1, width=4, options="causal"))
+    tokens = np.random.default_rng(5).integers(0, 50, (8, 80))
+    with executors(made, tmp_path, 2) as ran:
+        assert largest_error(made, ran, tokens, [70, 10]) < 1e-5
+
+
+def test_a_copied_state_goes_its_own_way(tmp_path: Path) -> None:
+    made = case(model(heads=2, groups=1, width=4, options="causal"))
+    tokens = np.random.default_rng(6).integers(0, 50, (1, 12))
+    with executors(made, tmp_path, 2) as ran:
+        _, state = ran["prefill"].run(tokens[:, :8], None)
+        state.owner = "decode"
+        fork = state.copy()
+        fork.owner = "decode"
+        one, after = ran["decode"].run(tokens[:, 8:9], state)
+        other, _ = ran["decode"].run(tokens[:, 9:10], fork)
+        again, _ = ran["decode"].run(tokens[:, 9:10], after)
+    assert np.abs(one - other).max() > 1e-3
+    past = made.empty(1)
+    _, past = made.reference(tokens[:, :8], 0, past)
+    np.testing.assert_allclose(other, made.reference(tokens[:, 9:10], 8, past)[0], atol=1e-5)
+    _, past = made.reference(tokens[:, 8:9], 8, past)
+    np.testing.assert_allclose(again, made.reference(tokens[:, 9:10], 9, past)[0], atol=1e-5)
+
+
+def test_a_state_outgrows_the_context_that_was_announced(tmp_path: Path) -> None:
+    made = case(model(heads=2, groups=1, width=4, options="causal"))
+    tokens = np.random.default_rng(7).integers(0, 50, (1, 96))
+    with executors(made, tmp_path, 1) as ran:
+        ran["prefill"].bind(batch=1, context=4)
+        assert largest_error(made, ran, tokens, [3, 50, 20, 23]) < 1e-5

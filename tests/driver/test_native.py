@@ -1,0 +1,151 @@
+"""The native engine as a bundle's executor; test_architectures has every family."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hetc
+from hetc import runtime
+from hetc.driver import CompileOptions, compile_bundle, load
+from hetc.errors import MissingDependency, RuntimeFault
+from hetc.ir.types import Array
+from hetc.runtime import Bundle
+from hetc.runtime.native import NativeOptions, jit, native_executors
+from tests.driver.conftest import Subjects
+from tests.driver.models import build, eager, save, tokens
+from tests.driver.stepping import largest_error
+
+TOLERANCE = 1e-4
+
+
+def loaded(path: Path, threads: int) -> Bundle:
+    offered = {"native": native_executors(NativeOptions(threads))}
+    return runtime.load(path, executors=offered, executor="native")
+
+
+def test_states_pass_from_one_executor_to_the_other(subjects: Subjects) -> None:
+    """Prefilled by ONNX Runtime, decoded natively, and the other way round."""
+    subject = subjects("gemma2")
+    ids = tokens(2, 20)
+    expected = eager(subject.model, ids)[:, 12:]
+    with load(subject.path, executor="native") as native:
+        for first, second in ((subject.bundle, native), (native, subject.bundle)):
+            _, state = first.prefill(ids[:, :12].numpy())
+            found, _ = second.decode(ids[:, 12:].numpy(), state)
+            assert np.abs(found - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 1e-2), ("bf16", 5e-2)])
+def test_narrow_weights(subjects: Subjects, dtype: str, tolerance: float, tmp_path: Path) -> None:
+    subject = subjects("qwen3")
+    ids = tokens(2, 20)
+    expected = eager(subject.model, ids)
+    path = compile_bundle(subject.source, tmp_path / "bundle", CompileOptions(dtype=dtype)).path
+    with load(path, executor="native") as bundle:
+        error = largest_error(bundle, ids.numpy(), expected, 12, 1)
+    assert 0 < error <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_quantized_weights_are_those_of_every_executor(
+    subjects: Subjects, quantize: str, tmp_path: Path
+) -> None:
+    """In portable code, which rounds no input, the logits are those of ONNX Runtime."""
+    ids = tokens(2, 20).numpy()
+    path = compile_bundle(
+        subjects("llama").source, tmp_path / "bundle", CompileOptions(quantize=quantize)
+    ).path
+    portable = {"native": native_executors(NativeOptions(variant="portable"))}
+    with load(path, executor="onnx") as bundle:
+        expected, state = bundle.prefill(ids[:, :12])
+        steps, _ = bundle.decode(ids[:, 12:13], state)
+    with runtime.load(path, executors=portable, executor="native") as bundle:
+        found, state = bundle.prefill(ids[:, :12])
+        ours, _ = bundle.decode(ids[:, 12:13], state)
+    for one, other in ((found, expected), (ours, steps)):
+        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+
+
+def test_text_is_generated(subjects: Subjects) -> None:
+    path = subjects("llama").path
+    with load(path, executor="native") as native, load(path, executor="onnx") as onnx:
+        prompts = [[3, 4, 5], [6, 7, 8], [9] * 20]
+        found = native.generate(prompts, max_new_tokens=12)
+        expected = onnx.generate(prompts, max_new_tokens=12)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.token_ids == theirs.token_ids
+            assert ours.executors == {"prefill": "native", "decode": "native"}
+
+
+def test_no_thread_stays(subjects: Subjects) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        with loaded(subjects("llama").path, 3) as bundle:
+            bundle.generate([3, 4, 5], max_new_tokens=3)
+            assert threading.active_count() == before + 3
+        assert threading.active_count() == before
+
+
+def test_two_bundles_in_one_process(subjects: Subjects, tmp_path: Path) -> None:
+    other = compile_bundle(
+        save(build("llama", hidden_size=48), tmp_path / "m"), tmp_path / "b", CompileOptions()
+    ).path
+    with loaded(subjects("llama").path, 2) as one, loaded(other, 2) as two:
+        alone = [bundle.generate([3, 4, 5], max_new_tokens=8).token_ids for bundle in (one, two)]
+        found: dict[int, tuple[int, ...]] = {}
+
+        def generate(place: int, bundle: Bundle) -> None:
+            found[place] = bundle.generate([3, 4, 5], max_new_tokens=8).token_ids
+
+        callers = [
+            threading.Thread(target=generate, args=(place, bundle))
+            for place, bundle in enumerate((one, two))
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert [found[0], found[1]] == alone
+
+
+def test_one_thread_and_three(subjects: Subjects) -> None:
+    """Sums are parted as threads are, so that only the last bits may differ; the same number of
+    threads gives the same bits."""
+    ids = tokens(1, 20).numpy()
+    found: list[Array] = []
+    for threads in (1, 3, 3):
+        with loaded(subjects("qwen3").path, threads) as bundle:
+            logits, state = bundle.prefill(ids[:, :12])
+            found.append(np.concatenate([logits, bundle.decode(ids[:, 12:], state)[0]], 1))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+    assert np.array_equal(found[1], found[2])
+
+
+def test_without_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise MissingDependency("torch-mlir", "compile", needed_for="the executor native")
+
+    monkeypatch.setattr(jit, "_mlir", missing)
+    with pytest.raises(MissingDependency, match="torch-mlir"):
+        load(subjects("llama").path, executor="native")
+
+
+def test_what_does_not_compile_names_half_and_remedy(
+    subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit, "_PIPELINE", "builtin.module(no-such-pass)")
+    with pytest.raises(RuntimeFault, match="HETC-R040") as caught:
+        load(subjects("llama").path, executor="native")
+    assert caught.value.at.startswith("prefill (native/prefill.")
+    assert "--executor onnx" in caught.value.do
+
+
+def test_a_closed_bundle_says_so(subjects: Subjects) -> None:
+    bundle = hetc.load(subjects("llama").path, executor="native")
+    bundle.close()
+    with pytest.raises(RuntimeFault, match="HETC-R004"):
+        bundle.prefill([[3, 4]])
