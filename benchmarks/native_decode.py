@@ -119,7 +119,8 @@ def compare(bundle: Path, rounds: int, context: int, threads: int) -> None:
             statistics.median(times) for times in (side.token_seconds, side.prompt_seconds)
         )
         print(
-            f"{name:8} decode {1 / decode:7.1f} tokens/s · prefill {context / prefill:7.0f} tokens/s"
+            f"{name:8} decode {1 / decode:7.1f} tokens/s"
+            f" · prefill {context / prefill:7.0f} tokens/s"
         )
     ours, theirs = (sides[name].token_seconds for name in ("native", "onnx"))
     ratios = [other / own for own, other in zip(ours, theirs, strict=True)]

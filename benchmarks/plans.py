@@ -2,6 +2,7 @@
 
     python -m benchmarks.plans                # every case, each in a process of its own
     python -m benchmarks.plans --techniques   # what looping, prefetch, overlap and fusion give
+    python -m benchmarks.plans --row-groups   # what it gives that sequences follow each other
 
 All figures of decode are simulated from public numbers and not calibrated. Seconds are wall time of
 one process on the machine at hand: `open` is reading the configuration and deriving both halves,
@@ -24,12 +25,15 @@ from typing import Any
 from benchmarks.compile_time import LLAMA, LLAMA_8B, LLAMA_405B
 from benchmarks.machine import machine, versions
 from hetc.backends.dataflow.plan_file import plan_bytes
+from hetc.backends.dataflow.row_groups import group_counts
+from hetc.backends.dataflow.schema import Request
 from hetc.backends.dataflow.simulate import simulate, speeds_of
 from hetc.driver import CompileOptions
-from hetc.driver.plan import plan
-from hetc.driver.spatial import plan_spatially
+from hetc.driver.plan import Planned, plan
+from hetc.driver.spatial import plan_spatially, plan_unplaced
 from hetc.driver.techniques import TECHNIQUES
-from hetc.targets import load
+from hetc.errors import BackendError
+from hetc.targets import Target, load
 
 _70B = {
     "hidden_size": 8192,
@@ -75,8 +79,8 @@ CASES = (
 )
 
 
-def run(case: Case, techniques: bool) -> dict[str, Any]:
-    """Plan one case in this process."""
+def run(case: Case, what: str) -> dict[str, Any]:
+    """Plan one case in this process: all of it, or `techniques` or `row_groups`."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         config = {"dtype": "bfloat16"} | MODELS[case.model]
@@ -86,7 +90,12 @@ def run(case: Case, techniques: bool) -> dict[str, Any]:
         decode = planned.outlined["decode"]
     opened = time.perf_counter()
     target, workload = load(case.target), planned.workload
-    if techniques:
+    if what == "row_groups":
+        shares = {
+            count: _of_bound(planned, target, count) for count in (1, *group_counts(case.batch))
+        }
+        return {"case": asdict(case), "of_bound": shares}
+    if what == "techniques":
         made = {
             name: plan_spatially(decode, target, workload, request).simulated.tpot_us
             for name, request in TECHNIQUES.items()
@@ -118,13 +127,26 @@ def run(case: Case, techniques: bool) -> dict[str, Any]:
     }
 
 
+def _of_bound(planned: Planned, target: Target, row_groups: int) -> float | None:
+    """The part of the HBM bound with so many row groups; None where they cannot be."""
+    request = Request(row_groups=row_groups)
+    try:
+        made = plan_unplaced(planned.outlined["decode"], target, planned.workload, request)
+    except BackendError as error:
+        if error.code != "HETC-E035":
+            raise
+        return None
+    found = simulate(made, speeds_of(target))
+    return found.mbu / found.mbu_bound
+
+
 # Linux counts kilobytes, macOS bytes.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-def _measured(number: int, techniques: bool) -> dict[str, Any]:
+def _measured(number: int, what: str = "plan") -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.plans", "--case", str(number)]
-    command += ["--techniques"] if techniques else []
+    command += {"plan": [], "techniques": ["--techniques"], "row_groups": ["--row-groups"]}[what]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -138,7 +160,7 @@ def _table() -> None:
     print(" TPOT | MBU | of its bound | closed form | wires | JSON, kB a layer kind |")
     print("|---|---|" + "---:|" * 13)
     for number, case in enumerate(CASES):
-        row = _measured(number, techniques=False)
+        row = _measured(number)
         print(
             f"| {case.model} | {case.target} | {case.batch} | {row['open_s']:.1f} |"
             f" {row['plan_s']:.1f} | {row['simulate_s']:.3f} | {row['gb']:.2f} | {row['errors']} |"
@@ -151,7 +173,7 @@ def _table() -> None:
 
 def _technique_table() -> None:
     chosen = [case for case in CASES if case.batch == 1 and case.model.startswith("Llama")]
-    rows = [_measured(CASES.index(case), techniques=True)["tpot_us"] for case in chosen]
+    rows = [_measured(CASES.index(case), "techniques")["tpot_us"] for case in chosen]
     print("| TPOT, µs (ratio) | " + " | ".join(f"{c.model} {c.target}" for c in chosen) + " |")
     print("|---|" + "---:|" * len(chosen))
     for name in TECHNIQUES:
@@ -159,17 +181,33 @@ def _technique_table() -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
+def _row_group_table() -> None:
+    counts = (1, *group_counts(max(case.batch for case in CASES)))
+    print("| of the HBM bound | machine | batch | " + " | ".join(map(str, counts)) + " |")
+    print("|---|---|---:|" + "---:|" * len(counts))
+    for number, case in enumerate(CASES):
+        if case.batch > 1:
+            shares = _measured(number, "row_groups")["of_bound"]
+            told = [shares.get(str(count)) for count in counts]
+            cells = " | ".join("" if share is None else f"{share:.1%}" for share in told)
+            print(f"| {case.model} | {case.target} | {case.batch} | {cells} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--techniques", action="store_true")
+    parser.add_argument("--row-groups", action="store_true")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    what = "techniques" if options.techniques else "row_groups" if options.row_groups else "plan"
     if options.case is not None:
-        print(json.dumps(run(CASES[options.case], options.techniques)))
+        print(json.dumps(run(CASES[options.case], what)))
         return
     print(f"{machine()}\n{versions('torch', 'transformers', 'numpy')}\n")
     if options.techniques:
         _technique_table()
+    elif options.row_groups:
+        _row_group_table()
     else:
         _table()
 

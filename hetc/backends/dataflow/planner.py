@@ -30,6 +30,7 @@ from hetc.backends.dataflow.fit import (
 from hetc.backends.dataflow.groups import Group, group_ops
 from hetc.backends.dataflow.issue import held_whole
 from hetc.backends.dataflow.memory_map import Piece, lay_out, pieces_of, spill
+from hetc.backends.dataflow.plannable import require_plannable
 from hetc.backends.dataflow.program import make_program
 from hetc.backends.dataflow.reads import reads_of
 from hetc.backends.dataflow.resources import resources_of
@@ -66,7 +67,6 @@ from hetc.backends.dataflow.streams import (
 )
 from hetc.errors import BackendError
 from hetc.ir.op import Value
-from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.source import Weight
 from hetc.ir.text import print_graph
 from hetc.passes.shard import Sharded
@@ -122,8 +122,7 @@ class Planner:
         self.request, self.tool = request, tool
         self.fabric: Fabric = fabric_of(target)
         self.runs: tuple[Run, ...] = find_blocks(sharded.graph)
-        _check_states(self.runs)
-        _check_matrices(self.runs)
+        require_plannable(self.runs)
         groups = [group_ops(run) for run in self.runs]
         self.row_groups = tuple(
             row_groups if self._why_whole(run, found) is None else 1
@@ -364,35 +363,6 @@ class Planner:
                     axis=shard.axis,
                     parts=shard.parts,
                     groups=shard.groups,
-                )
-
-
-def _check_states(runs: Sequence[Run]) -> None:
-    """Refuse a state that one block reads and another changes: its memory would be theirs both."""
-    layers = {value for run in runs for call in run.calls for value in call.operands}
-    for run in (run for run in runs if not run.calls):
-        for out in run.outs:
-            if run.states.get(out.tensor) in layers or out.tensor not in run.states:
-                raise BackendError(
-                    "HETC-E034",
-                    "a state is changed outside of the layer that reads it",
-                    at=out.op.loc or out.tensor,
-                    found=f"{out.op.kind} makes {out.tensor} in {run.id} ({run.graph.name})",
-                    do="run decode by another executor: a plan keeps a state where it is read",
-                )
-
-
-def _check_matrices(runs: Sequence[Run]) -> None:
-    """Refuse matrices of integers in groups: a stage's stream has no place for their scales."""
-    for run in runs:
-        for op in run.ops:
-            if isinstance(op, Dequantize):
-                raise BackendError(
-                    "HETC-E036",
-                    "a matrix is stored in groups, and a plan has no place for their scales",
-                    at=op.loc,
-                    found=f"{op.x.type} with {op.scale.type}",
-                    do="compile without --quantize for a plan",
                 )
 
 

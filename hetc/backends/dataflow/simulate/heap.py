@@ -8,9 +8,9 @@ are counted in bytes.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable
 
+from hetc.backends.dataflow.simulate.heap_states import LinkState, QueueState, StageState
 from hetc.backends.dataflow.simulate.tally import Outcome, Tally
 from hetc.backends.dataflow.simulate.timing import Gate, Move, Read, Timing, Turn, Wait, When
 from hetc.errors import BackendError
@@ -23,44 +23,6 @@ def run_heap(timing: Timing, tokens: int) -> Outcome:
     return Outcome(tuple(chip.token_ends), chip.tallies[-1], tuple(chip.peak))
 
 
-class _StageState:
-    """The present execution of a stage, or the next one while it is not `open`: `current` counts
-    those that have let go of its units, `ended` those whose last result is out."""
-
-    def __init__(self) -> None:
-        self.opened = self.firsts = self.current = self.ended = 0
-        self.open = False
-        self.ready = False
-        self.taking = False
-        self.gate = 0.0
-        self.gates: deque[float] = deque()
-        self.last_end = 0.0
-        # When it last began to wait, and for an exchange when its input was complete.
-        self.since = 0.0
-        self.complete = 0.0
-
-
-class _QueueState:
-    """Where a queue stands: the turn and the entry of its work, and whether it serves or waits."""
-
-    def __init__(self) -> None:
-        self.turn = self.entry = 0
-        self.busy = False
-        # Whether nothing but credits keeps the entry, and since when the queue waits.
-        self.gated = False
-        self.since = 0.0
-
-
-class _LinkState:
-    """The peer link, or a stage's share of it: its exchanges in order, and the one it serves."""
-
-    def __init__(self) -> None:
-        self.exchanges: list[tuple[int, int]] = []
-        self.sent = 0
-        self.sending = False
-        self.since: float | None = None
-
-
 class _Chip:
     def __init__(self, timing: Timing, tokens: int) -> None:
         self.timing = timing
@@ -71,11 +33,11 @@ class _Chip:
             self.before.append([len(turns) for turns in self.turns_of])
             self.turns_of[turn.segment].append(number)
         # The link that is served in turn, and the share of it that each other stage has.
-        self.links: dict[int | None, _LinkState] = {None: _LinkState()}
+        self.links: dict[int | None, LinkState] = {None: LinkState()}
         for number, turn in enumerate(self.turns):
             for stage in timing.segments[turn.segment].stages:
                 if timing.stages[stage].wire:
-                    link = self.links.setdefault(self._link(stage), _LinkState())
+                    link = self.links.setdefault(self._link(stage), LinkState())
                     link.exchanges.append((stage, self.before[number][turn.segment]))
         self.tallies = [Tally.zero(timing) for _ in range(tokens)]
         self.token_ends: list[float] = []
@@ -85,8 +47,8 @@ class _Chip:
         self.begun = self.finished = 0
         self.beginning = False
         self.last_finish = 0.0
-        self.stages = [_StageState() for _ in timing.stages]
-        self.queues = [_QueueState() for _ in timing.queues]
+        self.stages = [StageState() for _ in timing.stages]
+        self.queues = [QueueState() for _ in timing.queues]
         self.issued = [0] * len(timing.flows)
         self.arrived: list[list[float]] = [[] for _ in timing.flows]
         # Tiles of all passes, of which the last one frees their room.
@@ -226,7 +188,7 @@ class _Chip:
         if segment.groups > 1:
             self._let_go(state)
 
-    def _let_go(self, state: _StageState) -> None:
+    def _let_go(self, state: StageState) -> None:
         state.open = state.ready = False
         state.current += 1
 
@@ -316,7 +278,7 @@ class _Chip:
             state.firsts += 1
         self._settle()
 
-    def _send(self, link: _LinkState) -> bool:
+    def _send(self, link: LinkState) -> bool:
         if link.sent == len(link.exchanges) or link.sending:
             return False
         index, execution = link.exchanges[link.sent]
@@ -364,7 +326,7 @@ class _Chip:
             return self._issue(index, item.flow)
         return True
 
-    def _gate_open(self, state: _QueueState, item: Read | Move | None) -> bool:
+    def _gate_open(self, state: QueueState, item: Read | Move | None) -> bool:
         turn = self.turns[state.turn]
         if state.entry == 0:
             if turn.gate is Gate.BEGIN and self.begun <= state.turn:
