@@ -95,7 +95,7 @@ class NativePlan:
             weight_bytes=self._model.storage.nbytes,
             state_bytes=str(memories["decode"].state_bytes),
             scratch={
-                phase: Scratch(str(half.shared_bytes), str(half.private_bytes))
+                phase: Scratch(str(half.shared_bytes), str(half.private_bytes), half.barrier_bytes)
                 for phase, half in memories.items()
             },
             states=tuple(

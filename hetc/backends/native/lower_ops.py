@@ -22,7 +22,7 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Matrix, Rows
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import B, HalfValues, N, T
+from hetc.backends.native.values import B, HalfValues, K, T
 from hetc.backends.native.views import View, contiguous, row_major
 from hetc.backends.native.writer import Memory
 from hetc.errors import Reason
@@ -197,11 +197,8 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    tickets = None
-    if half.prefill:
-        tickets = contiguous(half.memory.scratch("shared", "tickets", 1, "i64"), (1,))
-    prepared = _prepared(half, matrix.form, rows)
-    half.add(Product(matrix, stored, x, out, prepared, tickets))
+    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
+    half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
 
 
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
@@ -304,8 +301,8 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         return
     partial, levels = (
         contiguous(
-            half.memory.scratch("shared", name, N * B * T * heads * size),
-            (N, B, T, heads, size),
+            half.memory.scratch("shared", name, K * B * T * heads * size),
+            (K, B, T, heads, size),
         )
         for name, size in (("partial", rule.value_width), ("levels", 2))
     )

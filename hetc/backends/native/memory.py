@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hetc.backends.native.attention import Rule
+from hetc.backends.native.module import BARRIER_BYTES
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import BYTES
 from hetc.backends.native.storage import Item, Region, Storage
@@ -50,6 +51,7 @@ class MemoryPlan:
     states: list[StatePlace] = field(default_factory=list)
     shared_bytes: DimLike = 0
     private_bytes: DimLike = 0
+    barrier_bytes: int = BARRIER_BYTES
     state_bytes: DimLike = 0
     _views: dict[tuple[object, ...], View] = field(default_factory=dict)
     _pending: list[tuple[Scope, Value, str, View]] = field(default_factory=list)
@@ -67,6 +69,13 @@ class MemoryPlan:
         self.buffers[unique] = Buffer(unique, memory, element, offset)
         setattr(self, attribute, offset + padded(size * BYTES[element], _ALIGN))
         return unique
+
+    def tickets(self) -> View:
+        """A counter, in a cache line of its own, that is at 0 when the function begins."""
+        name = f"tickets.{len(self.buffers)}"
+        self.buffers[name] = Buffer(name, "barrier", "i64", self.barrier_bytes)
+        self.barrier_bytes += _ALIGN
+        return contiguous(name, (1,))
 
     def is_shared(self, view: View) -> bool:
         """Whether other threads may touch what `view` shows."""

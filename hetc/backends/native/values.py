@@ -20,7 +20,7 @@ from hetc.ir.dims import Dim, DimLike, product, substitute, symbol
 from hetc.ir.op import Op, Value
 from hetc.ir.types import Shape
 
-B, T, P, N = (symbol(name) for name in "BTPN")
+B, T, P, K = (symbol(name) for name in "BTPK")
 LOGITS = "logits"
 _LARGEST_TABLE = 512 * 2**20
 
