@@ -118,6 +118,11 @@ class NativePlan:
         return self._model.storage.pack(weights)
 
     @property
+    def matrix_bytes(self) -> int:
+        """The bytes of all matrices but experts: what a token reads, beside the state."""
+        return self._model.storage.matrix_bytes
+
+    @property
     def packed_bytes(self) -> int:
         """How many bytes `packed` gives."""
         return self._model.storage.nbytes
