@@ -93,7 +93,7 @@ class NativePlan:
         return NativeLayout(
             logit_columns=self._halves["decode"].logit_columns,
             weight_bytes=self._model.storage.nbytes,
-            state_bytes=str(memories["decode"].state_bytes),
+            state_bytes=str(memories["decode"].states.nbytes),
             scratch={
                 phase: Scratch(str(half.shared_bytes), str(half.private_bytes), half.barrier_bytes)
                 for phase, half in memories.items()
@@ -108,7 +108,7 @@ class NativePlan:
                     place.element,
                     place.keep,
                 )
-                for place in memories["decode"].states
+                for place in memories["decode"].states.places
             ),
             variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
         )
