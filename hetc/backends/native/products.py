@@ -251,12 +251,13 @@ class Block:
 def arithmetic_of(form: TileForm, isa: Isa, *, many: bool) -> Arithmetic:
     """The fastest that the instructions of `isa` have for a matrix.
 
-    With few rows memory is the limit, and x can as well stay exact: as f32, or in two terms.
+    With few rows memory is the limit, and x of bf16 can as well stay exact.
     """
     if form.format is not None:
         if not isa.byte_dots:
             return Widened(form.format)
-        return IntegerDots(form.format, terms=1 if many else 2)
+        # One term would be cheaper in prefill, and changed which token came out as the best.
+        return IntegerDots(form.format, terms=2)
     if form.element == "bf16" and isa.dots and many:
         return Dots()
     return MultiplyAdd(form.element, form.pair)
