@@ -22,11 +22,10 @@ import numpy as np
 from benchmarks.machine import machine, smollm2, versions
 from benchmarks.read_bandwidth import ReadBandwidth
 from hetc import runtime
+from hetc.backends.native import NativePlan
 from hetc.driver import CompileOptions, compile_bundle
-from hetc.ir.ops.linear import Linear
-from hetc.ir.ops.source import Weight
+from hetc.driver.options import QUANTIZED, Quantize
 from hetc.ir.text import parse
-from hetc.passes.inline import inline_calls
 from hetc.runtime import Bundle, OnnxOptions, onnx_executors
 from hetc.runtime.cores import physical_cores
 from hetc.runtime.native import NativeOptions, native_executors
@@ -56,21 +55,17 @@ class Side:
         self.token_seconds.append(statistics.median(times))
 
 
-def bytes_of_a_token(bundle: Path, context: int) -> float:
+def bytes_of_a_token(bundle: Path, context: int, quantize: Quantize) -> float:
     """What decode must read for one token: matrices of products once, and the state."""
-    graph = inline_calls(parse((bundle / "decode" / "graph.hetc").read_text()))
-    matrices = {
-        op.weight.op.name: op.weight.type
-        for op in graph.ops
-        if isinstance(op, Linear) and isinstance(op.weight.op, Weight)
-    }
-    weights = sum(float(str(type.nbytes)) for type in matrices.values())
+    graph = parse((bundle / "decode" / "graph.hetc").read_text())
+    plan = NativePlan(graph, context, quantize)
+    assert not plan.reasons, plan.reasons
     states = sum(
         int(value.shape[1]) * int(value.shape[3]) * value.dtype.bits // 8 * context
         for value in graph.inputs[2:]
         if isinstance(value.shape[1], int) and isinstance(value.shape[3], int)
     )
-    return weights + states
+    return float(plan.matrix_bytes + states)
 
 
 def main() -> None:
@@ -79,28 +74,31 @@ def main() -> None:
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument("--threads", type=int, help="one a core, and fewer where that is faster")
+    parser.add_argument("--quantize", choices=QUANTIZED, default="none")
     given = parser.parse_args()
     print(machine(), versions("torch-mlir", "onnxruntime"), sep="\n")
     with tempfile.TemporaryDirectory() as folder:
         bundle = given.bundle
         if bundle is None:
-            options = CompileOptions(dtype=given.dtype)
+            options = CompileOptions(dtype=given.dtype, quantize=given.quantize)
             bundle = compile_bundle(smollm2(), Path(folder) / "smollm2", options).path
-        compare(bundle, given.rounds, given.context, given.threads)
+        compare(bundle, given.rounds, given.context, given.threads, given.quantize)
 
 
-def compare(bundle: Path, rounds: int, context: int, threads: int) -> None:
+def compare(
+    bundle: Path, rounds: int, context: int, threads: int | None, quantize: Quantize
+) -> None:
     """Print the medians of all sides."""
     offered = {
         "native": native_executors(NativeOptions(threads)),
         "onnx": onnx_executors(OnnxOptions(threads)),
     }
     sides = {name: Side(runtime.load(bundle, executors=offered, executor=name)) for name in offered}
-    memory = ReadBandwidth(threads)
+    memory = ReadBandwidth(threads or physical_cores())
     vocabulary = sides["native"].bundle.manifest.model.vocab
     prompt = np.random.default_rng(0).integers(0, vocabulary, context).tolist()
-    needed = bytes_of_a_token(bundle, context)
+    needed = bytes_of_a_token(bundle, context, quantize)
     bandwidth: list[float] = []
     utilization: list[float] = []
     for _ in range(rounds):
@@ -110,18 +108,15 @@ def compare(bundle: Path, rounds: int, context: int, threads: int) -> None:
             if side is sides["native"]:
                 bandwidth.append(max(before, memory.measure()))
                 utilization.append(needed / side.token_seconds[-1] / 1e9 / bandwidth[-1])
-    print(
-        f"{threads} threads · {rounds} rounds · context {context} · {needed / 1e6:.0f} MB a token"
-    )
+    megabytes, used = f"{needed / 1e6:.0f} MB a token", threads or "as many as pay"
+    print(f"threads {used} · {rounds} rounds · context {context} · {megabytes}")
     print(f"read bandwidth {statistics.median(bandwidth):.1f} GB/s")
     for name, side in sides.items():
         decode, prefill = (
             statistics.median(times) for times in (side.token_seconds, side.prompt_seconds)
         )
-        print(
-            f"{name:8} decode {1 / decode:7.1f} tokens/s"
-            f" · prefill {context / prefill:7.0f} tokens/s"
-        )
+        speeds = f"{1 / decode:7.1f} tokens/s · prefill {context / prefill:7.0f} tokens/s"
+        print(f"{name:8} decode {speeds}")
     ours, theirs = (sides[name].token_seconds for name in ("native", "onnx"))
     ratios = [other / own for own, other in zip(ours, theirs, strict=True)]
     print(f"native / onnx decode {statistics.median(ratios):.2f}")

@@ -1,7 +1,8 @@
 """What the native engine's files say: the arguments of a half's function, and where things lie.
 
 `native/layout.json` describes the packed weights, the states and the scratch memory. Sizes are in
-bytes and may be polynomials of B sequences, T new tokens, C tokens of capacity and N threads.
+bytes and may be polynomials of B sequences, T new tokens, C tokens of capacity, N threads, and K
+parts in which keys are shared out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from hetc.bundle.version import Version, read_version
 NATIVE = Version("hetc.native", 1)
 LAYOUT_FILE, WEIGHTS_FILE = "native/layout.json", "native/weights.bin"
 # What a half's function is given, as one array of 64-bit numbers for each thread: the addresses in
-# lower case and `unit` (which thread it is), then the sizes.
+# lower case and `unit` (which thread it is), then the sizes. N may be fewer threads than K parts:
+# what is computed hangs on K alone.
 ARGUMENTS = (
     "tokens",
     "logits",
@@ -33,6 +35,7 @@ ARGUMENTS = (
     "P",
     "C",
     "N",
+    "K",
 )
 # States have room for a multiple of this many tokens.
 CAPACITY_STEP = 64
@@ -63,10 +66,14 @@ class StateLayout:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Bytes of scratch memory that a half needs: once for all threads, and for each of them."""
+    """Bytes of scratch memory that a half needs: once for all threads, and for each of them.
+
+    `barrier` bytes are for what threads count together, and zero at the beginning of each call.
+    """
 
     shared: str
     private: str
+    barrier: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class NativeLayout:
 
 
 def _scratch(fields: Fields) -> Scratch:
-    found = Scratch(fields.text("shared"), fields.text("private"))
+    found = Scratch(fields.text("shared"), fields.text("private"), fields.integer("barrier", low=1))
     fields.done()
     return found
 

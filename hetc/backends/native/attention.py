@@ -69,8 +69,8 @@ class Query:
 class Append:
     """New rows of keys [B, G, T, D] and values [B, G, T, E] go to the state, at P and behind it.
 
-    With `split` every thread writes its share. Else each has all rows and the last one writes them:
-    it is the one that reads the newest keys, so that with one new token nobody waits.
+    With `split` every thread writes its share. Else each has all rows, and the one that will read
+    the newest keys, those of the last part, writes them: with one new token nobody waits.
     """
 
     rule: Rule
@@ -93,7 +93,7 @@ class Append:
         if self.split:
             self._rows(w)
             return
-        last = e.sub(w.argument("N"), e.index(1))
+        last = e.remainder(e.sub(w.argument("K"), e.index(1)), w.argument("N"))
         e.when(e.compare("eq", w.unit, last), lambda: self._rows(w))
         e.when(e.compare("ne", w.argument("T"), e.index(1)), w.wait)
 

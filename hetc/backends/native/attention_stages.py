@@ -23,10 +23,10 @@ _MOST_QUERIES = 8
 
 @dataclass(frozen=True)
 class ByKeys:
-    """Every thread walks its part of the keys for all queries: for few queries (decode).
+    """The keys are shared out in K parts, each walked for all queries: for few queries (decode).
 
-    `partial` [N, B, T, H, E] gets the weighted values of each thread, `levels` [N, B, T, H, 2] the
-    maximum and the sum. `scratch` [queries, 64] is private. The last thread has the newest keys.
+    `partial` [K, B, T, H, E] gets the weighted values of each part, `levels` [K, B, T, H, 2] the
+    maximum and the sum. `scratch` [queries, 64] is private. The last part has the newest keys.
     """
 
     rule: Rule
@@ -52,15 +52,19 @@ class ByKeys:
         at_once = rule.heads_at_once(_MOST_QUERIES)
         blocks = e.index(rule.heads // at_once)
 
-        def item(place: Ssa) -> tuple[()]:
-            block, rest = e.remainder(place, blocks), e.div(place, blocks)
-            token, row = e.remainder(rest, tokens), e.div(rest, tokens)
-            self._item(w, row, token, e.mul(block, e.index(at_once)), at_once)
+        def walk(part: Ssa) -> tuple[()]:
+            def item(place: Ssa) -> tuple[()]:
+                block, rest = e.remainder(place, blocks), e.div(place, blocks)
+                token, row = e.remainder(rest, tokens), e.div(rest, tokens)
+                self._item(w, part, row, token, e.mul(block, e.index(at_once)), at_once)
+                return ()
+
+            e.loop(e.index(0), e.mul(e.mul(batch, tokens), blocks), 1, item)
             return ()
 
-        e.loop(e.index(0), e.mul(e.mul(batch, tokens), blocks), 1, item)
+        e.loop(w.unit, w.argument("K"), w.argument("N"), walk)
 
-    def _item(self, w: Writer, row: Ssa, token: Ssa, head: Ssa, count: int) -> None:
+    def _item(self, w: Writer, part: Ssa, row: Ssa, token: Ssa, head: Ssa, count: int) -> None:
         e, rule = w.e, self.rule
         group = e.div(head, e.index(rule.repeat))
         position = e.add(w.argument("P"), token)
@@ -68,8 +72,9 @@ class ByKeys:
         # Tiles of keys are shared out evenly; a walk may run over the end of its part.
         first = e.div(low, e.index(LANES))
         end = e.div(e.add(high, e.index(LANES - 1)), e.index(LANES))
-        begin, stop = w.share(e.sub(end, first))
-        begin, stop = e.add(first, begin), e.add(first, stop)
+        tiles, parts = e.sub(end, first), w.argument("K")
+        begin = e.add(first, e.div(e.mul(tiles, part), parts))
+        stop = e.add(first, e.div(e.mul(tiles, e.add(part, e.index(1))), parts))
         own_low = e.maximum(low, e.mul(begin, e.index(LANES)))
         own_high = e.minimum(high, e.mul(stop, e.index(LANES)))
         queries, sums = [], []
@@ -81,7 +86,7 @@ class ByKeys:
             queries.append(
                 Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope)
             )
-            sums.append(w.address(self.partial, [w.unit, row, token, at]))
+            sums.append(w.address(self.partial, [part, row, token, at]))
         flash = Flash(
             rule,
             w.address(self.keys, [row, group]),
@@ -91,14 +96,14 @@ class ByKeys:
         )
         for number, found in enumerate(flash.walk(w, queries, begin, stop, own_high)):
             at = e.add(head, e.index(number))
-            place = w.address(self.levels, [w.unit, row, token, at])
+            place = w.address(self.levels, [part, row, token, at])
             e.store(found[0], place)
             e.store(found[1], e.offset(place, e.index(4)))
 
 
 @dataclass(frozen=True)
 class Combine:
-    """`out` [B, H, T, E] from what every thread found for its part of the keys."""
+    """`out` [B, H, T, E] from what was found for each part of the keys."""
 
     rule: Rule
     partial: View
@@ -133,7 +138,7 @@ class Combine:
 
     def _item(self, w: Writer, row: Ssa, token: Ssa, head: Ssa) -> None:
         e = w.e
-        units = w.argument("N")
+        units = w.argument("K")
 
         def level(unit: Ssa) -> Ssa:
             return w.address(self.levels, [unit, row, token, head])

@@ -92,9 +92,9 @@ class NativePlan:
         return NativeLayout(
             logit_columns=self._halves["decode"].logit_columns,
             weight_bytes=self._model.storage.nbytes,
-            state_bytes=str(memories["decode"].state_bytes),
+            state_bytes=str(memories["decode"].states.nbytes),
             scratch={
-                phase: Scratch(str(half.shared_bytes), str(half.private_bytes))
+                phase: Scratch(str(half.shared_bytes), str(half.private_bytes), half.barrier_bytes)
                 for phase, half in memories.items()
             },
             states=tuple(
@@ -107,7 +107,7 @@ class NativePlan:
                     place.element,
                     place.keep,
                 )
-                for place in memories["decode"].states
+                for place in memories["decode"].states.places
             ),
             variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
         )
@@ -115,6 +115,11 @@ class NativePlan:
     def packed(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The packed weights, a piece at a time."""
         return self._model.storage.pack(weights)
+
+    @property
+    def matrix_bytes(self) -> int:
+        """The bytes of all matrices but experts: what a token reads, beside the state."""
+        return self._model.storage.matrix_bytes
 
     @property
     def packed_bytes(self) -> int:

@@ -22,9 +22,8 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Matrix, Rows
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import B, HalfValues, N, T
+from hetc.backends.native.values import B, HalfValues, K, T
 from hetc.backends.native.views import View, contiguous, row_major
-from hetc.backends.native.writer import Memory
 from hetc.errors import Reason
 from hetc.ir.dims import DimLike, product
 from hetc.ir.op import Op, Value
@@ -188,7 +187,7 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
     if len(group) == 1 and op.result in half.targets:
         buffer = half.targets[op.result].buffer
     else:
-        buffer = half.memory.scratch("shared", "product", rows * width)
+        buffer = half.memory.shared("product", rows * width)
     stored = half.memory.stored(half.region, matrix, matrix.form.element)
     first = 0
     for member, tiles in zip(group, matrix.tiles, strict=True):
@@ -197,11 +196,8 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    tickets = None
-    if half.prefill:
-        tickets = contiguous(half.memory.scratch("shared", "tickets", 1, "i64"), (1,))
-    prepared = _prepared(half, matrix.form, rows)
-    half.add(Product(matrix, stored, x, out, prepared, tickets))
+    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
+    half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
 
 
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
@@ -222,7 +218,7 @@ def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
     experts = half.model.experts(op)
     x, ids = half.dense_rows(half.view(scope, op.x, op)), half.view(scope, op.ids, op)
     rows, width = x.shape[0], experts.tiles * LANES
-    buffer = half.memory.scratch("shared", "experts", rows * width)
+    buffer = half.memory.shared("experts", rows * width)
     place = half.memory.stored(half.region, experts, experts.form.element)
     half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
     out = View(buffer, (rows, width), (width, 1))
@@ -243,8 +239,7 @@ def _top_k(half: HalfValues, scope: Scope, op: TopK) -> None:
         raise Refused("HETC-E040", "the native engine finds the largest of rows only", op)
     values, ids = op.results
     size = product(half.shape(values))
-    memory: Memory = "shared" if half.prefill else "private"
-    places = [half.memory.scratch(memory, "top", size, element) for element in ("f32", "i64")]
+    places = [half.light("top", size, element) for element in ("f32", "i64")]
     for value, place in zip((values, ids), places, strict=True):
         half.views[value] = contiguous(place, half.shape(value))
     scratch = half.private("left", (1, x.columns))
@@ -282,8 +277,8 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         half.appended[value] for value in (op.k, op.v)
     )
     rule = _rule(op)
-    keys = half.memory.state(scope, past_keys, "keys", rule)
-    values = half.memory.state(scope, past_values, "values", rule)
+    keys = half.memory.states.view(scope, past_keys, "keys", rule)
+    values = half.memory.states.view(scope, past_values, "values", rule)
     if not {op.k, op.v} <= half.written:
         half.written |= {op.k, op.v}
         half.add(Append(rule, new_keys, new_values, keys, values, half.prefill))
@@ -304,8 +299,8 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         return
     partial, levels = (
         contiguous(
-            half.memory.scratch("shared", name, N * B * T * heads * size),
-            (N, B, T, heads, size),
+            half.memory.shared(name, K * B * T * heads * size),
+            (K, B, T, heads, size),
         )
         for name, size in (("partial", rule.value_width), ("levels", 2))
     )

@@ -149,10 +149,13 @@ class Planner:
         """Every state must be one that attention reads, in one role, and appended to."""
         half = self.values
         for scope in self.model.scopes:
-            roles = half.memory.state_views(scope.run.id)
             for name, formal in scope.run.states.items():
                 out = next((out for out in scope.run.outs if out.tensor == name), None)
-                if out is None or not out.append or len(roles.get(formal, ())) != 1:
+                if (
+                    out is None
+                    or not out.append
+                    or len(half.memory.states.roles(scope, formal)) != 1
+                ):
                     at = out.op.loc if out is not None else name
                     text = "the native engine has no state but keys and values of attention"
                     self.refused.append(Reason("HETC-E042", text, at=at))

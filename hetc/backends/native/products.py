@@ -22,6 +22,8 @@ from hetc.backends.native.writer import Writer
 _SUMS_IN_FLIGHT = 8
 # Numbers along K in one turn of the inner loop.
 _UNROLLED = 16
+# So many tickets let the last ones end at about the same time, and are few to draw.
+_RUNS = 24
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,20 @@ class Product:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
     `stored` is the buffer that holds the matrix. `prepared` has a row for each of x, where the
-    matrix may be multiplied by another form of it. `tickets`: for many rows, x is prepared by all
-    threads together and several tiles are taken at a time, each time the next ones, by a counter
-    that lies there. A thread that is slow, or has no core for a while, then does less. For few rows
-    (None) every thread has the same share, and prepares x for itself.
+    matrix may be multiplied by another form of it. For `many` rows, x is prepared by all threads
+    together and several tiles are taken at a time; for few, every thread prepares x for itself.
+
+    Threads draw the next tiles from the counter in `tickets`: one that is slow, or has no core for
+    a while, does less.
     """
 
     matrix: Matrix
     stored: str
     x: View
     out: View
-    prepared: View | None = None
-    tickets: View | None = None
+    prepared: View | None
+    tickets: View
+    many: bool
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -51,26 +55,34 @@ class Product:
         return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
-        e, many = w.e, self.tickets is not None
-        arithmetic = arithmetic_of(self.matrix.form, w.isa, panels=many)
-        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=many)
+        e = w.e
+        arithmetic = arithmetic_of(self.matrix.form, w.isa, many=self.many)
+        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.many)
         bias = None
         if self.matrix.bias_offset is not None:
             bias = e.offset(w.base(self.stored), e.index(self.matrix.bias_offset))
         block = Block(self.matrix.form, arithmetic, factors, self.out, bias)
-        if self.tickets is not None:
-            self._by_tickets(w, block, self.tickets)
-            return
-        low, high = w.share(e.index(sum(self.matrix.tiles)))
-        sizes = _halves(w.isa.block_rows)
-        e.loop(low, high, 1, lambda tile: self._panel(w, block, tile, 1, sizes))
+        if self.many:
+            self._in_panels(w, block)
+        else:
+            self._in_runs(w, block)
 
-    def _by_tickets(self, w: Writer, block: Block, tickets: View) -> None:
-        e, counter, most = w.e, w.address(tickets), w.isa.block_tiles
-        # Nobody draws now: whoever did in the turn before has come to a barrier since.
-        first = e.compare("eq", w.unit, e.index(0))
-        e.when(first, lambda: e.store(e.index(0), counter))
-        w.wait()
+    def _in_runs(self, w: Writer, block: Block) -> None:
+        """A ticket is some tiles one after the other, enough of them to be read as one stream."""
+        e, tiles = w.e, sum(self.matrix.tiles)
+        length = max(1, tiles // _RUNS)
+        sizes = _halves(w.isa.block_rows)
+
+        def one(ticket: Ssa) -> None:
+            low = e.mul(ticket, e.index(length))
+            high = e.minimum(e.add(low, e.index(length)), e.index(tiles))
+            e.loop(low, high, 1, lambda tile: self._panel(w, block, tile, 1, sizes))
+
+        w.draw(self.tickets, -(-tiles // length), one)
+
+    def _in_panels(self, w: Writer, block: Block) -> None:
+        """A ticket is as many tiles as one block has, at the end a single one."""
+        e, most = w.e, w.isa.block_tiles
         panels, rest = divmod(sum(self.matrix.tiles), most)
         # Of what is left of the rows, prefill has little, and each size is code of its own.
         sizes = [w.isa.block_rows, 1]
@@ -86,22 +98,16 @@ class Product:
             is_whole = e.compare("ult", ticket, e.index(panels))
             e.when(is_whole, lambda: several(ticket), lambda: single(ticket))
 
-        only = several if not rest else single if not panels else one
-        e.tickets(counter, e.index(panels + rest), only)
+        w.draw(self.tickets, panels + rest, one if rest else several)
 
     def _panel(
         self, w: Writer, block: Block, tile: Ssa, tiles: int, sizes: Sequence[int]
     ) -> tuple[()]:
         """`tiles` tiles from `tile` on for all rows, as many at a time as each of `sizes` says."""
-        e = w.e
+        e, total, begin = w.e, w.size(self.x.shape[0]), w.e.index(0)
         weights = e.mul(tile, e.index(self.matrix.form.tile_bytes))
-        weights, total, start = (
-            e.offset(w.base(self.stored), weights),
-            w.size(self.x.shape[0]),
-            None,
-        )
+        weights = e.offset(w.base(self.stored), weights)
         for size in sizes:
-            begin = e.index(0) if start is None else start
             end = total
             if size > 1:
                 several = e.index(size)
@@ -112,7 +118,7 @@ class Product:
                 return ()
 
             e.loop(begin, end, size, some)
-            start = end
+            begin = end
         return ()
 
 
@@ -146,7 +152,7 @@ class ExpertProduct:
 
     def write(self, w: Writer) -> None:
         e, experts = w.e, self.experts
-        arithmetic = arithmetic_of(experts.form, w.isa, panels=False)
+        arithmetic = arithmetic_of(experts.form, w.isa, many=False)
         factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.shared)
         low, high = w.share(e.index(experts.tiles))
 
@@ -242,15 +248,16 @@ class Block:
                 e.store(total, e.offset(out, column))
 
 
-def arithmetic_of(form: TileForm, isa: Isa, *, panels: bool) -> Arithmetic:
+def arithmetic_of(form: TileForm, isa: Isa, *, many: bool) -> Arithmetic:
     """The fastest that the instructions of `isa` have for a matrix.
 
-    With few rows memory is the limit, and x can as well stay exact: as f32, or in two terms.
+    With few rows memory is the limit, and x of bf16 can as well stay exact.
     """
     if form.format is not None:
         if not isa.byte_dots:
             return Widened(form.format)
-        return IntegerDots(form.format, terms=1 if panels else 2)
-    if form.element == "bf16" and isa.dots and panels:
+        # One term would be cheaper in prefill, and changed which token came out as the best.
+        return IntegerDots(form.format, terms=2)
+    if form.element == "bf16" and isa.dots and many:
         return Dots()
     return MultiplyAdd(form.element, form.pair)

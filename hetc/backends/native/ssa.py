@@ -224,11 +224,13 @@ class Emitter:
             otherwise()
         self.line("}")
 
-    def tickets(self, counter: Ssa, total: Ssa, body: Callable[[Ssa], None]) -> None:
+    def tickets(
+        self, counter: Ssa, first_ticket: Ssa, total: Ssa, body: Callable[[Ssa], None]
+    ) -> None:
         """`body(ticket)` for the tickets below `total` that this thread draws from `counter`, an
-        i64 in memory that all threads count up."""
+        i64 in memory that all threads count up; it was at `first_ticket` before any was drawn."""
         taken, held, ticket = (Ssa(self._fresh(), I64) for _ in range(3))
-        first = self._draw(counter)
+        first = self.sub(self._draw(counter), first_ticket)
         head = f"{taken.name} = scf.while ({held.name} = {first.name}) : (i64) -> i64 {{"
         self.line(head)
         more = self.compare("ult", held, total)
@@ -236,7 +238,7 @@ class Emitter:
         self.line("} do {")
         self.line(f"^bb0({ticket.name}: i64):")
         body(ticket)
-        self._yield([self._draw(counter)])
+        self._yield([self.sub(self._draw(counter), first_ticket)])
         self.line("}")
 
     def _draw(self, counter: Ssa) -> Ssa:

@@ -205,6 +205,16 @@ class Storage:
             form.element if form.format is None else f"q{form.format.bits}" for form in forms
         )
 
+    @property
+    def matrix_bytes(self) -> int:
+        """The bytes of all matrices of products: what a token of a dense model reads."""
+        return sum(
+            item.nbytes * region.scope.run.repeat
+            for region in self.regions
+            for item in region.items
+            if isinstance(item, Matrix)
+        )
+
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The whole file, a piece at a time."""
         for region in self.regions:

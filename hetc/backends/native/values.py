@@ -20,7 +20,7 @@ from hetc.ir.dims import Dim, DimLike, product, substitute, symbol
 from hetc.ir.op import Op, Value
 from hetc.ir.types import Shape
 
-B, T, P, N = (symbol(name) for name in "BTPN")
+B, T, P, K = (symbol(name) for name in "BTPK")
 LOGITS = "logits"
 _LARGEST_TABLE = 512 * 2**20
 
@@ -107,9 +107,10 @@ class HalfValues:
         offset = P * view.strides[value.shape.index(T)]
         return View(view.buffer, value.shape, tuple(strides), offset)
 
-    def light(self, name: str, size: DimLike) -> str:
+    def light(self, name: str, size: DimLike, element: str = "f32") -> str:
         """A buffer for what light ops make."""
-        return self.memory.scratch("shared" if self.prefill else "private", name, size)
+        make = self.memory.shared if self.prefill else self.memory.private
+        return make(name, size, element)
 
     def result(self, value: Value, model: View) -> View:
         """A place for a result that is laid out as `model` is."""
@@ -150,4 +151,4 @@ class HalfValues:
     def private(self, name: str, shape: tuple[int, int]) -> View:
         """Memory of each thread for what a stage needs inside."""
         size = shape[0] * shape[1]
-        return contiguous(self.memory.scratch("private", name, size), shape)
+        return contiguous(self.memory.private(name, size), shape)

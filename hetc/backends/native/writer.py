@@ -13,7 +13,7 @@ from hetc.backends.native.views import View, collapse
 from hetc.bundle.native import ARGUMENTS
 from hetc.ir.dims import Dim, DimLike, product
 
-Memory = Literal["tokens", "logits", "weights", "state", "shared", "private"]
+Memory = Literal["tokens", "logits", "weights", "state", "shared", "private", "barrier"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,18 @@ class Writer:
         low = e.div(e.mul(total, self.unit), threads)
         high = e.div(e.mul(total, e.add(self.unit, e.index(1))), threads)
         return low, high
+
+    def draw(self, tickets: View, total: int, body: Callable[[Ssa], None]) -> None:
+        """`body(ticket)` for the tickets that this thread draws of `total`, in this iteration.
+
+        The counter is at 0 when the function begins, and never set back: in every iteration each
+        ticket is drawn once, and by every thread one more, which tells it that there is no other.
+        """
+        e, first = self.e, self.e.index(0)
+        if self._iteration is not None:
+            drawn = e.add(e.index(total), self._arguments["N"])
+            first = e.mul(self._iteration, drawn)
+        e.tickets(self.address(tickets), first, e.index(total), body)
 
     def rows(self, views: Sequence[View], split: bool, body: Callable[..., None]) -> None:
         """`body(*addresses)` for every row: where it begins in each of `views` (of one shape).

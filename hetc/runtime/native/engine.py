@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +26,17 @@ from hetc.runtime.handoff import size_of
 from hetc.runtime.native.cache import Cache
 from hetc.runtime.native.cpu import cpu_features
 from hetc.runtime.native.jit import Compiled
-from hetc.runtime.native.memory import Scratch, aligned_bytes
+from hetc.runtime.native.memory import Scratch
+from hetc.runtime.native.pace import Pace
 from hetc.runtime.native.threads import ThreadPool
 
 FUNCTION = "half"
-_BARRIER_BYTES = 128
 
 
 @dataclass(frozen=True)
 class NativeOptions:
-    """`threads`: None for one a physical core. `variant`: None for the best that this CPU runs."""
+    """`threads`: None for one a physical core, and for one alone while decode is faster so.
+    `variant`: None for the best that this CPU runs."""
 
     threads: int | None = None
     variant: str | None = None
@@ -46,11 +48,12 @@ class Engine:
     def __init__(self, options: NativeOptions) -> None:
         self._pool = ThreadPool(options.threads or physical_cores())
         self._options = options
+        self._pace = Pace(self._pool.units) if options.threads is None else None
         self._layout: NativeLayout | None = None
         self._weights: NDArray[Any] | None = None
         self._shared = Scratch()
         self._private = [Scratch() for _ in range(self._pool.units)]
-        self._barrier = aligned_bytes(_BARRIER_BYTES)
+        self._barrier = Scratch()
 
     def open(self, bundle: OpenBundle) -> NativeLayout:
         """Map the weights, once for both halves.
@@ -82,8 +85,10 @@ class Engine:
         assert self._layout is not None
         assert self._weights is not None
         batch, count = tokens.shape
-        units = self._pool.units
-        sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity, "N": units}
+        pace = self._pace if half == "decode" else None
+        units = self._pool.units if pace is None else pace.threads
+        sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
+        sizes |= {"N": units, "K": self._pool.units}
         needed = self._layout.scratch[half]
         shared = size_of(needed.shared, sizes, at="scratch.shared")
         private = size_of(needed.private, sizes, at="scratch.private")
@@ -93,15 +98,18 @@ class Engine:
             "weights": self._weights.ctypes.data,
             "state": cache.memory.ctypes.data,
             "shared": self._shared.address(shared),
-            "barrier": self._barrier.ctypes.data,
+            "barrier": self._barrier.zeroed(needed.barrier),
             **sizes,
         }
         arguments = np.empty((units, len(ARGUMENTS)), np.int64)
-        for unit, scratch in enumerate(self._private):
+        for unit, scratch in enumerate(self._private[:units]):
             own = {**given, "private": scratch.address(private), "unit": unit}
             arguments[unit] = [own[name] for name in ARGUMENTS]
         rows = [row.ctypes.data for row in arguments]
-        self._pool.run(lambda unit: function(rows[unit]))
+        start = time.perf_counter()
+        self._pool.run(lambda unit: function(rows[unit]), units)
+        if pace is not None:
+            pace.took(time.perf_counter() - start)
 
     def close(self) -> None:
         """End the threads and let go of the weights."""

@@ -28,3 +28,9 @@ class Scratch:
         if self._held.nbytes < count:
             self._held = aligned_bytes(count)
         return self._held.ctypes.data
+
+    def zeroed(self, count: int) -> int:
+        """Where `count` bytes of zeros are, for now."""
+        address = self.address(count)
+        self._held[:count] = 0
+        return address

@@ -37,14 +37,17 @@ class ThreadPool:
         self._woken: SimpleQueue[int] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def run(self, job: Job) -> None:
-        """Run `job` on every unit, and return when all are done; raises what one of them raised."""
+    def run(self, job: Job, units: int | None = None) -> None:
+        """Run `job` on the first `units` (all of them where None), and return when all are done.
+
+        Raises what one of them raised.
+        """
         if self._process != os.getpid():
             # The threads of the parent are not here.
             self._reset()
         with self._turn:
             self._start_threads()
-            self._complete(job)
+            self._complete(job, units or self.units)
             if self._errors:
                 raise self._errors.pop()
 
@@ -54,22 +57,22 @@ class ThreadPool:
             self._reset()
         with self._turn:
             if self._threads:
-                self._complete(None)
+                self._complete(None, self.units)
             for thread in self._threads:
                 thread.join()
             self._threads.clear()
 
-    def _complete(self, job: Job | None) -> None:
+    def _complete(self, job: Job | None, units: int) -> None:
         """Hand out `job` and wait for all; an interrupt only begins this anew."""
         interrupt: KeyboardInterrupt | None = None
         self._generation += 1
         generation = self._generation
-        while min(self._finished) < generation:
+        while min(self._finished[:units]) < generation:
             try:
                 # Who has it already passes it over.
-                for inbox in self._inboxes:
+                for inbox in self._inboxes[:units]:
                     inbox.put((generation, job))
-                while min(self._finished) < generation:
+                while min(self._finished[:units]) < generation:
                     self._sleep()
             except KeyboardInterrupt as caught:
                 interrupt = caught

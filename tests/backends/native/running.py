@@ -95,10 +95,20 @@ def case(text: str, seed: int = 0) -> Case:
 
 @contextmanager
 def executors(
-    case: Case, folder: Path, threads: int, variant: str | None = None
+    case: Case,
+    folder: Path,
+    threads: int,
+    variant: str | None = None,
+    *,
+    active: int | None = None,
 ) -> Iterator[dict[str, NativeExecutor]]:
-    """Both halves, ready to run; the code is compiled once for a case and variant."""
+    """Both halves, ready to run; the code is compiled once for a case and variant.
+
+    Decode uses `active` of the `threads`, all where None.
+    """
     engine = Engine(NativeOptions(threads, variant))
+    if active is not None:
+        engine._pace = cast(Any, SimpleNamespace(threads=active, took=lambda seconds: None))
     packed = folder / "weights.bin"
     packed.write_bytes(case.files[WEIGHTS_FILE])
     bundle = SimpleNamespace(

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.backends.native.running import case, executors, largest_error
+from hetc.ir.types import Array
+from tests.backends.native.running import case, decoding, executors, largest_error
 
 
 def model(
@@ -124,3 +125,17 @@ def test_a_state_outgrows_the_context_that_was_announced(tmp_path: Path) -> None
     with executors(made, tmp_path, 1) as ran:
         ran["prefill"].bind(batch=1, context=4)
         assert largest_error(made, ran, tokens, [3, 50, 20, 23]) < 1e-5
+
+
+@pytest.mark.parametrize("active", [1, 2])
+def test_fewer_threads_compute_the_same_bits(active: int, tmp_path: Path) -> None:
+    """Keys are shared out in as many parts as there could be threads, whoever walks them."""
+    made = case(model(heads=6, groups=2, width=8, options="causal"))
+    tokens = np.random.default_rng(8).integers(0, 50, (2, 90))
+    found: list[Array] = []
+    for used in (None, active):
+        with executors(made, tmp_path, 3, active=used) as ran:
+            assert largest_error(made, ran, tokens, [80, 1, 3, 1, 1]) < 1e-5
+            _, state = ran["prefill"].run(tokens[:, :80], None)
+            found.append(ran["decode"].run(tokens[:, 80:], decoding(state))[0])
+    assert np.array_equal(found[0], found[1])
