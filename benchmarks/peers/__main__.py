@@ -152,9 +152,12 @@ def main() -> None:
     limits = Limits(threads, options.seconds)
     contenders, todo, found = chosen(options), works(options), Found()
     models = prepare(found, contenders, options.folder, threads)
-    for number in range(options.rounds):
-        measure_round(number, models, todo, limits, options.folder / "logs", found, say)
-        save(found, options.folder / "found.json")
+    try:
+        for number in range(options.rounds):
+            measure_round(number, models, todo, limits, options.folder / "logs", found, say)
+            save(found, options.folder / "found.json")
+    except KeyboardInterrupt:
+        say("interrupted: this is what was measured until then")
     report(found, models, todo, limits, options.peers)
 
 

@@ -67,6 +67,10 @@ class Client:
             raise Failed(one_line(reply["error"]))
         return reply
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         """End the worker, whatever it does."""
         if self._process.poll() is None:
@@ -125,5 +129,5 @@ def last_line(text: str) -> str:
 
 def one_line(text: str) -> str:
     """A reason as a cell of a table can hold it."""
-    words = " ".join(text.split()).replace("|", "/")
+    words = " ".join(text.split()).replace(f"{ROOT}/", "").replace("|", "/")
     return words if len(words) <= 160 else words[:159] + "…"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.peers.client import Client, Failed
 from benchmarks.peers.contenders import Contender
+from benchmarks.peers.others import look, others_share
 from hetc.targets.cpu import read_cpu
 from hetc.targets.measure import measure
 
@@ -46,12 +47,14 @@ class Work:
 class Row:
     """What was found of one contender: a list has one figure a round.
 
-    `first` is seconds from nothing loaded to the first token, `reasons` what failed, by work.
+    `first` is seconds from nothing loaded to the first token, `others` the share of the machine
+    that other programs took during each work, `reasons` what failed, by work.
     """
 
     first: list[float] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
     rates: dict[str, list[float]] = field(default_factory=dict)
+    others: list[float] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -141,8 +144,10 @@ def _do(client: Client, work: Work, number: int, limits: Limits, row: Row) -> No
         request |= {"tokens": work.tokens}
     else:
         request |= {"context": work.tokens, "new": work.new}
+    before = look(client.pid)
     try:
         seconds = client.ask(work.phase, limits.seconds, **request)["seconds"]
         row.rates.setdefault(work.title, []).append(work.counted / seconds)
+        row.others.append(others_share(before, look(client.pid)))
     except Failed as failed:
         row.reasons[work.title] = str(failed)

@@ -14,8 +14,15 @@ _MISSING = "–"
 
 
 def rates(found: Found, contenders: Sequence[Contender], works: Sequence[Work]) -> str:
-    """Median tokens/s, a table a class, with seconds to the first token and resident memory."""
-    heads = ["", *(work.title for work in works), "first token, s", "resident, MB", "text"]
+    """Median tokens/s, a table a class, with what else was found of each contender."""
+    heads = [
+        "",
+        *(work.title for work in works),
+        "first token, s",
+        "resident, MB",
+        "text",
+        "others, %",
+    ]
     return "\n\n".join(
         f"**{title}**\n\n" + _table(heads, _rate_rows(found, of_class, works, reference))
         for bits, title in _CLASSES.items()
@@ -76,6 +83,7 @@ def _rate_rows(
                 _median(row.first),
                 _median([size / 1e6 for size in row.resident]),
                 _agreement(row.answer, reference),
+                _median([share * 100 for share in row.others]),
             ]
         )
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.peers import tables
 from benchmarks.peers.client import Client, Failed
 from benchmarks.peers.contenders import Contender, peers
 from benchmarks.peers.engine import prompts
+from benchmarks.peers.others import Moment, look, others_share
 from benchmarks.peers.rounds import Found, Limits, Row, Work, measure_round
 
 FAKES = "tests.benchmarks.fake_engines:"
@@ -81,6 +83,8 @@ def test_rounds_give_a_figure_each(tmp_path: Path) -> None:
         "decode 64, batch 4": [2.0] * 2,
     }
     assert row.reasons == {}
+    assert len(row.others) == 6
+    assert all(0 <= share <= 1 for share in row.others)
     assert len(row.first) == len(row.resident) == len(found.bandwidth) == len(found.load) == 2
 
 
@@ -113,10 +117,16 @@ def test_the_tables_hold_medians_and_their_ratios(tmp_path: Path) -> None:
     found = Found(bandwidth=[1e5, 2e5, 9e5], load=[1.0])
     for name, speed in ("Ours", 3.0), ("Theirs", 2.0):
         rates = {work.title: [speed, 100 * speed, 10 * speed] for work in WORKS[:2]}
-        found.rows[name] = Row([0.5], [2_000_000], rates, [1, 2, 3 if name == "Ours" else 4])
+        found.rows[name] = Row(
+            [0.5], [2_000_000], rates, [0.125], [1, 2, 3 if name == "Ours" else 4]
+        )
     both = [ours, theirs]
-    assert "| Ours | 30.0 | 30.0 | – | 0.50 | 2.00 | 3/3 |" in tables.rates(found, both, WORKS)
-    assert "| Theirs | 20.0 | 20.0 | – | 0.50 | 2.00 | 2/3 |" in tables.rates(found, both, WORKS)
+    assert "| Ours | 30.0 | 30.0 | – | 0.50 | 2.00 | 3/3 | 12.5 |" in tables.rates(
+        found, both, WORKS
+    )
+    assert "| Theirs | 20.0 | 20.0 | – | 0.50 | 2.00 | 2/3 | 12.5 |" in tables.rates(
+        found, both, WORKS
+    )
     assert "| Theirs | 1.50 | 1.50 | – |" in tables.ratios(found, ours, both, WORKS)
     # 30 steps a second of 1,000 bytes and 10 for each of 68 tokens, of 200 kB/s.
     models = dict.fromkeys(both, model)
@@ -133,3 +143,11 @@ def test_every_peer_has_its_modules() -> None:
         assert (root / f"{module}.py").is_file()
         converter = item.format.partition(":")[0]
         assert not converter or (root / f"benchmarks/peers/converters/{converter}.py").is_file()
+
+
+def test_what_others_take_leaves_out_the_process_itself() -> None:
+    cores = os.cpu_count() or 1
+    before, after = Moment(0, 100, 10), Moment(2, 100 + 1.5 * cores, 10 + 0.5 * cores)
+    assert others_share(before, after) == 0.5
+    assert others_share(before, Moment(2, 101, 12)) == 0
+    assert look(os.getpid()).everyone >= look(os.getpid()).process > 0
