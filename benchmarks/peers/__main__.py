@@ -48,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batched-context", type=int, default=1024, help="longest with a batch")
     parser.add_argument("--new", type=int, default=32, help="steps of a decode")
     parser.add_argument("--seconds", type=float, default=300, help="the most for one request")
+    parser.add_argument("--patience", type=float, default=0, help="the most for a quiet machine")
     return parser.parse_args()
 
 
@@ -149,7 +150,7 @@ def report(
 def main() -> None:
     options = arguments()
     threads = physical_cores()
-    limits = Limits(threads, options.seconds)
+    limits = Limits(threads, options.seconds, patience=options.patience)
     contenders, todo, found = chosen(options), works(options), Found()
     models = prepare(found, contenders, options.folder, threads)
     try:
@@ -157,7 +158,7 @@ def main() -> None:
             measure_round(number, models, todo, limits, options.folder / "logs", found, say)
             save(found, options.folder / "found.json")
     except KeyboardInterrupt:
-        say("interrupted: this is what was measured until then")
+        print("Interrupted: this is what was measured until then.\n")
     report(found, models, todo, limits, options.peers)
 
 

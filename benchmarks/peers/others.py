@@ -13,6 +13,10 @@ _IDLE, _IOWAIT, _GUEST = 3, 4, 8
 _UTIME, _STIME = 11, 12
 
 
+# Below this share of all cores a machine counts as quiet; it is looked at for so many seconds.
+_QUIET, _LOOK = 0.1, 0.5
+
+
 @dataclass(frozen=True)
 class Moment:
     """Seconds of a clock, of all cores' work, and of one process's work."""
@@ -42,3 +46,13 @@ def others_share(before: Moment, after: Moment) -> float:
     span = (after.clock - before.clock) * (os.cpu_count() or 1)
     taken = (after.everyone - before.everyone) - (after.process - before.process)
     return min(max(taken / span, 0.0), 1.0)
+
+
+def wait_until_quiet(seconds: float) -> None:
+    """Return when other programs take less than a tenth of the machine, or after `seconds`."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        before = look(os.getpid())
+        time.sleep(_LOOK)
+        if others_share(before, look(os.getpid())) < _QUIET:
+            return

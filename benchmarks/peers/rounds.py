@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.peers.client import Client, Failed
 from benchmarks.peers.contenders import Contender
-from benchmarks.peers.others import look, others_share
+from benchmarks.peers.others import look, others_share, wait_until_quiet
 from hetc.targets.cpu import read_cpu
 from hetc.targets.measure import measure
 
@@ -70,11 +70,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Limits:
-    """Threads of everyone, the seconds that one request may take, and the tokens of the answer."""
+    """Threads of everyone, the seconds that one request may take, and the tokens of the answer.
+
+    `patience`: seconds that each piece of work may wait for a quiet machine.
+    """
 
     threads: int
     seconds: float
     answer: int = 24
+    patience: float = 0.0
 
 
 def measure_round(
@@ -144,6 +148,7 @@ def _do(client: Client, work: Work, number: int, limits: Limits, row: Row) -> No
         request |= {"tokens": work.tokens}
     else:
         request |= {"context": work.tokens, "new": work.new}
+    wait_until_quiet(limits.patience)
     before = look(client.pid)
     try:
         seconds = client.ask(work.phase, limits.seconds, **request)["seconds"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import tables
+from benchmarks.peers import others, tables
 from benchmarks.peers.client import Client, Failed
 from benchmarks.peers.contenders import Contender, peers
 from benchmarks.peers.engine import prompts
@@ -151,3 +151,12 @@ def test_what_others_take_leaves_out_the_process_itself() -> None:
     assert others_share(before, after) == 0.5
     assert others_share(before, Moment(2, 101, 12)) == 0
     assert look(os.getpid()).everyone >= look(os.getpid()).process > 0
+
+
+def test_waiting_ends_at_the_first_quiet_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.5, 0.05])
+    monkeypatch.setattr(others, "others_share", lambda before, after: next(shares))
+    monkeypatch.setattr(others, "_LOOK", 0)
+    others.wait_until_quiet(60)
+    assert list(shares) == []
+    others.wait_until_quiet(0)
