@@ -178,7 +178,13 @@ def quantize(draw: Draw, op: Any) -> Any:
 def dequantize(draw: Draw, op: Any) -> Any:
     scale = draw.x((B, S, 2), draw.pick(F32, BF16, F16))
     zero = draw.pick(None, draw.x((B, S, 2), I8, 0, 9))
-    return op(draw.x((B, S, 8), I8, -9, 9), scale, zero, 4, draw.pick(F32, BF16))
+    shift = draw.pick(None, draw.x((B, S, 2), draw.pick(F32, F16)))
+    return op(draw.x((B, S, 8), I8, -9, 9), scale, zero, shift, 4, draw.pick(F32, BF16))
+
+
+@case("unpack4")
+def unpack4(draw: Draw, op: Any) -> Any:
+    return op(draw.x((B, S, 4), U8, 0, 255))
 
 
 @case("transfer")
