@@ -20,7 +20,7 @@ from hetc.ir.types import DType
 def narrow_weights(graph: Graph, dtype: DType) -> Graph:
     """`graph` with the matrices of its products stored in `dtype`; the one that gives the output
     is kept, as quantizers keep lm_head."""
-    kept = set(_last_products(graph))
+    kept = set(output_matrices(graph))
     made: dict[str, Value] = {}
 
     def rewrite(op: Op) -> Op | None:
@@ -39,7 +39,7 @@ def narrow_weights(graph: Graph, dtype: DType) -> Graph:
     return rebuild(graph, rewrite)
 
 
-def _last_products(graph: Graph) -> Iterator[str]:
+def output_matrices(graph: Graph) -> Iterator[str]:
     """The weights of the products behind which nothing but casts and views stands."""
     for value in graph.outputs:
         while value.op is not None and len(value.op.operands) == 1:

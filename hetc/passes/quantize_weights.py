@@ -25,6 +25,7 @@ from hetc.ir.ops.quant import Dequantize, Unpack4
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import F16, I8, U8, Array, DType, TensorType
 from hetc.passes.group_quantization import int4_groups, int8_groups
+from hetc.passes.narrow_weights import output_matrices
 
 Form = Literal["int8", "int4", "none"]
 GROUPS = (32, 16)
@@ -118,7 +119,7 @@ class _Matrices:
 def quantize_weights(graph: Graph, scheme: Scheme, weights: WeightLookup) -> Quantized:
     """`graph` with the matrices of its products, and the tables that are such matrices too, stored
     as `scheme` says. Data are quantized when they are loaded."""
-    found = _Matrices(scheme, weights, frozenset(_output_matrices(graph)))
+    found = _Matrices(scheme, weights, frozenset(output_matrices(graph)))
     products = {
         op.weight.op.name
         for op in graph.ops
@@ -150,17 +151,6 @@ def _rows(op: Embedding, table: Value) -> Op:
         return op.replace(table=value).result
 
     return whole.map_operands(rows).replace(loc=op.loc)
-
-
-def _output_matrices(graph: Graph) -> list[str]:
-    """The matrices of the products behind which nothing but casts and views stands."""
-    names = []
-    for value in graph.outputs:
-        while value.op is not None and len(value.op.operands) == 1:
-            value = value.op.operands[0]
-        if isinstance(value.op, Linear) and isinstance(value.op.weight.op, Weight):
-            names.append(value.op.weight.op.name)
-    return names
 
 
 def _static(type: TensorType) -> tuple[int, ...]:
