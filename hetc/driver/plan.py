@@ -146,7 +146,9 @@ class Planned:
         unplanned = (self._spatial,) if isinstance(self._spatial, Reason) else ()
         quantized = self.lowered.quantized
         left = () if quantized is None else quantized.result.left
-        return (*self.model.opaque, *left, *self.onnx_reasons, *unplanned)
+        runs = self.model.weights is not None
+        native = self.native.reasons if runs else ()
+        return (*self.model.opaque, *left, *native, *self.onnx_reasons, *unplanned)
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
