@@ -52,7 +52,7 @@ def test_matrices_by_name(model: Path, tmp_path: Path) -> None:
 def test_a_form_that_there_is_not(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         compile_bundle(model, tmp_path / "bundle", CompileOptions(quantize="int3"))
-    assert (refused.value.code, refused.value.expected) == ("HETC-U010", "none, int8, int4")
+    assert (refused.value.code, refused.value.expected) == ("HETC-U010", "none, keep, int8, int4")
     policy = tmp_path / "policy.toml"
     policy.write_text('[quantize]\n"*" = "int3"\n', encoding="utf-8")
     with pytest.raises(InputError) as unread:

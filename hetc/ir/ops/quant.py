@@ -73,13 +73,22 @@ class Dequantize(Op):
 
 @op("unpack4")
 class Unpack4(Op):
-    """Numbers of 4 bits, two in a byte: `x u8[..., K/2]` gives `u8[..., K]`, the low half first."""
+    """Numbers of 4 bits, two in a byte, the low half first: `x u8[..., K/2]` gives `dtype[..., K]`.
+
+    From 0 to 15 as u8; as i8 from -8 to 7, in two's complement.
+    """
 
     x: Value
+    dtype: DType = U8
 
     def infer(self) -> TensorType:
         self.require(self.x.dtype is U8 and self.x.rank > 0, "x is u8[..., K/2]")
-        return TensorType(U8, (*self.x.shape[:-1], self.x.shape[-1] * 2))
+        self.require(self.dtype in (U8, I8), "4 bits become u8 or i8")
+        return TensorType(self.dtype, (*self.x.shape[:-1], self.x.shape[-1] * 2))
 
     def semantics(self, x: Array) -> Array:
-        return np.stack([x & 15, x >> 4], axis=-1).reshape(*x.shape[:-1], -1)
+        halves = np.stack([x & 15, x >> 4], axis=-1).reshape(*x.shape[:-1], -1)
+        if self.dtype is U8:
+            return halves
+        signed: Array = (halves ^ 8).astype(np.int8) - np.int8(8)
+        return signed
