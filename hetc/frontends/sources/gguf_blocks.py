@@ -91,12 +91,14 @@ def _k_shift(blocks: Array) -> Array:
 
 def _q5_k_codes(blocks: Array) -> Array:
     # Bit j of 32 bytes is the fifth bit of the elements of group j.
-    return _fields(blocks[:, 48:], 32, 4) | _fields(blocks[:, 16:48], 32, 1) << np.uint8(4)
+    codes: Array = _fields(blocks[:, 48:], 32, 4) | _fields(blocks[:, 16:48], 32, 1) << np.uint8(4)
+    return codes
 
 
 def _q6_k_codes(blocks: Array) -> Array:
     lower, upper = _fields(blocks[:, :128], 64, 4), _fields(blocks[:, 128:192], 32, 2)
-    return _signed(lower | upper << np.uint8(4), 32)
+    codes: Array = lower | upper << np.uint8(4)
+    return _signed(codes, 32)
 
 
 LAYOUTS: dict[str, BlockLayout] = {
