@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
+from hetc.ir.ops.quant import dequantized, unpacked4
 from hetc.ir.types import Array, DType
 
 
@@ -43,6 +44,14 @@ class StoredGroups:
     def form(self) -> str:
         """`int8` or `int4`."""
         return "int8" if self.packed is None else "int4"
+
+    def dequantized(self) -> Array:
+        """The matrix, f32[..., K]."""
+        codes = self.codes.load()
+        if self.packed is not None:
+            codes = unpacked4(codes, self.packed)
+        zero, shift = (None if d is None else d.load() for d in (self.zero, self.shift))
+        return dequantized(codes, self.scale.load(), zero, shift)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from hetc.frontends.sources.gguf_blocks import LAYOUTS, packed4
 from hetc.frontends.sources.gguf_groups import Process, groups_of
 from hetc.frontends.sources.gguf_tensors import GGUFTensor
 from hetc.ir.model import StoredGroups
-from hetc.ir.op import Value
-from hetc.ir.ops.quant import Dequantize, Unpack4
-from hetc.ir.types import I8, U8, Array, TensorType
+from hetc.ir.ops.quant import unpacked4
+from hetc.ir.types import I8, U8, Array
 from tests.frontends.gguf_models import llama_tensors, qwen3_moe_tensors, random_blocks, write_gguf
 from tests.frontends.sources_models import tiny_config, tiny_model
 
@@ -26,24 +25,12 @@ Kind = gguf.GGMLQuantizationType
 
 
 def dequantized(groups: StoredGroups) -> Array:
-    """The matrix, by the semantics of the IR."""
-
-    def value(data: Any) -> Value | None:
-        return None if data is None else Value(TensorType(data.dtype, data.shape))
-
-    codes, x = groups.codes.load(), value(groups.codes)
-    assert x is not None
-    if groups.packed is not None:
-        unpack = Unpack4(x, groups.packed)
-        codes, x = unpack.semantics(codes), unpack.result
-    scale = value(groups.scale)
-    assert scale is not None
-    op = Dequantize(x, scale, value(groups.zero), value(groups.shift), group=groups.group)
-    stored = [data for data in (groups.scale, groups.zero, groups.shift) if data is not None]
-    for data in (groups.codes, *stored):
+    """The matrix; what it is made of is as it says."""
+    parts = (groups.codes, groups.scale, groups.zero, groups.shift)
+    for data in (data for data in parts if data is not None):
         assert data.load().shape == data.shape
         assert data.load().dtype == data.dtype.numpy
-    return op.semantics(codes, *(data.load() for data in stored))
+    return groups.dequantized()
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -67,8 +54,7 @@ def test_halves_of_a_byte_are_the_codes() -> None:
     rng = np.random.default_rng(0)
     for dtype, low, high in ((U8, 0, 16), (I8, -8, 8)):
         codes = rng.integers(low, high, (5, 32)).astype(dtype.numpy)
-        unpack = Unpack4(Value(TensorType(U8, (5, 16))), dtype)
-        np.testing.assert_array_equal(unpack.semantics(packed4(codes)), codes)
+        np.testing.assert_array_equal(unpacked4(packed4(codes), dtype), codes)
 
 
 @pytest.fixture(scope="module")
