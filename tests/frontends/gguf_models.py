@@ -10,6 +10,25 @@ import gguf
 import numpy as np
 
 Tensors = dict[str, np.ndarray]
+Kind = gguf.GGMLQuantizationType
+# Every kind whose integers can be kept, for some matrix of a Llama.
+KINDS = {
+    "token_embd": Kind.Q4_K,
+    "attn_q": Kind.Q4_0,
+    "attn_k": Kind.Q4_1,
+    "attn_v": Kind.Q5_0,
+    "attn_output": Kind.Q5_1,
+    "ffn_gate": Kind.Q8_0,
+    "ffn_up": Kind.Q4_K,
+    "ffn_down": Kind.Q5_K,
+    "output": Kind.Q6_K,
+}
+
+
+def of_every_kind(name: str) -> Kind:
+    """The kind of a matrix of a Llama in a file that has all kinds."""
+    return KINDS[name.removesuffix(".weight").rpartition(".")[2]]
+
 
 _LAYER = {
     "self_attn.q_proj": "attn_q",
@@ -73,7 +92,7 @@ def _interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
 
 
-def random_blocks(kind: gguf.GGMLQuantizationType, count: int) -> np.ndarray:
+def random_blocks(kind: Kind, count: int) -> np.ndarray:
     """Blocks u8[count, bytes] of any bits, but for scales that make elements of about 0.05."""
     rng = np.random.default_rng(count)
     blocks = rng.integers(0, 256, (count, gguf.constants.GGML_QUANT_SIZES[kind][1]), np.uint8)
@@ -89,7 +108,7 @@ def random_blocks(kind: gguf.GGMLQuantizationType, count: int) -> np.ndarray:
     return blocks
 
 
-def _blocks(tensor: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+def _blocks(tensor: np.ndarray, kind: Kind) -> np.ndarray:
     try:
         return gguf.quants.quantize(tensor, kind)
     except NotImplementedError:
@@ -103,10 +122,11 @@ def write_gguf(
     *,
     config: Any,
     architecture: str = "llama",
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    kind: Kind | Callable[[str], Kind] = Kind.F32,
     change: Callable[[gguf.GGUFWriter], object] = lambda writer: None,
 ) -> Path:
-    """Write a file without a tokenizer; matrices are stored as `kind`, vectors as F32.
+    """Write a file without a tokenizer; matrices are stored as `kind` (of their name), vectors as
+    F32.
 
     Of kinds that the gguf package only reads, matrices have random numbers.
     """
@@ -123,10 +143,11 @@ def write_gguf(
     writer.add_vocab_size(config.vocab_size)
     change(writer)
     for name, tensor in tensors.items():
-        if tensor.ndim > 1 and kind is not gguf.GGMLQuantizationType.F32:
-            writer.add_tensor(name, _blocks(tensor, kind), raw_dtype=kind)
-        else:
+        stored = Kind.F32 if tensor.ndim == 1 else kind if isinstance(kind, Kind) else kind(name)
+        if stored is Kind.F32:
             writer.add_tensor(name, tensor)
+        else:
+            writer.add_tensor(name, _blocks(tensor, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
