@@ -42,8 +42,8 @@ _DTYPE = click.option(
 )
 _QUANTIZE = click.option(
     "--quantize",
-    type=click.Choice(("none", "int8", "int4")),
-    help="Store matrices as integers, in groups of 32.  [none]",
+    type=click.Choice(("none", "keep", "int8", "int4")),
+    help="Store matrices as integers, in groups.  [keep: those of the source]",
 )
 _LINK = click.option(
     "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"

@@ -9,7 +9,7 @@ from pathlib import Path
 from hetc.errors import UsageError
 from hetc.passes.quantize_weights import Form
 
-QUANTIZE: Mapping[str, Form] = {"none": "none", "int8": "int8", "int4": "int4"}
+QUANTIZE: Mapping[str, Form] = {"none": "none", "keep": "keep", "int8": "int8", "int4": "int4"}
 DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -21,8 +21,9 @@ class CompileOptions:
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
     model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
     is a TOML file of pins, limits and declarations, `plan` a JSON file of what is fixed of the
-    spatial plan. `quantize` says how matrices are stored: none, int8 or int4; the policy may say it
-    of some by name. `calibrated` names frameworks whose fitted constants the cut uses where a
+    spatial plan. `quantize` says how matrices are stored: none, int8 or int4, or keep, which is as
+    the source has them (None: keep where it has integers); the policy may say it of some by name.
+    `calibrated` names frameworks whose fitted constants the cut uses where a
     target has them. `strict` makes every fallback an error.
     """
 
@@ -36,7 +37,7 @@ class CompileOptions:
     link: str | None = None
     policy: str | Path | None = None
     plan: str | Path | None = None
-    quantize: str = "none"
+    quantize: str | None = None
     calibrated: tuple[str, ...] = ()
     strict: bool = False
 
@@ -55,7 +56,7 @@ class CompileOptions:
             target = getattr(self, name)
             if not isinstance(target, str | Path) and not (target is None and name == "link"):
                 raise UsageError("HETC-U010", f"--{name} must be a name", found=repr(target))
-        if self.quantize not in QUANTIZE:
+        if self.quantize is not None and self.quantize not in QUANTIZE:
             raise UsageError(
                 "HETC-U010",
                 "no such quantization",

@@ -10,7 +10,7 @@ from math import ceil
 from hetc.backends.dataflow.collectives import collective
 from hetc.backends.dataflow.fabric import Fabric
 from hetc.backends.dataflow.fit import LANES_A_COPY, RESERVED_FRACTION
-from hetc.backends.dataflow.reads import Read, matrix_shape
+from hetc.backends.dataflow.reads import Read
 from hetc.backends.dataflow.schema import (
     Bound,
     Depends,
@@ -171,7 +171,7 @@ def _outputs_inputs(matrices: list[Read]) -> tuple[int, int]:
     """N over all matrices of the stage, side by side, and their common K."""
     outputs, inputs = 0, 0
     for read in matrices:
-        n, k = matrix_shape(read)
+        n, k = read.shape
         outputs, inputs = outputs + n, max(inputs, k)
     return outputs, inputs
 
@@ -182,14 +182,14 @@ def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
     if products:
         outputs, inputs = _outputs_inputs(products)
         wide = min(outputs, grouping.groups * fabric.pcu_lanes)
-        deep = tile_inputs(wide, inputs, products[0].element_bytes, draft.stream_bytes, most)
+        deep = tile_inputs(wide, inputs, products[0].stored_bytes, draft.stream_bytes, most)
         return Tiling(outputs=wide, inputs=deep, rows=draft.rows)
     states = [read for read in draft.reads if read.kind == "state"]
     if not states:
         return None
     width = states[0].value.shape[-1]
     row = width if isinstance(width, int) else 1
-    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].element_bytes))
+    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].stored_bytes))
     return Tiling(outputs=row, inputs=1, rows=fits)
 
 
@@ -228,7 +228,7 @@ def _states(draft: Draft) -> list[Read]:
 def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int, most: int) -> int:
     if not reads[0].matrix or tiling is None:
         return max(1, min(nbytes, most))
-    size = reads[0].element_bytes
+    size = reads[0].stored_bytes
     if reads[0].kind == "state":
         return max(1, min(nbytes, tiling.rows * tiling.outputs * size))
     return max(1, min(nbytes, tiling.outputs * tiling.inputs * size))

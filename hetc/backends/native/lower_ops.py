@@ -9,10 +9,9 @@ import numpy as np
 
 from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
-from hetc.backends.native.blocks import GROUP
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
-from hetc.backends.native.model import Refused
+from hetc.backends.native.model import Refused, form_of
 from hetc.backends.native.products import ExpertProduct, Product
 from hetc.backends.native.routing import Softmax as SoftmaxStage
 from hetc.backends.native.routing import Sum as SumStage
@@ -20,7 +19,7 @@ from hetc.backends.native.routing import TopK as TopKStage
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
-from hetc.backends.native.storage import Matrix, Rows
+from hetc.backends.native.storage import Matrix, Rows, Table
 from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.values import B, HalfValues, K, T
 from hetc.backends.native.views import View, contiguous, row_major
@@ -140,7 +139,7 @@ def _embedding(half: HalfValues, scope: Scope, op: Embedding) -> None:
     ids = half.view(scope, op.ids, op)
     shape = half.shape(op.result)
     out = half.result(op.result, contiguous("", shape))
-    found = _shared_matrix(half, op.table)
+    found = _shared_matrix(half, op.table) or _own_matrix(half, op.table)
     if found is not None:
         buffer, matrix = found
         half.add(_lookup_in_tiles(buffer, matrix, op.table, ids, out, split=half.prefill))
@@ -159,6 +158,15 @@ def _shared_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
                 matrix = half.model.matrix(op)
                 return half.memory.stored(region, matrix, matrix.form.element), matrix
     return None
+
+
+def _own_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
+    """Blocks that hold nothing but a quantized table, and their buffer."""
+    form = form_of(table, table.shape[-1])
+    if form.format is None:
+        return None
+    matrix = Table((table,), (None,), form)
+    return half.memory.stored(half.region, matrix, form.element), matrix
 
 
 def _lookup_in_tiles(
@@ -203,7 +211,7 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
     """Room for the rows of x in the form that a product may want them in, in units of f32."""
     if form.format is not None:
-        width = form.inner // GROUP * (GROUP + 1)
+        width = form.inner // form.format.group * (form.format.group + 1)
     elif form.element == "bf16" and half.prefill:
         width = -(-form.inner // 2)
     else:

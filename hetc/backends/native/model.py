@@ -61,7 +61,7 @@ class Model:
         """How the weights of `op`, and of all products of its input, are stored."""
         group = self.matrices[op]
         weights, biases = tuple(op.weight for op in group), tuple(op.bias for op in group)
-        return Matrix(weights, biases, _form(op.weight, op.weight.shape[1]))
+        return Matrix(weights, biases, form_of(op.weight, op.weight.shape[1]))
 
     def is_table(self, value: Value, axis: int) -> bool:
         """Whether a positional value has the same row at a position, whichever tokens are new.
@@ -81,11 +81,11 @@ class Model:
 
     def experts(self, op: ExpertLinear) -> Experts:
         """How the weights of all experts are stored."""
-        form = _form(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
+        form = form_of(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
         return Experts(op.weight, op.bias, op.transposed, form)
 
 
-def _form(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:
+def form_of(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:
     """How a matrix of so many inputs lies in tiles; in blocks where its groups run along them."""
     assert isinstance(inner, int), "what is stored has a known size"
     return TileForm(inner, weight.dtype.name, format_of(weight) if blocks else None)
@@ -99,6 +99,6 @@ def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
         if isinstance(op, Linear):
             stored = [value for value in (op.weight, op.bias) if value is not None]
             if all(scope.kind(value) == "static" for value in stored):
-                form = _form(op.weight, op.weight.shape[1])
+                form = form_of(op.weight, op.weight.shape[1])
                 by_input.setdefault((op.x, form), []).append(op)
     return {op: tuple(group) for group in by_input.values() for op in group}

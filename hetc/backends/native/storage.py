@@ -73,6 +73,11 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Table(Matrix):
+    """A quantized matrix that is looked up in, and not multiplied by."""
+
+
+@dataclass(frozen=True)
 class Experts:
     """The matrices [E, N, K] of E experts (or [E, K, N]), and behind them their biases [E, N]."""
 
@@ -114,9 +119,9 @@ class Experts:
             for matrix in evaluate(self.weight):
                 yield self.form.pack(matrix.T if self.transposed else matrix)
         else:
-            q, scale, low = parts_of(self.weight, evaluate)
+            q, scale, more = parts_of(self.weight, evaluate)
             for expert in range(self.count):
-                own = None if low is None else low[expert]
+                own = None if more is None else more[expert]
                 yield self.form.format.pack(q[expert], scale[expert], own)
         if self.bias is not None:
             array = scope.evaluate(self.bias, iteration, weights, {})
@@ -212,7 +217,7 @@ class Storage:
             item.nbytes * region.scope.run.repeat
             for region in self.regions
             for item in region.items
-            if isinstance(item, Matrix)
+            if isinstance(item, Matrix) and not isinstance(item, Table)
         )
 
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:
