@@ -51,8 +51,8 @@ STATES = {
 }
 
 
-# What the native engine has no form of yet: a latent state, convolutions.
-NOT_NATIVE = {"deepseek_v3", "lfm2"}
+# What the native engine has no form of yet: a latent state.
+NOT_NATIVE = {"deepseek_v3"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

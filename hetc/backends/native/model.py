@@ -8,6 +8,7 @@ import numpy as np
 
 from hetc.backends.dataflow.blocks import find_blocks
 from hetc.backends.native.groups import format_of, lookups_of_matrices
+from hetc.backends.native.normal_form import normal_form
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.storage import Experts, Matrix, Region, Storage
 from hetc.backends.native.tiles import TileForm
@@ -48,7 +49,7 @@ class Model:
         weights: WeightLookup | None = None,
     ) -> Model:
         """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
-        graph = lookups_of_matrices(graph)
+        graph = normal_form(lookups_of_matrices(graph))
         model = Model(graph, positions, weights)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
