@@ -11,6 +11,7 @@ from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
 from hetc.backends.native.blocks import GROUP
 from hetc.backends.native.expressions import is_expression
+from hetc.backends.native.grouped import GroupedProduct, Order
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
 from hetc.backends.native.lower_rows import ANY_ROWS, ROW_PLANS
 from hetc.backends.native.model import Refused
@@ -18,7 +19,7 @@ from hetc.backends.native.products import ExpertProduct, Product
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
-from hetc.backends.native.storage import Matrix, Rows
+from hetc.backends.native.storage import Experts, Matrix, Rows
 from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.values import Appended, B, HalfValues, K, T
 from hetc.backends.native.views import View, as_rows, contiguous, row_major
@@ -29,7 +30,7 @@ from hetc.ir.ops.attention import Attention, Rope
 from hetc.ir.ops.control import Call, describe
 from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.index import Embedding, Gather
-from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.sequence import KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Split, Transpose
@@ -225,11 +226,55 @@ def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
     x, ids = half.dense_rows(half.view(scope, op.x, op)), half.view(scope, op.ids, op)
     rows, width = x.shape[0], experts.tiles * LANES
     buffer = half.memory.shared("experts", rows * width)
-    place = half.memory.stored(half.region, experts, experts.form.element)
     half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
     out = View(buffer, (rows, width), (width, 1))
+    if half.prefill:
+        _grouped(half, experts, x, out, _order(half, ids, experts.count))
+        return
+    place = half.memory.stored(half.region, experts, experts.form.element)
     prepared = _prepared(half, experts.form, rows)
     half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
+
+
+def _order(half: HalfValues, ids: View, experts: int) -> Order:
+    """The rows by their expert: what several products of the same choice share."""
+    if ids not in half.orders:
+        rows, ends = (
+            contiguous(half.memory.private(name, size, "i64"), (size,))
+            for name, size in (("order", ids.shape[0]), ("ends", experts + 1))
+        )
+        half.orders[ids] = Order(ids, experts, rows, ends)
+        half.add(half.orders[ids])
+    return half.orders[ids]
+
+
+def _grouped(half: HalfValues, experts: Experts, x: View, out: View, order: Order | None) -> None:
+    place = half.memory.stored(half.region, experts, experts.form.element)
+    rows, own = x.shape[0], _prepared(half, experts.form, x.shape[0])
+    width = max(x.columns, 0 if own is None else own.columns)
+    prepared = View(half.light("sorted", rows * width), (rows, width), (width, 1))
+    tickets = half.memory.tickets()
+    half.add(GroupedProduct(experts, place, x, out, order, prepared, tickets, half.prefill))
+
+
+def _matmul(half: HalfValues, scope: Scope, op: MatMul) -> None:
+    """Rows of each group times a matrix of its own: `a` [..., G, M, K], `b` [G, K, N] stored."""
+    if scope.kind(op.b) != "static" or op.b.rank != 3 or op.a.rank < 3:
+        raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
+    a = half.view(scope, op.a, op)
+    group = a.rank - 3
+    if a.shape[group] != op.b.shape[0]:
+        raise Refused("HETC-E043", "the native engine has a matrix for each group only", op)
+    experts = half.model.groups(op)
+    # One group after the other, and inside of it all other axes.
+    order = [group, *(axis for axis in range(a.rank - 1) if axis != group), a.rank - 1]
+    x = half.dense_rows(a.transposed(order))
+    rows, width = x.shape[0], experts.tiles * LANES
+    out = View(half.memory.shared("groups", rows * width), (rows, width), (width, 1))
+    _grouped(half, experts, x, out, None)
+    shape = tuple(a.shape[axis] for axis in order[:-1])
+    made = View(out.buffer, (*shape, op.b.shape[2]), (*row_major(shape, width), 1))
+    half.views[op.result] = made.transposed([order.index(axis) for axis in range(a.rank)])
 
 
 def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
@@ -332,6 +377,7 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     KeepLast: lambda half, scope, op: None,
     LayerNorm: _norm,
     Linear: _linear,
+    MatMul: _matmul,
     RMSNorm: _norm,
     Reshape: _alias,
     Rope: _rope,

@@ -17,7 +17,7 @@ from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 
 # The position at which a table is tried out.
 _TRIED = 3
@@ -84,6 +84,10 @@ class Model:
         """How the weights of all experts are stored."""
         form = _form(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
         return Experts(op.weight, op.bias, op.transposed, form)
+
+    def groups(self, op: MatMul) -> Experts:
+        """How the stored matrices [G, K, N] of a product are stored."""
+        return Experts(op.b, None, True, _form(op.b, op.b.shape[1], blocks=False))
 
 
 def _form(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hetc.backends.native.absorb import absorb
 from hetc.ir.graph import Graph, Rewriter, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Call
@@ -14,7 +15,7 @@ from hetc.ir.ops.source import Full
 
 def normal_form(graph: Graph) -> Graph:
     """`graph` and the graphs that it calls, in the form that the planner knows."""
-    for rewrite in (_fill, _tile, Convolution()):
+    for rewrite in (_fill, _tile, Convolution(), absorb):
         graph = _rewritten(graph, rewrite)
     return graph
 

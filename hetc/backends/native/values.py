@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hetc.backends.native.barriers import Access
+from hetc.backends.native.grouped import Order
 from hetc.backends.native.memory import MemoryPlan
 from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
@@ -61,6 +62,8 @@ class HalfValues:
         # What attention can read: states side by side.
         self.appended: dict[Value, tuple[Appended, ...]] = {}
         self.written: set[Value] = set()
+        # Numbers of experts -> the rows in their order.
+        self.orders: dict[View, Order] = {}
 
     def shape(self, value: Value) -> Shape:
         """Sizes of a result; of what only the last token's logits need, for one token."""
