@@ -25,6 +25,7 @@ from hetc.ir.ops.elementwise import (
     Erf,
     Exp,
     Floor,
+    FloorDiv,
     Ge,
     Gelu,
     Gt,
@@ -35,6 +36,7 @@ from hetc.ir.ops.elementwise import (
     Lt,
     Maximum,
     Minimum,
+    Mod,
     Mul,
     Ne,
     Neg,
@@ -138,7 +140,7 @@ def is_expression(op: Op) -> bool:
         return True
     if kinds == {"float"}:
         return type(op) in _UNARY or type(op) in _BINARY
-    if isinstance(op, Div):
+    if isinstance(op, Div | FloorDiv | Mod):
         # The CPU traps where an integer is divided by zero.
         return kinds == {"int"} and not isinstance(op.y, Value) and op.y != 0
     known = type(op) in _INTEGER_UNARY or type(op) in _BITWISE
@@ -169,9 +171,22 @@ def evaluate(e: Emitter, op: Op, load: Load) -> Ssa:
         return e.compare(of_floats if x.element == F32 else of_integers, x, y)
     if type(op) in _BITWISE:
         return e.arith(_BITWISE[type(op)], x, y)
-    if isinstance(op, Div) and x.element != F32:
-        return e.arith("divsi", x, y)
+    if isinstance(op, Div | FloorDiv | Mod) and x.element != F32:
+        return _divided(e, op, x, y)
     return _BINARY[type(op)](e, x, y)
+
+
+def _divided(e: Emitter, op: Op, x: Ssa, y: Ssa) -> Ssa:
+    """Integers: toward zero as the CPU divides, or with the remainder's sign that of `y`."""
+    quotient = e.arith("divsi", x, y)
+    if isinstance(op, Div):
+        return quotient
+    rest, zero = e.sub(x, e.mul(quotient, y)), _zero(e, x)
+    differs = e.arith("xori", e.compare("slt", rest, zero), e.compare("slt", y, zero))
+    moved = e.arith("andi", e.compare("ne", rest, zero), differs)
+    if isinstance(op, Mod):
+        return e.select(moved, e.add(rest, y), rest)
+    return e.select(moved, e.sub(quotient, literal(e, 1, x.type)), quotient)
 
 
 def literal(e: Emitter, value: float, type: str) -> Ssa:

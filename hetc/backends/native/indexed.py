@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetc.backends.native.ssa import BYTES, I64, Ssa
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
+from hetc.ir.dims import DimLike
 
 
 def _rows(w: Writer, views: tuple[View, ...], split: bool, body: Callable[..., None]) -> None:
@@ -24,9 +25,11 @@ def _place(w: Writer, view: View, row: Ssa, number: Ssa) -> Ssa:
 
 @dataclass(frozen=True)
 class TakeAlong:
-    """`out` [..., k] = the elements of the rows of `x` that `ids` [..., k] names."""
+    """`out` = for each of `ids`, of one shape, an element of `x`: so many times `stride` elements
+    behind that at its own place."""
 
     x: View
+    stride: DimLike
     ids: View
     out: View
     split: bool
@@ -40,17 +43,15 @@ class TakeAlong:
         return (self.out,)
 
     def write(self, w: Writer) -> None:
-        e = w.e
+        e, apart = w.e, w.size(self.stride * BYTES[w.element(self.x)])
 
-        def row(out: Ssa, ids: Ssa, x: Ssa) -> None:
-            def one(number: Ssa) -> tuple[()]:
-                chosen = e.load(_place(w, self.ids, ids, number), I64)
-                w.put(w.lanes(self.x, x, chosen, 1), self.out, out, number)
-                return ()
+        def one(out: Ssa, ids: Ssa, x: Ssa) -> None:
+            place, first = e.offset(x, e.mul(e.load(ids, I64), apart)), e.index(0)
+            w.put(w.lanes(self.x, place, first, 1), self.out, out, first)
 
-            e.loop(e.index(0), e.index(self.out.columns), 1, one)
-
-        _rows(w, (self.out, self.ids, self.x), self.split, row)
+        views = (self.out, self.ids, self.x)
+        single = [replace(v, shape=(*v.shape, 1), strides=(*v.strides, 1)) for v in views]
+        w.rows(single, self.split, one)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from hetc.backends.native.model import Refused
 from hetc.backends.native.reductions import COMBINE, Reduction
 from hetc.backends.native.routing import Softmax as SoftmaxStage
 from hetc.backends.native.routing import TopK as TopKStage
+from hetc.backends.native.scans import Along
+from hetc.backends.native.scans import Scan as ScanStage
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.storage import element_of
 from hetc.backends.native.values import HalfValues
@@ -28,6 +30,7 @@ from hetc.ir.ops.reduce import (
     Softmax,
     Sum,
 )
+from hetc.ir.ops.sequence import Scan
 from hetc.ir.ops.shape import Concat
 from hetc.ir.types import I64
 
@@ -147,9 +150,11 @@ def _concat(half: HalfValues, scope: Scope, op: Concat) -> None:
 def _take_along(half: HalfValues, scope: Scope, op: TakeAlong) -> None:
     x, ids = half.view(scope, op.x, op), _indices(half, scope, op.ids, op)
     axis = op.axis % x.rank
-    _known(ids, axis, op)
-    out = _home(half, op.result, axis)
-    half.add(TakeAlongStage(_last(x, axis), _last(ids, axis), out, half.prefill))
+    out = half.result(op.result, contiguous("", half.shape(op.result)))
+    # Elements are found from the first along the axis.
+    strides = tuple(0 if place == axis else stride for place, stride in enumerate(x.strides))
+    first = View(x.buffer, ids.shape, strides, x.offset)
+    half.add(TakeAlongStage(first, x.strides[axis], ids, out, half.prefill))
 
 
 def _put_along(half: HalfValues, scope: Scope, op: PutAlong) -> None:
@@ -163,10 +168,37 @@ def _put_along(half: HalfValues, scope: Scope, op: PutAlong) -> None:
     half.add(PutAlongStage(_last(x, axis), _last(ids, axis), updates, out, half.prefill))
 
 
+def _scan(half: HalfValues, scope: Scope, op: Scan) -> None:
+    history, last = op.results
+    axis = op.axis % op.x.rank
+    shape = half.shape(history)
+    others = [place for place in range(len(shape)) if place != axis]
+    # Step after step, so that a step is laid out as the state is.
+    moved = tuple(shape[place] for place in (axis, *others))
+    element = element_of(history.dtype)
+    made = contiguous(half.light("scan", product(moved), element), moved)
+    half.views[history] = made.transposed([*range(1, axis + 1), 0, *range(axis + 1, len(shape))])
+    half.views[last] = end = contiguous(half.light("scan", product(moved[1:]), element), moved[1:])
+    x = half.view(scope, op.x, op)
+    steps = [made.transposed([*range(1, len(shape)), 0]), _last(x, axis)]
+    if isinstance(op.decay, Value):
+        steps.append(_last(half.view(scope, op.decay, op), axis))
+    apart = [view.strides[-1] for view in steps]
+    held = [] if op.initial is None else [half.view(scope, op.initial, op)]
+    first = [_without(view.sliced(len(others), 0, 1), len(others)) for view in steps]
+    end, *views = as_rows([end, *first, *held])
+    out, taken, *rates = (Along(view, far) for view, far in zip(views, apart, strict=False))
+    decay = rates[0] if rates else op.decay
+    assert isinstance(decay, Along | int | float)
+    initial = views[-1] if held else None
+    half.add(ScanStage(taken, decay, initial, out, end, shape[axis], half.prefill))
+
+
 ROW_PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     ArgMax: _arg_max,
     Concat: _concat,
     PutAlong: _put_along,
+    Scan: _scan,
     Softmax: _softmax,
     TakeAlong: _take_along,
     TopK: _top_k,
