@@ -25,7 +25,8 @@ class Counting:
         return Answer(ticks, [[ids[-1] + 1 + step for step in range(new)] for ids in prompts])
 
     def logits(self, ids: list[int]) -> np.ndarray:
-        return np.eye(16, dtype=np.float32)[np.array(ids) + 1]
+        result: np.ndarray = np.eye(16, dtype=np.float32)[np.array(ids) + 1]
+        return result
 
 
 class NoBatches(Counting):

@@ -200,9 +200,12 @@ def _streams(
     groups = [("v", small)] if small else []
     tables = [read for read in draft.reads if read.kind == "lookup"]
     groups += [(f"l{number}", [read]) for number, read in enumerate(tables)]
-    products = _products(draft)
-    groups += [("w", products)] if products else []
-    groups += [(f"s{number}", [read]) for number, read in enumerate(_states(draft))]
+    products, states = _products(draft), _states(draft)
+    # What a product multiplies comes before its matrix: else the queue would wait for ever.
+    first = [read for read in states if products and _precedes(draft, read, products[0])]
+    several = [(f"s{number}", [read]) for number, read in enumerate(states)]
+    groups += several[: len(first)] + ([("w", products)] if products else [])
+    groups += several[len(first) :]
     for suffix, reads in groups:
         nbytes = sum(read.bytes for read in reads)
         tile = _tile_bytes(reads, tiling, nbytes, most)
@@ -219,6 +222,10 @@ def _streams(
             after=after if reads[0].kind in ("expert", "lookup") else None,
             why="",
         )
+
+
+def _precedes(draft: Draft, read: Read, other: Read) -> bool:
+    return draft.reads.index(read) < draft.reads.index(other)
 
 
 def _states(draft: Draft) -> list[Read]:

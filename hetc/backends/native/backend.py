@@ -102,8 +102,9 @@ class NativePlan:
                     place.name,
                     place.role,
                     str(place.offset),
-                    place.groups,
-                    place.width,
+                    place.sizes,
+                    place.first,
+                    place.row,
                     place.element,
                     place.keep,
                 )

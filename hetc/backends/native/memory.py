@@ -57,6 +57,13 @@ class MemoryPlan:
         self._stored[name] = (region, offset, element)
         return name
 
+    def element(self, view: View) -> str:
+        """What the elements of a view are."""
+        if view.buffer in self._stored:
+            return self._stored[view.buffer][2]
+        found = self.buffers.get(view.buffer)
+        return self.states.element(view) if found is None else found.element
+
     def settle(self) -> None:
         """Once every item and state of both halves is known: where they lie."""
         for name, (region, offset, element) in self._stored.items():

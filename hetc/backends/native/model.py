@@ -8,6 +8,7 @@ import numpy as np
 
 from hetc.backends.dataflow.blocks import find_blocks
 from hetc.backends.native.groups import format_of, lookups_of_matrices
+from hetc.backends.native.normal_form import normal_form
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.storage import Experts, Matrix, Region, Storage
 from hetc.backends.native.tiles import TileForm
@@ -16,7 +17,7 @@ from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 
 # The position at which a table is tried out.
 _TRIED = 3
@@ -48,7 +49,7 @@ class Model:
         weights: WeightLookup | None = None,
     ) -> Model:
         """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
-        graph = lookups_of_matrices(graph)
+        graph = normal_form(lookups_of_matrices(graph))
         model = Model(graph, positions, weights)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
@@ -83,6 +84,10 @@ class Model:
         """How the weights of all experts are stored."""
         form = form_of(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
         return Experts(op.weight, op.bias, op.transposed, form)
+
+    def groups(self, op: MatMul) -> Experts:
+        """How the stored matrices [G, K, N] of a product are stored."""
+        return Experts(op.b, None, True, form_of(op.b, op.b.shape[1], blocks=False))
 
 
 def form_of(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:

@@ -196,13 +196,15 @@ def factors_of(
 
 @dataclass(frozen=True)
 class Block:
-    """The sums of some rows and some tiles of a product."""
+    """The sums of some rows and some tiles of a product; `order` [R] has the number that each row
+    has in `out`, where that is another."""
 
     form: TileForm
     arithmetic: Arithmetic
     factors: View
     out: View
     bias: Ssa | None
+    order: View | None = None
 
     def write(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
         """`rows` rows and `tiles` tiles from `row` and `tile` on, which begins at `weights`."""
@@ -239,7 +241,10 @@ class Block:
     def _store(self, w: Writer, sums: Sums, row: Ssa, tile: Ssa) -> None:
         e = w.e
         for place in range(sums.rows):
-            out = w.address(self.out, [e.add(row, e.index(place))])
+            target = e.add(row, e.index(place))
+            if self.order is not None:
+                target = e.load(w.address(self.order, [target]), I64)
+            out = w.address(self.out, [target])
             for number in range(sums.tiles):
                 column = e.mul(e.add(tile, e.index(number)), e.index(LANES * 4))
                 total = sums.total(e, place, number)

@@ -1,4 +1,4 @@
-"""What chooses experts and puts their results together: softmax, the k largest, sums."""
+"""What chooses experts: softmax and the k largest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hetc.backends.native import vector_math as fn
 from hetc.backends.native.ssa import F32, LANES, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
-from hetc.ir.dims import DimLike
 
 _LEAST = -3.0e38
 
@@ -120,40 +119,3 @@ class TopK:
             return e.select(more, value, best), e.select(more, column, where)
 
         e.loop(e.index(0), e.index(self.values.columns), 1, choose)
-
-
-@dataclass(frozen=True)
-class Sum:
-    """`out` = the sum of `count` rows of `x`, which lie `stride` elements apart."""
-
-    x: View
-    count: int
-    stride: DimLike
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.x,)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
-
-    def write(self, w: Writer) -> None:
-        e, apart = w.e, w.size(self.stride * 4)
-
-        def row(out: Ssa, x: Ssa) -> None:
-            def some(column: Ssa, lanes: int) -> tuple[()]:
-                def add(number: Ssa, total: Ssa) -> tuple[Ssa]:
-                    place = e.offset(x, e.mul(number, apart))
-                    return (e.add(total, w.lanes(self.x, place, column, lanes)),)
-
-                start = (e.number(0.0, vector(lanes, F32)),)
-                (total,) = e.loop(e.index(0), e.index(self.count), 1, add, start)
-                w.put(total, self.out, out, column)
-                return ()
-
-            w.columns(self.out.columns, some)
-
-        w.rows([self.out, self.x], self.split, row)

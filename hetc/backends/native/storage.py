@@ -14,11 +14,11 @@ import numpy as np
 
 from hetc.backends.native.groups import parts_of
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.ssa import BYTES, LANES
+from hetc.backends.native.ssa import BYTES, HELD, LANES
 from hetc.backends.native.tiles import TileForm, tiles_of
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Value
-from hetc.ir.types import Array
+from hetc.ir.types import Array, DType
 
 ALIGN = 128
 # Where a product ends, the code reads some numbers more: they must be there.
@@ -132,7 +132,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class Rows:
-    """A static tensor in row-major order; floats narrower than a table's own become f32."""
+    """A static tensor in row-major order, its numbers as `element`s; bools are bytes."""
 
     value: Value
     element: str
@@ -146,9 +146,14 @@ class Rows:
         yield array if self.element != "f32" else array.astype(np.float32)
 
 
+def element_of(dtype: DType) -> str:
+    """What a value of `dtype` is held as while the code runs: floats as f32, bools as bytes."""
+    return "f32" if dtype.is_float else HELD[dtype.name]
+
+
 @dataclass(frozen=True)
 class Positions:
-    """A positional tensor as an f32 table: its value where T is every position there can be."""
+    """A positional tensor as a table: its value where T is every position there can be."""
 
     value: Value
     positions: int
@@ -156,11 +161,16 @@ class Positions:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * 4
+        return int(np.prod(self.shape)) * BYTES[self.element]
+
+    @property
+    def element(self) -> str:
+        return element_of(self.value.dtype)
 
     def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
         sizes = {"B": 1, "T": self.positions, "P": 0}
-        yield scope.evaluate(self.value, iteration, weights, sizes).astype(np.float32)
+        array = scope.evaluate(self.value, iteration, weights, sizes)
+        yield array.astype(np.float32) if self.element == "f32" else array
 
 
 Item = Matrix | Experts | Rows | Positions

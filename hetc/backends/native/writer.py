@@ -194,7 +194,8 @@ class Writer:
         return values
 
     def lanes(self, view: View, row: Ssa, column: Ssa, lanes: int) -> Ssa:
-        """`lanes` elements of the row that begins at `row`, from `column` on, as f32."""
+        """`lanes` elements of the row that begins at `row`, from `column` on: floats as f32,
+        bools as i1."""
         e, element, stride = self.e, self.element(view), view.strides[-1] if view.rank else 0
         width = BYTES[element]
         if stride == 0:
@@ -206,13 +207,14 @@ class Writer:
         return self.gathered(first, offsets, element)
 
     def gathered(self, first: Ssa, offsets: Sequence[Ssa], element: str) -> Ssa:
-        """The elements that lie `offsets` bytes behind `first`, as f32."""
+        """The elements that lie `offsets` bytes behind `first`, as `lanes` gives them."""
         e = self.e
-        found = e.constant("0.0", vector(len(offsets), F32))
-        for lane, offset in enumerate(offsets):
-            number = self.widened(self.load(e.offset(first, offset), element))
+        numbers = [self.load(e.offset(first, offset), element) for offset in offsets]
+        type = vector(len(numbers), numbers[0].type)
+        found = e.constant("0" if type.split("x")[1].startswith("i") else "0.0", type)
+        for lane, number in enumerate(numbers):
             found = e.insert(number, found, lane)
-        return found
+        return self.widened(found)
 
     def load(self, place: Ssa, element: str, lanes: int = 0) -> Ssa:
         """`lanes` elements as they are stored, one as a scalar for 0; bf16 is taken for i16."""
@@ -220,15 +222,17 @@ class Writer:
         return self.e.load(place, vector(lanes, element) if lanes else element)
 
     def put(self, value: Ssa, view: View, row: Ssa, column: Ssa) -> None:
-        """Store f32 `value` in the row of a view whose last axis is dense."""
+        """Store `value`, as `lanes` gives it, in the row of a view whose last axis is dense."""
         element = self.element(view)
         place = self.e.offset(row, self.e.mul(column, self.e.index(BYTES[element])))
         self.e.store(self.narrowed(value, element), place)
 
     def widened(self, x: Ssa) -> Ssa:
-        """What `load` gave, as f32. Of bf16 (as i16) these are the upper bits."""
+        """What `load` gave: floats as f32, bytes as i1. bf16 (as i16) is its upper bits."""
+        if x.element == "i8":
+            return self.e.compare("ne", x, self.e.constant("0", x.type))
         if x.element != "i16":
-            return x if x.element == F32 else self.e.convert("extf", x, F32)
+            return self.e.convert("extf", x, F32) if x.element == "f16" else x
         wide = self.e.convert("extui", x, I32)
         high = self.e.arith("shli", wide, self.e.constant("16", wide.type))
         return self.e.convert("bitcast", high, F32)
@@ -241,10 +245,12 @@ class Writer:
         return e.convert("bitcast", first, F32), e.convert("bitcast", second, F32)
 
     def narrowed(self, x: Ssa, element: str) -> Ssa:
-        """f32 `x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
+        """`x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
         e = self.e
+        if x.element == "i1":
+            return e.convert("extui", x, element)
         if element != "bf16":
-            return x if element == F32 else e.convert("truncf", x, element)
+            return x if element == x.element else e.convert("truncf", x, element)
         bits = e.convert("bitcast", x, I32)
         sixteen, one = e.constant("16", bits.type), e.constant("1", bits.type)
         # To the nearest, halves to even.
