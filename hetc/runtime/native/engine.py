@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hetc.runtime.cores import physical_cores
 from hetc.runtime.executor import Half
 from hetc.runtime.handoff import size_of
 from hetc.runtime.native.cache import Cache
+from hetc.runtime.native.code_cache import CodeCache, user_folder
 from hetc.runtime.native.cpu import cpu_features
 from hetc.runtime.native.jit import Compiled
 from hetc.runtime.native.memory import Scratch
@@ -36,10 +38,12 @@ FUNCTION = "half"
 @dataclass(frozen=True)
 class NativeOptions:
     """`threads`: None for one a physical core, and for one alone while decode is faster so.
-    `variant`: None for the best that this CPU runs."""
+    `variant`: None for the best that this CPU runs. `code_folder`: where compiled code is kept for
+    the next load, None for nowhere."""
 
     threads: int | None = None
     variant: str | None = None
+    code_folder: Path | None = field(default_factory=user_folder)
 
 
 class Engine:
@@ -48,6 +52,7 @@ class Engine:
     def __init__(self, options: NativeOptions) -> None:
         self._pool = ThreadPool(options.threads or physical_cores())
         self._options = options
+        self._code_cache = None if options.code_folder is None else CodeCache(options.code_folder)
         self._pace = Pace(self._pool.units) if options.threads is None else None
         self._layout: NativeLayout | None = None
         self._weights: NDArray[Any] | None = None
@@ -70,7 +75,8 @@ class Engine:
     def compile(self, bundle: OpenBundle, half: Half) -> Compiled:
         """The machine code of a half; raises as `Compiled` does."""
         file = half_file(half, self._variant().name)
-        return Compiled(bundle.read_bytes(file).decode(), FUNCTION, at=f"{half} ({file})")
+        text = bundle.read_bytes(file).decode()
+        return Compiled(text, FUNCTION, at=f"{half} ({file})", code_cache=self._code_cache)
 
     def run(
         self,
