@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
 import threading
 from pathlib import Path
 
@@ -125,13 +127,25 @@ def test_one_thread_and_three(subjects: Subjects) -> None:
     assert np.array_equal(found[1], found[2])
 
 
-def test_without_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise MissingDependency("torch-mlir", "compile", needed_for="the executor native")
+def _no_package(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(jit, "_mlir", missing)
+
+def test_without_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not its code was kept: who asks for the engine hears what it needs."""
+    path = subjects("llama").path
+    load(path, executor="native").close()
+    monkeypatch.setattr("importlib.metadata.version", _no_package)
     with pytest.raises(MissingDependency, match="torch-mlir"):
-        load(subjects("llama").path, executor="native")
+        load(path, executor="native")
+
+
+def test_a_broken_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is there, and cannot be imported."""
+    monkeypatch.setitem(sys.modules, "torch_mlir.execution_engine", None)
+    offered = {"native": native_executors(NativeOptions(code_folder=None))}
+    with pytest.raises(MissingDependency, match="torch-mlir"):
+        runtime.load(subjects("llama").path, executors=offered, executor="native")
 
 
 def test_what_does_not_compile_names_half_and_remedy(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,22 +55,36 @@ class Engine:
         self._code_cache = None if options.code_folder is None else CodeCache(options.code_folder)
         self._pace = Pace(self._pool.units) if options.threads is None else None
         self._layout: NativeLayout | None = None
-        self._weights: NDArray[Any] | None = None
+        self._weights: Future[NDArray[Any]] | None = None
         self._shared = Scratch()
         self._private = [Scratch() for _ in range(self._pool.units)]
         self._barrier = Scratch()
 
     def open(self, bundle: OpenBundle) -> NativeLayout:
-        """Map the weights, once for both halves.
+        """Begin to map and check the weights, once for both halves; `ready` waits for it.
 
-        Raises BundleError for a layout that is not valid, RuntimeFault HETC-R041 for a file of
-        weights of another size than it says.
+        Raises BundleError for a layout that is not valid.
         """
         if self._layout is None:
             layout = NativeLayout.from_bytes(bundle.read_bytes(LAYOUT_FILE))
-            self._weights = _mapped(bundle, layout.weight_bytes)
+            # Hashing gives up Python's lock, so that halves are compiled meanwhile.
+            thread = ThreadPoolExecutor(max_workers=1)
+            self._weights = thread.submit(_mapped, bundle, layout.weight_bytes)
+            thread.shutdown(wait=False)
             self._layout = layout
         return self._layout
+
+    def ready(self) -> NDArray[Any]:
+        """The mapped weights, once they are checked.
+
+        Raises BundleError for a digest that differs, RuntimeFault HETC-R041 for a file of another
+        size than the layout says, R004 after `close`.
+        """
+        if self._weights is None:
+            raise RuntimeFault(
+                "HETC-R004", "this executor is closed", at="native", do="load the bundle again"
+            )
+        return self._weights.result()
 
     def compile(self, bundle: OpenBundle, half: Half) -> Compiled:
         """The machine code of a half; raises as `Compiled` does."""
@@ -88,20 +102,20 @@ class Engine:
         logits: NDArray[np.float32],
     ) -> None:
         """Run a half on `tokens` [B, T] behind `past`; fills `logits` and appends to `cache`."""
-        assert self._layout is not None
-        assert self._weights is not None
+        layout, weights = self._layout, self.ready()
+        assert layout is not None
         batch, count = tokens.shape
         pace = self._pace if half == "decode" else None
         units = self._pool.units if pace is None else pace.threads
         sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
         sizes |= {"N": units, "K": self._pool.units}
-        needed = self._layout.scratch[half]
+        needed = layout.scratch[half]
         shared = size_of(needed.shared, sizes, at="scratch.shared")
         private = size_of(needed.private, sizes, at="scratch.private")
         given = {
             "tokens": tokens.ctypes.data,
             "logits": logits.ctypes.data,
-            "weights": self._weights.ctypes.data,
+            "weights": weights.ctypes.data,
             "state": cache.memory.ctypes.data,
             "shared": self._shared.address(shared),
             "barrier": self._barrier.zeroed(needed.barrier),
@@ -140,8 +154,7 @@ class Engine:
 
 def _mapped(bundle: OpenBundle, expected: int) -> NDArray[Any]:
     """The packed weights, mapped: processes that run one bundle share them."""
-    with bundle.path(WEIGHTS_FILE).open("rb") as file:
-        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    data = np.frombuffer(bundle.mapped(WEIGHTS_FILE), np.uint8)
     if data.nbytes != expected:
         raise RuntimeFault(
             "HETC-R041",

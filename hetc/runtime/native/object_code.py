@@ -1,7 +1,7 @@
 """Places an object file in memory, so that code compiled once runs without a compiler or linker.
 
-Of ELF (System V ABI, AMD64 supplement, 4.4 "Relocation") only what LLVM writes for code that may lie
-anywhere is known: 64-bit addresses, absolute or relative to their place.
+Of ELF (System V ABI, AMD64 supplement, 4.4 "Relocation") only what LLVM writes for code that may
+lie anywhere is known: 64-bit addresses, absolute or relative to their place.
 """
 
 from __future__ import annotations
