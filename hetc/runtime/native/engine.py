@@ -102,40 +102,43 @@ class Engine:
         logits: NDArray[np.float32],
     ) -> None:
         """Run a half on `tokens` [B, T] behind `past`; fills `logits` and appends to `cache`."""
-        layout, weights = self._layout, self.ready()
-        assert layout is not None
-        batch, count = tokens.shape
-        pace = self._pace if half == "decode" else None
-        units = self._pool.units if pace is None else pace.threads
-        sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
-        sizes |= {"N": units, "K": self._pool.units}
-        needed = layout.scratch[half]
-        shared = size_of(needed.shared, sizes, at="scratch.shared")
-        private = size_of(needed.private, sizes, at="scratch.private")
-        given = {
-            "tokens": tokens.ctypes.data,
-            "logits": logits.ctypes.data,
-            "weights": weights.ctypes.data,
-            "state": cache.memory.ctypes.data,
-            "shared": self._shared.address(shared),
-            "barrier": self._barrier.zeroed(needed.barrier),
-            **sizes,
-        }
-        arguments = np.empty((units, len(ARGUMENTS)), np.int64)
-        for unit, scratch in enumerate(self._private[:units]):
-            own = {**given, "private": scratch.address(private), "unit": unit}
-            arguments[unit] = [own[name] for name in ARGUMENTS]
-        rows = [row.ctypes.data for row in arguments]
-        start = time.perf_counter()
-        self._pool.run(lambda unit: function(rows[unit]), units)
-        if pace is not None:
-            pace.took(time.perf_counter() - start)
+        # Callers share scratch memory, the barrier and the threads.
+        with self._pool.turn():
+            layout, weights = self._layout, self.ready()
+            assert layout is not None
+            batch, count = tokens.shape
+            pace = self._pace if half == "decode" else None
+            units = self._pool.units if pace is None else pace.threads
+            sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
+            sizes |= {"N": units, "K": self._pool.units}
+            needed = layout.scratch[half]
+            shared = size_of(needed.shared, sizes, at="scratch.shared")
+            private = size_of(needed.private, sizes, at="scratch.private")
+            given = {
+                "tokens": tokens.ctypes.data,
+                "logits": logits.ctypes.data,
+                "weights": weights.ctypes.data,
+                "state": cache.memory.ctypes.data,
+                "shared": self._shared.address(shared),
+                "barrier": self._barrier.zeroed(needed.barrier),
+                **sizes,
+            }
+            arguments = np.empty((units, len(ARGUMENTS)), np.int64)
+            for unit, scratch in enumerate(self._private[:units]):
+                own = {**given, "private": scratch.address(private), "unit": unit}
+                arguments[unit] = [own[name] for name in ARGUMENTS]
+            rows = [row.ctypes.data for row in arguments]
+            start = time.perf_counter()
+            self._pool.run(lambda unit: function(rows[unit]), units)
+            if pace is not None:
+                pace.took(time.perf_counter() - start)
 
     def close(self) -> None:
         """End the threads and let go of the weights."""
-        self._pool.close()
-        self._weights = None
-        self._layout = None
+        with self._pool.turn():
+            self._pool.close()
+            self._weights = None
+            self._layout = None
 
     def _variant(self) -> Variant:
         assert self._layout is not None
