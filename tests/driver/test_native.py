@@ -12,6 +12,8 @@ import pytest
 
 import hetc
 from hetc import runtime
+from hetc.bundle import OpenBundle
+from hetc.cli import main
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.errors import MissingDependency, RuntimeFault
 from hetc.ir.types import Array
@@ -156,6 +158,56 @@ def test_what_does_not_compile_names_half_and_remedy(
         load(subjects("llama").path, executor="native")
     assert caught.value.at.startswith("prefill (native/prefill.")
     assert "--executor onnx" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("vector.fma", "vector.fmu"), ("vector.reduction <add>", "vector.reduction <xor>")],
+)
+def test_what_does_not_compile_names_stage_and_op(
+    right: str, wrong: str, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = OpenBundle.read_bytes
+
+    def broken(files: OpenBundle, name: str) -> bytes:
+        """Wrong from the second stage that has the op on."""
+        raw = read(files, name)
+        first, stage, rest = raw.partition(b"// stage Norm")
+        return first + stage + rest.replace(right.encode(), wrong.encode()) if stage else raw
+
+    monkeypatch.setattr(OpenBundle, "read_bytes", broken)
+    with pytest.raises(RuntimeFault, match="HETC-R040") as caught:
+        load(subjects("llama").path, executor="native")
+    assert ", stage Norm of rms_norm input_layernorm" in caught.value.at
+    assert "error: " in caught.value.found
+    assert "--executor onnx" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("importlib.metadata.version", _no_package, "needs the package torch-mlir"),
+        ("hetc.runtime.native.jit._PIPELINE", "builtin.module(no)", "HETC-R040"),
+    ],
+)
+def test_without_the_engine_the_next_executor_runs(
+    name: str,
+    fault: object,
+    said: str,
+    subjects: Subjects,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And `hetc run` says why."""
+    options = CompileOptions(quantize="int8")
+    path = compile_bundle(subjects("llama").source, tmp_path / "bundle", options).path
+    monkeypatch.setattr(name, fault)
+    assert main(["run", str(path), "--tokens", "3,4,5", "-n", "2"]) == 0
+    *notes, timings = capsys.readouterr().err.splitlines()
+    (note,) = [line for line in notes if line.startswith("note: an executor was passed over: ")]
+    assert said in note
+    assert "onnx" in timings
 
 
 def test_a_closed_bundle_says_so(subjects: Subjects) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class _Jitted:
                 self.address: int = self._engine.raw_lookup(function)
         # MLIR's errors share no base class but Exception.
         except Exception as error:
-            raise _refused(at, str(error)) from error
+            raise _refused(_with_stage(at, text, str(error)), str(error)) from error
         # Where a symbol is missing, the lookup only prints so and gives 0.
         if not self.address:
             raise _refused(at, f"no function {function}")
@@ -115,8 +116,18 @@ def _missing() -> MissingDependency:
     return MissingDependency("torch-mlir", "compile", needed_for="the executor native")
 
 
+def _with_stage(at: str, text: str, error: str) -> str:
+    """`at` and the stage, with its op, whose line MLIR names; compilers write it above its code."""
+    line = re.search(r'"-":(\d+):', error)
+    before = text.splitlines()[: int(line[1])] if line else []
+    stages = [row.strip().removeprefix("// ") for row in before if row.startswith("// stage ")]
+    return f"{at}, {stages[-1]}" if stages else at
+
+
 def _refused(at: str, found: str) -> RuntimeFault:
     lines = found.strip().splitlines()
+    # Before the error itself comes a line that only says so.
+    lines = [line for line in lines if "error: " in line] or lines
     return RuntimeFault(
         "HETC-R040",
         "this machine cannot compile the native code of the bundle",
