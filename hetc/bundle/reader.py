@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,17 @@ class OpenBundle:
             raw = path.read_bytes()
         require_digest(rel, self.manifest.files[rel].sha256, hashlib.sha256(raw).hexdigest())
         return raw
+
+    def mapped(self, rel: str) -> mmap.mmap:
+        """A listed file as read-only memory that all processes share, its digest checked there."""
+        path = self._listed(rel)
+        with _readable(rel), path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if rel not in self._verified:
+            found = hashlib.sha256(memory).hexdigest()
+            require_digest(rel, self.manifest.files[rel].sha256, found)
+            self._verified.add(rel)
+        return memory
 
     def tensors(self, rel: str) -> TensorFile:
         """The tensors of a listed safetensors file by name, as read-only mapped arrays."""

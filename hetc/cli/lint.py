@@ -36,7 +36,7 @@ def lint_command(context: click.Context, source: Path, target: str | None, as_js
             }
         )
     else:
-        click.echo(driver.render_findings(linted.findings), nl=False)
+        click.echo(linted.text, nl=False)
         click.echo(f"{len(linted.checks)} rules checked")
     if not linted.ok:
         context.exit(1)

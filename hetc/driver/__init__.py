@@ -1,21 +1,50 @@
-"""The driver: the rooms of hetc put together, from a model to a running bundle."""
+"""The driver: the rooms of hetc put together, from a model to a running bundle.
 
-from hetc.backends.dataflow.lint import render as render_findings
-from hetc.driver.bench import Benched, BenchOptions, bench
-from hetc.driver.compile import Compiled, compile, compile_bundle
-from hetc.driver.diff import diff_paths
-from hetc.driver.doctor import Finding, doctor
-from hetc.driver.export import export_path
-from hetc.driver.inspect import Inspection, inspect, is_bundle
-from hetc.driver.lint import Linted, holds_plan, lint_path
-from hetc.driver.load import load
-from hetc.driver.looks import Looks
-from hetc.driver.optimize import optimize
-from hetc.driver.options import CompileOptions
-from hetc.driver.plot import plot_path
-from hetc.driver.simulate import Simulated, SimulateOptions, simulate
-from hetc.driver.simulate_plan import SimulatedPlan, simulate_plan
-from hetc.driver.verify import Verification, verify
+Its public names are lazy: who loads a bundle need not wait for the compiler to be imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hetc.driver.bench import Benched, BenchOptions, bench
+    from hetc.driver.compile import Compiled, compile, compile_bundle
+    from hetc.driver.diff import diff_paths
+    from hetc.driver.doctor import Finding, doctor
+    from hetc.driver.export import export_path
+    from hetc.driver.inspect import Inspection, inspect, is_bundle
+    from hetc.driver.lint import Linted, holds_plan, lint_path
+    from hetc.driver.load import load
+    from hetc.driver.looks import Looks
+    from hetc.driver.optimize import optimize
+    from hetc.driver.options import CompileOptions
+    from hetc.driver.plot import plot_path
+    from hetc.driver.simulate import Simulated, SimulateOptions, simulate
+    from hetc.driver.simulate_plan import SimulatedPlan, simulate_plan
+    from hetc.driver.verify import Verification, verify
+
+_NAMES = {
+    "hetc.driver.bench": ("BenchOptions", "Benched", "bench"),
+    "hetc.driver.compile": ("Compiled", "compile", "compile_bundle"),
+    "hetc.driver.diff": ("diff_paths",),
+    "hetc.driver.doctor": ("Finding", "doctor"),
+    "hetc.driver.export": ("export_path",),
+    "hetc.driver.inspect": ("Inspection", "inspect", "is_bundle"),
+    "hetc.driver.lint": ("Linted", "holds_plan", "lint_path"),
+    "hetc.driver.load": ("load",),
+    "hetc.driver.looks": ("Looks",),
+    "hetc.driver.optimize": ("optimize",),
+    "hetc.driver.options": ("CompileOptions",),
+    "hetc.driver.plot": ("plot_path",),
+    "hetc.driver.simulate": ("SimulateOptions", "Simulated", "simulate"),
+    "hetc.driver.simulate_plan": ("SimulatedPlan", "simulate_plan"),
+    "hetc.driver.verify": ("Verification", "verify"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "BenchOptions",
@@ -43,8 +72,29 @@ __all__ = [
     "load",
     "optimize",
     "plot_path",
-    "render_findings",
     "simulate",
     "simulate_plan",
     "verify",
 ]
+
+
+class _Driver(ModuleType):
+    """This package. Several functions bear the name of their module: the package has the function,
+    whoever imported the module first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and name in _HOME:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Driver
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module on first use, and keep it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hetc.backends.dataflow.lint import Finding, lint, verdicts
+from hetc.backends.dataflow.lint import Finding, lint, render, verdicts
 from hetc.backends.dataflow.plan_file import read_file, read_plan
 from hetc.backends.dataflow.schema import Check, Plan
 from hetc.bundle import open_bundle
@@ -22,6 +22,11 @@ class Linted:
 
     findings: tuple[Finding, ...]
     checks: tuple[Check, ...]
+
+    @property
+    def text(self) -> str:
+        """The findings as text, a line each."""
+        return render(self.findings)
 
     @property
     def ok(self) -> bool:

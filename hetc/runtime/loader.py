@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -22,29 +23,34 @@ def load(
     *,
     executors: Mapping[str, ExecutorFactory] | None = None,
     executor: str | None = None,
-    check: Literal["full", "sizes"] = "full",
+    check: Literal["full", "sizes"] = "sizes",
 ) -> Bundle:
     """Open the bundle at `path` and make both halves ready to run.
 
     `executors` are offered beside the runtime's own (`onnx`, `native`). Without `executor`, the
     first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others were
-    passed over.
+    passed over. Every file is hashed before it is used; with `check="full"`, all of them now.
     Raises BundleError where the bundle cannot be trusted, and RuntimeFault: HETC-R002 for an
     executor that the bundle or this installation does not have, R003 where none works. An executor
     that was asked for by name raises its own error.
     """
     files = open_bundle(path, check=check)
+    halves: Halves | None = None
+    fallbacks: tuple[Reason, ...] = ()
     try:
-        tokenizer = read_tokenizer(files)
-        if files.manifest.kind == "plan":
-            return Bundle(files, None, tokenizer)
         offered = {"onnx": onnx_executors(), "native": native_executors(), **(executors or {})}
-        if executor is not None:
-            _require_offered(files, executor, offered)
-            return Bundle(files, _prepare(files, offered[executor]), tokenizer)
-        halves, fallbacks = _first_that_works(files, offered)
-        return Bundle(files, halves, tokenizer, fallbacks)
+        # A tokenizer takes as long to parse as many weights to hash.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            tokenizer = beside.submit(read_tokenizer, files)
+            if files.manifest.kind != "plan" and executor is not None:
+                _require_offered(files, executor, offered)
+                halves = _prepare(files, offered[executor])
+            elif files.manifest.kind != "plan":
+                halves, fallbacks = _first_that_works(files, offered)
+        return Bundle(files, halves, tokenizer.result(), fallbacks)
     except BaseException:
+        if halves is not None:
+            halves.close()
         files.close()
         raise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 
 import hetc
 from hetc import runtime
+from hetc.bundle import OpenBundle
+from hetc.cli import main
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.errors import MissingDependency, RuntimeFault
 from hetc.ir.types import Array
@@ -125,13 +129,25 @@ def test_one_thread_and_three(subjects: Subjects) -> None:
     assert np.array_equal(found[1], found[2])
 
 
-def test_without_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise MissingDependency("torch-mlir", "compile", needed_for="the executor native")
+def _no_package(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(jit, "_mlir", missing)
+
+def test_without_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not its code was kept: who asks for the engine hears what it needs."""
+    path = subjects("llama").path
+    load(path, executor="native").close()
+    monkeypatch.setattr("importlib.metadata.version", _no_package)
     with pytest.raises(MissingDependency, match="torch-mlir"):
-        load(subjects("llama").path, executor="native")
+        load(path, executor="native")
+
+
+def test_a_broken_torch_mlir(subjects: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is there, and cannot be imported."""
+    monkeypatch.setitem(sys.modules, "torch_mlir.execution_engine", None)
+    offered = {"native": native_executors(NativeOptions(code_folder=None))}
+    with pytest.raises(MissingDependency, match="torch-mlir"):
+        runtime.load(subjects("llama").path, executors=offered, executor="native")
 
 
 def test_what_does_not_compile_names_half_and_remedy(
@@ -142,6 +158,52 @@ def test_what_does_not_compile_names_half_and_remedy(
         load(subjects("llama").path, executor="native")
     assert caught.value.at.startswith("prefill (native/prefill.")
     assert "--executor onnx" in caught.value.do
+
+
+def test_what_does_not_compile_names_stage_and_op(
+    subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = OpenBundle.read_bytes
+
+    def broken(files: OpenBundle, name: str) -> bytes:
+        """No norm reduces as MLIR can."""
+        raw = read(files, name)
+        first, stage, rest = raw.partition(b"// stage Norm")
+        return first + stage + rest.replace(b"vector.reduction <add>", b"vector.reduction <no>")
+
+    monkeypatch.setattr(OpenBundle, "read_bytes", broken)
+    with pytest.raises(RuntimeFault, match="HETC-R040") as caught:
+        load(subjects("llama").path, executor="native")
+    assert ", stage Norm of rms_norm input_layernorm" in caught.value.at
+    assert "error: " in caught.value.found
+    assert "--executor onnx" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("importlib.metadata.version", _no_package, "needs the package torch-mlir"),
+        ("hetc.runtime.native.jit._PIPELINE", "builtin.module(no)", "HETC-R040"),
+    ],
+)
+def test_without_the_engine_the_next_executor_runs(
+    name: str,
+    fault: object,
+    said: str,
+    subjects: Subjects,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And `hetc run` says why."""
+    options = CompileOptions(quantize="int8")
+    path = compile_bundle(subjects("llama").source, tmp_path / "bundle", options).path
+    monkeypatch.setattr(name, fault)
+    assert main(["run", str(path), "--tokens", "3,4,5", "-n", "2"]) == 0
+    *notes, timings = capsys.readouterr().err.splitlines()
+    (note,) = [line for line in notes if line.startswith("note: an executor was passed over: ")]
+    assert said in note
+    assert "onnx" in timings
 
 
 def test_a_closed_bundle_says_so(subjects: Subjects) -> None:

@@ -159,4 +159,4 @@ def test_a_half_prepared_bundle_is_closed_again(path: Path) -> None:
 def test_a_damaged_bundle_is_refused(path: Path) -> None:
     (path / "decode" / "graph.hetc").write_bytes(b"graph @DECODE")
     with pytest.raises(BundleError):
-        load(path, executors={"toy": NumpyExecutor})
+        load(path, executors={"toy": NumpyExecutor}, check="full")

@@ -22,7 +22,9 @@ def half_text(planned: Planner, isa: Isa) -> str:
 
 
 def _stages(w: Writer, block: Block, waits: Sequence[bool]) -> None:
-    for stage, wait in zip(block.stages, waits, strict=True):
+    for stage, origin, wait in zip(block.stages, block.origins, waits, strict=True):
+        # What the runtime names where this does not compile.
+        w.e.line(f"// stage {type(stage).__name__} of {origin}")
         if wait:
             w.wait()
         stage.write(w)

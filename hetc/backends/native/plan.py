@@ -88,6 +88,7 @@ class Planner:
             if any(value in self._unknown for value in leaves(op, inside)[0]):
                 self._unknown.update(op.results)
                 continue
+            half.origin = f"{op.kind} {op.loc}".strip()
             try:
                 plan_op(self.values, scope, op, inside)
             except Refused as refused:

@@ -29,10 +29,12 @@ _LARGEST_TABLE = 512 * 2**20
 
 @dataclass
 class Block:
-    """Stages, and how many times they run with other weights and states."""
+    """Stages, and how many times they run with other weights and states; `origins` are the ops that
+    they come from, for errors."""
 
     times: int
     stages: list[Stage] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
     accesses: list[Access] = field(default_factory=list)
 
 
@@ -54,6 +56,8 @@ class HalfValues:
         self.memory = MemoryPlan(model.storage)
         self.blocks: list[Block] = []
         self.region: Region = model.storage.regions[0]
+        # The op that is planned.
+        self.origin = ""
         # Ops that work for the last token alone.
         self.last: frozenset[Op] = frozenset()
         # Places that some results must go to.
@@ -146,6 +150,7 @@ class HalfValues:
         """Put a stage behind the others of the block."""
         block = self.blocks[-1]
         block.stages.append(stage)
+        block.origins.append(self.origin)
         reads, writes = (
             frozenset(view.buffer for view in views if self.memory.is_shared(view))
             for views in (stage.reads, stage.writes)

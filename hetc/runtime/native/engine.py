@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hetc.runtime.cores import physical_cores
 from hetc.runtime.executor import Half
 from hetc.runtime.handoff import size_of
 from hetc.runtime.native.cache import Cache
+from hetc.runtime.native.code_cache import CodeCache, user_folder
 from hetc.runtime.native.cpu import cpu_features
 from hetc.runtime.native.jit import Compiled
 from hetc.runtime.native.memory import Scratch
@@ -36,10 +38,12 @@ FUNCTION = "half"
 @dataclass(frozen=True)
 class NativeOptions:
     """`threads`: None for one a physical core, and for one alone while decode is faster so.
-    `variant`: None for the best that this CPU runs."""
+    `variant`: None for the best that this CPU runs. `code_folder`: where compiled code is kept for
+    the next load, None for nowhere."""
 
     threads: int | None = None
     variant: str | None = None
+    code_folder: Path | None = field(default_factory=user_folder)
 
 
 class Engine:
@@ -48,29 +52,45 @@ class Engine:
     def __init__(self, options: NativeOptions) -> None:
         self._pool = ThreadPool(options.threads or physical_cores())
         self._options = options
+        self._code_cache = None if options.code_folder is None else CodeCache(options.code_folder)
         self._pace = Pace(self._pool.units) if options.threads is None else None
         self._layout: NativeLayout | None = None
-        self._weights: NDArray[Any] | None = None
+        self._weights: Future[NDArray[Any]] | None = None
         self._shared = Scratch()
         self._private = [Scratch() for _ in range(self._pool.units)]
         self._barrier = Scratch()
 
     def open(self, bundle: OpenBundle) -> NativeLayout:
-        """Map the weights, once for both halves.
+        """Begin to map and check the weights, once for both halves; `ready` waits for it.
 
-        Raises BundleError for a layout that is not valid, RuntimeFault HETC-R041 for a file of
-        weights of another size than it says.
+        Raises BundleError for a layout that is not valid.
         """
         if self._layout is None:
             layout = NativeLayout.from_bytes(bundle.read_bytes(LAYOUT_FILE))
-            self._weights = _mapped(bundle, layout.weight_bytes)
+            # Hashing gives up Python's lock, so that halves are compiled meanwhile.
+            thread = ThreadPoolExecutor(max_workers=1)
+            self._weights = thread.submit(_mapped, bundle, layout.weight_bytes)
+            thread.shutdown(wait=False)
             self._layout = layout
         return self._layout
+
+    def ready(self) -> NDArray[Any]:
+        """The mapped weights, once they are checked.
+
+        Raises BundleError for a digest that differs, RuntimeFault HETC-R041 for a file of another
+        size than the layout says, R004 after `close`.
+        """
+        if self._weights is None:
+            raise RuntimeFault(
+                "HETC-R004", "this executor is closed", at="native", do="load the bundle again"
+            )
+        return self._weights.result()
 
     def compile(self, bundle: OpenBundle, half: Half) -> Compiled:
         """The machine code of a half; raises as `Compiled` does."""
         file = half_file(half, self._variant().name)
-        return Compiled(bundle.read_bytes(file).decode(), FUNCTION, at=f"{half} ({file})")
+        text = bundle.read_bytes(file).decode()
+        return Compiled(text, FUNCTION, at=f"{half} ({file})", code_cache=self._code_cache)
 
     def run(
         self,
@@ -82,40 +102,43 @@ class Engine:
         logits: NDArray[np.float32],
     ) -> None:
         """Run a half on `tokens` [B, T] behind `past`; fills `logits` and appends to `cache`."""
-        assert self._layout is not None
-        assert self._weights is not None
-        batch, count = tokens.shape
-        pace = self._pace if half == "decode" else None
-        units = self._pool.units if pace is None else pace.threads
-        sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
-        sizes |= {"N": units, "K": self._pool.units}
-        needed = self._layout.scratch[half]
-        shared = size_of(needed.shared, sizes, at="scratch.shared")
-        private = size_of(needed.private, sizes, at="scratch.private")
-        given = {
-            "tokens": tokens.ctypes.data,
-            "logits": logits.ctypes.data,
-            "weights": self._weights.ctypes.data,
-            "state": cache.memory.ctypes.data,
-            "shared": self._shared.address(shared),
-            "barrier": self._barrier.zeroed(needed.barrier),
-            **sizes,
-        }
-        arguments = np.empty((units, len(ARGUMENTS)), np.int64)
-        for unit, scratch in enumerate(self._private[:units]):
-            own = {**given, "private": scratch.address(private), "unit": unit}
-            arguments[unit] = [own[name] for name in ARGUMENTS]
-        rows = [row.ctypes.data for row in arguments]
-        start = time.perf_counter()
-        self._pool.run(lambda unit: function(rows[unit]), units)
-        if pace is not None:
-            pace.took(time.perf_counter() - start)
+        # Callers share scratch memory, the barrier and the threads.
+        with self._pool.turn():
+            layout, weights = self._layout, self.ready()
+            assert layout is not None
+            batch, count = tokens.shape
+            pace = self._pace if half == "decode" else None
+            units = self._pool.units if pace is None else pace.threads
+            sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
+            sizes |= {"N": units, "K": self._pool.units}
+            needed = layout.scratch[half]
+            shared = size_of(needed.shared, sizes, at="scratch.shared")
+            private = size_of(needed.private, sizes, at="scratch.private")
+            given = {
+                "tokens": tokens.ctypes.data,
+                "logits": logits.ctypes.data,
+                "weights": weights.ctypes.data,
+                "state": cache.memory.ctypes.data,
+                "shared": self._shared.address(shared),
+                "barrier": self._barrier.zeroed(needed.barrier),
+                **sizes,
+            }
+            arguments = np.empty((units, len(ARGUMENTS)), np.int64)
+            for unit, scratch in enumerate(self._private[:units]):
+                own = {**given, "private": scratch.address(private), "unit": unit}
+                arguments[unit] = [own[name] for name in ARGUMENTS]
+            rows = [row.ctypes.data for row in arguments]
+            start = time.perf_counter()
+            self._pool.run(lambda unit: function(rows[unit]), units)
+            if pace is not None:
+                pace.took(time.perf_counter() - start)
 
     def close(self) -> None:
         """End the threads and let go of the weights."""
-        self._pool.close()
-        self._weights = None
-        self._layout = None
+        with self._pool.turn():
+            self._pool.close()
+            self._weights = None
+            self._layout = None
 
     def _variant(self) -> Variant:
         assert self._layout is not None
@@ -134,8 +157,7 @@ class Engine:
 
 def _mapped(bundle: OpenBundle, expected: int) -> NDArray[Any]:
     """The packed weights, mapped: processes that run one bundle share them."""
-    with bundle.path(WEIGHTS_FILE).open("rb") as file:
-        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    data = np.frombuffer(bundle.mapped(WEIGHTS_FILE), np.uint8)
     if data.nbytes != expected:
         raise RuntimeFault(
             "HETC-R041",

@@ -17,7 +17,7 @@ from hetc.runtime.native.jit import Compiled
 from hetc.runtime.state import State
 
 # Tokens of all sequences together in one call: more would only need more scratch memory.
-_MOST_ROWS = {"prefill": 512, "decode": 64}
+_MOST_ROWS = {"prefill": 128, "decode": 64}
 
 
 class NativeExecutor:
@@ -44,8 +44,10 @@ class NativeExecutor:
         Raises MissingDependency without torch-mlir, RuntimeFault HETC-R040 where it does not
         compile, R041 and R042 where the bundle's files do not fit.
         """
-        self._layout = self._engine.open(bundle)
-        self._function = self._engine.compile(bundle, half)
+        layout = self._engine.open(bundle)
+        function = self._engine.compile(bundle, half)
+        self._engine.ready()
+        self._layout, self._function = layout, function
         self._half = half
         self._contract_sha256 = bundle.manifest.contract_sha256
         self._vocab = bundle.manifest.model.vocab

@@ -27,7 +27,7 @@ class ThreadPool:
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._generation = 0
         self._finished = [0] * self.units
         self._errors: list[BaseException] = []
@@ -37,15 +37,19 @@ class ThreadPool:
         self._woken: SimpleQueue[int] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
+    def turn(self) -> threading.RLock:
+        """To be held while what a job is given is made ready: nobody else runs one meanwhile."""
+        if self._process != os.getpid():
+            # The threads of the parent are not here, nor whoever of them had the turn.
+            self._reset()
+        return self._turn
+
     def run(self, job: Job, units: int | None = None) -> None:
         """Run `job` on the first `units` (all of them where None), and return when all are done.
 
         Raises what one of them raised.
         """
-        if self._process != os.getpid():
-            # The threads of the parent are not here.
-            self._reset()
-        with self._turn:
+        with self.turn():
             self._start_threads()
             self._complete(job, units or self.units)
             if self._errors:
@@ -53,9 +57,7 @@ class ThreadPool:
 
     def close(self) -> None:
         """End the threads; a later `run` starts new ones."""
-        if self._process != os.getpid():
-            self._reset()
-        with self._turn:
+        with self.turn():
             if self._threads:
                 self._complete(None, self.units)
             for thread in self._threads:

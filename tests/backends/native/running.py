@@ -113,7 +113,7 @@ def executors(
     packed.write_bytes(case.files[WEIGHTS_FILE])
     bundle = SimpleNamespace(
         read_bytes=case.files.__getitem__,
-        path=lambda name: packed,
+        mapped=lambda name: np.memmap(packed, np.uint8, "r"),
         manifest=SimpleNamespace(contract_sha256="", model=SimpleNamespace(vocab=case.vocab)),
     )
     made = {}
