@@ -11,7 +11,9 @@ from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
+from hetc.backends.native.matrix_products import MatrixProduct
 from hetc.backends.native.model import Refused, form_of
+from hetc.backends.native.panels import MOST_TILES, panel_floats
 from hetc.backends.native.products import ExpertProduct, Product
 from hetc.backends.native.routing import Softmax as SoftmaxStage
 from hetc.backends.native.routing import Sum as SumStage
@@ -204,19 +206,29 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
-    half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
+    tickets = half.memory.tickets()
+    # What the last token alone needs is of few rows in prefill too.
+    if not half.prefill or op in half.last:
+        prepared = _prepared(half, matrix.form, rows, many=False)
+        half.add(Product(matrix, stored, x, out, prepared, tickets))
+        return
+    prepared, panel = _prepared(half, matrix.form, rows, many=True), None
+    if matrix.form.format is not None:
+        panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
+    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, tickets))
 
 
-def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
-    """Room for the rows of x in the form that a product may want them in, in units of f32."""
+def _prepared(half: HalfValues, form: TileForm, rows: DimLike, *, many: bool) -> View | None:
+    """Room for the rows of x in the form that a product may want them in, in units of f32: for all
+    threads together, or for each."""
     if form.format is not None:
         width = form.inner // form.format.group * (form.format.group + 1)
-    elif form.element == "bf16" and half.prefill:
+    elif form.element == "bf16" and many:
         width = -(-form.inner // 2)
     else:
         return None
-    return View(half.light("prepared", rows * width), (rows, width), (width, 1))
+    make = half.memory.shared if many else half.memory.private
+    return View(make("prepared", rows * width), (rows, width), (width, 1))
 
 
 def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
@@ -230,7 +242,7 @@ def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
     place = half.memory.stored(half.region, experts, experts.form.element)
     half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
     out = View(buffer, (rows, width), (width, 1))
-    prepared = _prepared(half, experts.form, rows)
+    prepared = _prepared(half, experts.form, rows, many=half.prefill)
     half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
 
 
