@@ -156,7 +156,7 @@ class IntegerDots(_Blocks):
             parts = [
                 w.lanes(view, x, e.add(first, e.index(at)), LANES) for at in range(0, GROUP, LANES)
             ]
-            most = e.reduce("maxnumf", e.maximum(*[e.intrinsic("fabs", part) for part in parts]))
+            most = e.reduce("maximum", e.maximum(*[e.intrinsic("fabs", part) for part in parts]))
             zero = e.constant("0.0", F32)
             some = e.compare("ogt", most, zero)
             scale = e.mul(most, e.number(1 / largest, F32))
