@@ -175,7 +175,7 @@ class IntegerDots(Blocks):
             there = e.offset(out, e.mul(group, e.index(self.x_bytes)))
             parts = self.parts(w, view, x, e.mul(group, e.index(self.group)))
             most = e.reduce(
-                "maxnumf", reduce(e.maximum, [e.intrinsic("fabs", part) for part in parts])
+                "maximum", reduce(e.maximum, [e.intrinsic("fabs", part) for part in parts])
             )
             zero = e.constant("0.0", F32)
             some = e.compare("ogt", most, zero)
