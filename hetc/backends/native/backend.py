@@ -63,7 +63,8 @@ class NativePlan:
     @property
     def _variants(self) -> tuple[Isa, ...]:
         """The instruction sets that differ for this model: dot products need what they multiply."""
-        elements = self._model.storage.elements
+        states = self._halves["decode"].values.memory.states.places
+        elements = self._model.storage.elements | {place.element for place in states}
         useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
         found: list[Isa] = []
         for isa in VARIANTS:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
+from hetc.backends.native.dot_attention import KEYS, LEVELS, QUERIES
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
 from hetc.backends.native.matrix_products import MatrixProduct
@@ -311,12 +312,14 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     batch, heads, tokens, width = half.shape(op.result)
     row = heads * width
     model = View("", (batch, heads, tokens, width), (tokens * row, width, row, 1))
-    scratch = half.private("weights", (8, 64))
     out = half.result(op.result, model)
     if half.prefill:
-        sums = half.private("sums", (8, rule.value_width))
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, scratch, sums))
+        widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
+        places = [half.private("queries", (QUERIES, size)) for size in widths]
+        tickets = half.memory.tickets()
+        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, *places, tickets))
         return
+    scratch = half.private("weights", (8, 64))
     partial, levels = (
         contiguous(
             half.memory.shared(name, K * B * T * heads * size),
