@@ -10,6 +10,8 @@ from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vecto
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
+PAIRS = vector(2 * LANES, "bf16")
+
 
 @dataclass
 class Sums:
@@ -157,19 +159,24 @@ class Dots:
     ) -> None:
         e = w.e
         place = e.index(number * 4 * LANES)
-        columns = [e.load(e.offset(panel, place), vector(2 * LANES, "bf16")) for panel in panels]
+        columns = [e.load(e.offset(panel, place), PAIRS) for panel in panels]
         for row, x in enumerate(xs):
-            pair = e.splat(e.load(e.offset(x, e.index(4 * number)), I32), LANES)
-            wide = vector(2 * LANES, "bf16")
-            pairs = e.op(f"llvm.bitcast {pair.name} : {pair.type} to {wide}", wide)
+            pairs = same_pair(e, e.offset(x, e.index(4 * number)))
             for tile, column in enumerate(columns):
                 at = sums.place(row, tile, number)
-                sums.values[at] = _dot(e, sums.values[at], pairs, column)
+                sums.values[at] = pair_dot(e, sums.values[at], pairs, column)
 
     def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
         self.step(w, sums, xs, panels, 0)
 
 
-def _dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
+def same_pair(e: Emitter, place: Ssa) -> Ssa:
+    """The two numbers of bf16 at `place`, in all lanes."""
+    pair = e.splat(e.load(place, I32), LANES)
+    return e.op(f"llvm.bitcast {pair.name} : {pair.type} to {PAIRS}", PAIRS)
+
+
+def pair_dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
+    """`sum` plus, in each lane, the products of a pair (avx512bf16)."""
     names = f"({sum.name}, {x.name}, {y.name}) : ({sum.type}, {x.type}, {y.type}) -> {sum.type}"
     return e.op(f'llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"{names}', sum.type)

@@ -266,7 +266,7 @@ class Flash:
         highest = scores[0][0]
         for score, _ in scores[1:]:
             highest = e.maximum(highest, score)
-        new_most = e.maximum(most, e.reduce("maxnumf", highest))
+        new_most = e.maximum(most, e.reduce("maximum", highest))
         level = e.splat(new_most, LANES)
         sum = e.constant("0.0", highest.type)
         for place, (score, seen) in enumerate(scores):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hetc.backends.native.half import half_text
+from hetc.backends.native.half import Observe, half_text
 from hetc.backends.native.isa import VARIANTS, Isa
 from hetc.backends.native.lower_ops import supports
 from hetc.backends.native.model import Model
@@ -63,7 +63,8 @@ class NativePlan:
     @property
     def _variants(self) -> tuple[Isa, ...]:
         """The instruction sets that differ for this model: dot products need what they multiply."""
-        elements = self._model.storage.elements
+        states = self._halves["decode"].values.memory.states.places
+        elements = self._model.storage.elements | {place.element for place in states}
         useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
         found: list[Isa] = []
         for isa in VARIANTS:
@@ -80,11 +81,15 @@ class NativePlan:
             first = self.reasons[0]
             raise BackendError(first.code, first.text, at=first.at)
         texts = {
-            half_file(phase, isa.name): half_text(planner, isa).encode()
-            for phase, planner in self._halves.items()
+            half_file(phase, isa.name): self.text(phase, isa).encode()
+            for phase in PHASES
             for isa in self._variants
         }
         return {LAYOUT_FILE: self.layout().to_bytes(), **texts}
+
+    def text(self, phase: Phase, isa: Isa, observe: Observe | None = None) -> str:
+        """The text of a half for one instruction set; `observe` as for `half_text`."""
+        return half_text(self._halves[phase], isa, observe)
 
     def layout(self) -> NativeLayout:
         """What the runtime needs to know of the texts."""

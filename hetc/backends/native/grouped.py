@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hetc.backends.native.arithmetic import Arithmetic
+from hetc.backends.native.matrix_products import arithmetic_of_many
 from hetc.backends.native.products import Block, arithmetic_of
 from hetc.backends.native.ssa import I64, LANES, Ssa
 from hetc.backends.native.storage import Experts
@@ -100,7 +101,9 @@ class GroupedProduct:
 
     def write(self, w: Writer) -> None:
         e, experts = w.e, self.experts
-        arithmetic = arithmetic_of(experts.form, w.isa, many=self.many)
+        whole = experts.form.format is None
+        choose = arithmetic_of_many if self.many and whole else arithmetic_of
+        arithmetic = choose(experts.form, w.isa)
         factors = self._factors(w, arithmetic)
         most = w.isa.block_tiles if self.many else 1
         panels, rest = divmod(experts.tiles, most)
@@ -127,7 +130,7 @@ class GroupedProduct:
             else:
                 several()
 
-        w.draw(self.tickets, experts.count * (panels + rest), one)
+        w.draw(self.tickets, e.index(experts.count * (panels + rest)), one)
 
     def _factors(self, w: Writer, arithmetic: Arithmetic) -> View:
         """x in the form that the arithmetic reads, in the order of the groups."""
@@ -195,7 +198,8 @@ class GroupedProduct:
             stop = e.add(begin, e.mul(e.div(e.sub(end, begin), several), several))
 
             def some(row: Ssa, size: int = size) -> tuple[()]:
-                block.write(w, row, tile, weights, size, tiles)
+                rows = [e.add(row, e.index(place)) for place in range(size)]
+                block.write(w, rows, tile, weights, tiles)
                 return ()
 
             e.loop(begin, stop, size, some)

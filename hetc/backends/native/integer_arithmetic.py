@@ -16,15 +16,15 @@ from hetc.backends.native.ssa import F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
-_BYTES = vector(LINE, "i8")
-_WORDS = vector(LANES, I32)
-_TERM_BITS = 7
-_TERM = 2**_TERM_BITS
+BYTE_LINE = vector(LINE, "i8")
+WORDS = vector(LANES, I32)
+TERM_BITS = 7
+_TERM = 2**TERM_BITS
 
 
 @dataclass(frozen=True)
-class _Blocks:
-    """What both ways share: where things are in a block, and how its sums are scaled."""
+class Blocks:
+    """What all ways share: where things are in a block, and how its sums are scaled."""
 
     format: BlockFormat
 
@@ -46,12 +46,12 @@ class _Blocks:
     def lines(self, e: Emitter, block: Ssa) -> list[Ssa]:
         """The q of a block as lines of [16 outputs][4 steps] bytes."""
         stored = [
-            e.load(e.offset(block, e.index(LINE * place)), _WORDS)
+            e.load(e.offset(block, e.index(LINE * place)), WORDS)
             for place in range(self.format.lines)
         ]
         if self.format.bits == 8:
             return stored
-        mask, four = e.constant("252645135", _WORDS), e.constant("4", _WORDS)
+        mask, four = e.constant("252645135", WORDS), e.constant("4", WORDS)
         found = []
         for line in stored:
             found.append(e.arith("andi", line, mask))
@@ -73,6 +73,17 @@ class _Blocks:
                 product = e.sub(product, e.mul(more, x_sum))
         sums.values[place] = e.fma(scale, product, total)
 
+    def scale_and_low(self, w: Writer, block: Ssa) -> tuple[Ssa, Ssa]:
+        """The two that make `scale * q + low` of the numbers of 16 outputs."""
+        e, format = w.e, self.format
+        scale = self._numbers(w, block, format.scale_place, format.numbers)
+        if format.offset == "middle":
+            return scale, e.mul(scale, e.number(-format.middle, scale))
+        more = self._numbers(w, block, format.offset_place, format.offset_type)
+        if format.offset == "low":
+            return scale, more
+        return scale, e.sub(e.constant("0.0", more.type), e.mul(scale, more))
+
     def _numbers(self, w: Writer, block: Ssa, place: int, element: str) -> Ssa:
         return w.widened(w.load(w.e.offset(block, w.e.index(place)), element, LANES))
 
@@ -84,7 +95,7 @@ class _Blocks:
 
 
 @dataclass(frozen=True)
-class Widened(_Blocks):
+class Widened(Blocks):
     """For any CPU: q becomes f32. A group of x is its numbers, and their sum."""
 
     @property
@@ -121,16 +132,16 @@ class Widened(_Blocks):
         """sum(q * x) of a block for every row, a line of the block at a time."""
         e, bits = w.e, self.format.bits
         fours = 8 // bits
-        mask = e.constant("255" if bits == 8 else "15", _WORDS)
+        mask = e.constant("255" if bits == 8 else "15", WORDS)
 
         def line(place: Ssa, *totals: Ssa) -> list[Ssa]:
             found = list(totals)
-            words = e.load(e.offset(block, e.mul(place, e.index(LINE))), _WORDS)
+            words = e.load(e.offset(block, e.mul(place, e.index(LINE))), WORDS)
             near = [e.offset(x, e.mul(place, e.index(16 * fours))) for x in xs]
             for step in range(4 * fours):
                 # In 4 bits the lower halves of four bytes come first, then the upper ones.
                 shift = 8 * (step % 4) + 4 * (step // 4)
-                shifted = e.arith("shrui", words, e.constant(str(shift), _WORDS))
+                shifted = e.arith("shrui", words, e.constant(str(shift), WORDS))
                 q = e.convert("sitofp", e.arith("andi", shifted, mask), F32)
                 for row, x in enumerate(near):
                     factor = e.splat(e.load(e.offset(x, e.index(4 * step)), F32), LANES)
@@ -142,7 +153,7 @@ class Widened(_Blocks):
 
 
 @dataclass(frozen=True)
-class IntegerDots(_Blocks):
+class IntegerDots(Blocks):
     """Four products of bytes and their sum by one instruction, x in whole numbers.
 
     In one term, x has 8 bits. In two it has 15: the upper bytes, then the rest to the nearest
@@ -164,14 +175,14 @@ class IntegerDots(_Blocks):
             there = e.offset(out, e.mul(group, e.index(self.x_bytes)))
             parts = self.parts(w, view, x, e.mul(group, e.index(self.group)))
             most = e.reduce(
-                "maxnumf", reduce(e.maximum, [e.intrinsic("fabs", part) for part in parts])
+                "maximum", reduce(e.maximum, [e.intrinsic("fabs", part) for part in parts])
             )
             zero = e.constant("0.0", F32)
             some = e.compare("ogt", most, zero)
             scale = e.mul(most, e.number(1 / largest, F32))
             safe = e.select(some, most, e.number(1.0, F32))
             inverse = e.select(some, e.div(e.number(largest, F32), safe), zero)
-            sum = e.constant("0", _WORDS)
+            sum = e.constant("0", WORDS)
             for place, part in enumerate(parts):
                 rounded = e.intrinsic("rint", e.mul(part, e.splat(inverse, LANES)))
                 whole = e.convert("fptosi", rounded, I32)
@@ -190,7 +201,7 @@ class IntegerDots(_Blocks):
         if self.terms == 1:
             return [whole]
         half = e.add(whole, e.constant(str(_TERM // 2), whole.type))
-        upper = e.arith("shrsi", half, e.constant(str(_TERM_BITS), whole.type))
+        upper = e.arith("shrsi", half, e.constant(str(TERM_BITS), whole.type))
         return [upper, e.sub(whole, e.mul(upper, e.constant(str(_TERM), whole.type)))]
 
     def step(
@@ -212,31 +223,31 @@ class IntegerDots(_Blocks):
         """sum(q * x) of each tile's block for one row."""
         # Two sums each, where so few are under way that one would wait for the other.
         parts = 2 if self.terms * len(lines) < 4 else 1
-        zero = e.constant("0", _WORDS)
+        zero = e.constant("0", WORDS)
         totals = [[[zero] * parts for _ in range(self.terms)] for _ in lines]
         for place in range(self.group // 4):
             for term in range(self.terms):
                 word = e.load(e.offset(x, e.index(self.group * term + 4 * place)), I32)
-                four = _as_bytes(e, e.splat(word, LANES))
+                four = as_bytes(e, e.splat(word, LANES))
                 for tile, line in enumerate(lines):
                     sums = totals[tile][term]
-                    sums[place % parts] = _dot(
-                        e, sums[place % parts], _as_bytes(e, line[place]), four
+                    sums[place % parts] = byte_dot(
+                        e, sums[place % parts], as_bytes(e, line[place]), four
                     )
         found = []
         for terms in totals:
             upper, *rest = [sums[0] if parts == 1 else e.add(*sums) for sums in terms]
             for lower in rest:
-                upper = e.add(e.mul(upper, e.constant(str(_TERM), _WORDS)), lower)
+                upper = e.add(e.mul(upper, e.constant(str(_TERM), WORDS)), lower)
             found.append(upper)
         return found
 
 
-def _as_bytes(e: Emitter, x: Ssa) -> Ssa:
-    return e.op(f"llvm.bitcast {x.name} : {x.type} to {_BYTES}", _BYTES)
+def as_bytes(e: Emitter, x: Ssa) -> Ssa:
+    return e.op(f"llvm.bitcast {x.name} : {x.type} to {BYTE_LINE}", BYTE_LINE)
 
 
-def _dot(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
+def byte_dot(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
     names = f"({sum.name}, {unsigned.name}, {signed.name})"
-    types = f"({_WORDS}, {_BYTES}, {_BYTES}) -> {_WORDS}"
-    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"{names} : {types}', _WORDS)
+    types = f"({WORDS}, {BYTE_LINE}, {BYTE_LINE}) -> {WORDS}"
+    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"{names} : {types}', WORDS)

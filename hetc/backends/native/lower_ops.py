@@ -9,11 +9,14 @@ import numpy as np
 
 from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
+from hetc.backends.native.dot_attention import KEYS, LEVELS, QUERIES
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.grouped import GroupedProduct, Order
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
 from hetc.backends.native.lower_rows import ANY_ROWS, ROW_PLANS
+from hetc.backends.native.matrix_products import MatrixProduct
 from hetc.backends.native.model import Refused, form_of
+from hetc.backends.native.panels import MOST_TILES, panel_floats
 from hetc.backends.native.products import ExpertProduct, Product
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import LANES
@@ -211,19 +214,34 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
-    half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
+    tickets = half.memory.tickets()
+    # What the last token alone needs is of few rows in prefill too.
+    if not half.prefill or op in half.last:
+        prepared = _prepared(half, matrix.form, rows, many=False)
+        half.add(Product(matrix, stored, x, out, prepared, tickets))
+        return
+    prepared, panel = _prepared(half, matrix.form, rows, many=True), None
+    if matrix.form.format is not None:
+        panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
+    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, tickets))
 
 
-def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
-    """Room for the rows of x in the form that a product may want them in, in units of f32."""
-    if form.format is not None:
-        width = form.inner // form.format.group * (form.format.group + 1)
-    elif form.element == "bf16" and half.prefill:
-        width = -(-form.inner // 2)
-    else:
+def _prepared(half: HalfValues, form: TileForm, rows: DimLike, *, many: bool) -> View | None:
+    """Room for the rows of x in the form that a product may want them in, in units of f32: for all
+    threads together, or for each."""
+    width = _prepared_width(form, many=many)
+    if not width:
         return None
-    return View(half.light("prepared", rows * width), (rows, width), (width, 1))
+    make = half.memory.shared if many else half.memory.private
+    return View(make("prepared", rows * width), (rows, width), (width, 1))
+
+
+def _prepared_width(form: TileForm, *, many: bool) -> int:
+    """What a row of x takes in the form that a product may want it in, in units of f32; 0 where x
+    is as it is."""
+    if form.format is not None:
+        return form.inner // form.format.group * (form.format.group + 1)
+    return -(-form.inner // 2) if form.element == "bf16" and many else 0
 
 
 def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
@@ -240,7 +258,7 @@ def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
         _grouped(half, experts, x, out, _order(half, ids, experts.count))
         return
     place = half.memory.stored(half.region, experts, experts.form.element)
-    prepared = _prepared(half, experts.form, rows)
+    prepared = _prepared(half, experts.form, rows, many=False)
     half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
 
 
@@ -258,8 +276,8 @@ def _order(half: HalfValues, ids: View, experts: int) -> Order:
 
 def _grouped(half: HalfValues, experts: Experts, x: View, out: View, order: Order | None) -> None:
     place = half.memory.stored(half.region, experts, experts.form.element)
-    rows, own = x.shape[0], _prepared(half, experts.form, x.shape[0])
-    width = max(x.columns, 0 if own is None else own.columns)
+    rows = x.shape[0]
+    width = max(x.columns, _prepared_width(experts.form, many=half.prefill))
     prepared = View(half.light("sorted", rows * width), (rows, width), (width, 1))
     tickets = half.memory.tickets()
     half.add(GroupedProduct(experts, place, x, out, order, prepared, tickets, half.prefill))
@@ -341,12 +359,14 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     batch, heads, tokens, width = half.shape(op.result)
     row = heads * width
     model = View("", (batch, heads, tokens, width), (tokens * row, width, row, 1))
-    scratch = half.private("weights", (8, 64))
     out = half.result(op.result, model)
     if half.prefill:
-        sums = half.private("sums", (8, rule.value_width))
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, scratch, sums))
+        widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
+        scores, sums, narrow, levels = (half.private("queries", (QUERIES, size)) for size in widths)
+        own, tickets = (scores, sums, narrow, levels), half.memory.tickets()
+        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, *own, tickets))
         return
+    scratch = half.private("weights", (8, 64))
     partial, levels = (
         contiguous(
             half.memory.shared(name, K * B * T * heads * size),

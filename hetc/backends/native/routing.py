@@ -37,11 +37,11 @@ class Softmax:
         def largest(column: Ssa, lanes: int, most: Ssa) -> tuple[Ssa]:
             value = w.lanes(self.x, x, column, lanes)
             if lanes < LANES:
-                value = e.splat(e.reduce("maxnumf", value), LANES)
+                value = e.splat(e.reduce("maximum", value), LANES)
             return (e.maximum(most, value),)
 
         (most,) = w.columns(count, largest, (e.number(_LEAST, vector(LANES, F32)),))
-        level = e.reduce("maxnumf", most)
+        level = e.reduce("maximum", most)
 
         def weigh(column: Ssa, lanes: int, total: Ssa) -> tuple[Ssa]:
             value = e.sub(w.lanes(self.x, x, column, lanes), e.splat(level, lanes))

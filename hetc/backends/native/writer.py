@@ -135,7 +135,7 @@ class Writer:
         high = e.div(e.mul(total, e.add(self.unit, e.index(1))), threads)
         return low, high
 
-    def draw(self, tickets: View, total: int, body: Callable[[Ssa], None]) -> None:
+    def draw(self, tickets: View, total: Ssa, body: Callable[[Ssa], None]) -> None:
         """`body(ticket)` for the tickets that this thread draws of `total`, in this iteration.
 
         The counter is at 0 when the function begins, and never set back: in every iteration each
@@ -143,9 +143,9 @@ class Writer:
         """
         e, first = self.e, self.e.index(0)
         if self._iteration is not None:
-            drawn = e.add(e.index(total), self._arguments["N"])
+            drawn = e.add(total, self._arguments["N"])
             first = e.mul(self._iteration, drawn)
-        e.tickets(self.address(tickets), first, e.index(total), body)
+        e.tickets(self.address(tickets), first, total, body)
 
     def rows(self, views: Sequence[View], split: bool, body: Callable[..., None]) -> None:
         """`body(*addresses)` for every row: where it begins in each of `views` (of one shape).

@@ -151,4 +151,5 @@ def test_latents(rank: int, tmp_path: Path) -> None:
     assert "matmul" in kinds
     assert "split" not in kinds
     same_in_normal_form(made)
-    check(made, tmp_path, 1e-4)
+    # Of logits that reach 50.
+    check(made, tmp_path, 3e-4)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hetc.backends.native.isa import VARIANTS
 from hetc.ir.types import Array
+from hetc.runtime.native.cpu import cpu_features
 from tests.backends.native.running import case, decoding, executors, largest_error
 
 
@@ -44,6 +46,7 @@ graph @decode(%tokens: i64[B,T], %past: i64[], %key: f32{keys}, %value: f32{valu
 }}""".replace("f32", dtype)
 
 
+BF16_DOTS = next(isa for isa in VARIANTS if isa.dots)
 SHAPES = [(1, 1, 5), (6, 2, 8), (4, 4, 20), (9, 3, 64), (14, 1, 16)]
 OPTIONS = [
     "scale = 0.5, causal",
@@ -84,6 +87,20 @@ def test_narrow_states_hold_what_the_contract_says(dtype: str, width: int, tmp_p
     with executors(made, tmp_path, 2) as ran:
         # The interpreter rounds every result, the engine the state alone.
         assert largest_error(made, ran, tokens, [17, 1, 1, 1]) < 0.02
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_dot_products_of_many_queries(options: str, tmp_path: Path) -> None:
+    """Across the edges of their blocks (128 keys) and of chunks (of 512 tokens in all)."""
+    if not cpu_features().issuperset(BF16_DOTS.needs):
+        pytest.skip(f"this CPU has not {', '.join(BF16_DOTS.needs)}")
+    made = case(model(heads=6, groups=2, width=10, value_width=32, options=options, dtype="bf16"))
+    assert BF16_DOTS.name in {variant.name for variant in made.plan.layout().variants}
+    rng = np.random.default_rng(9)
+    with executors(made, tmp_path, 2, BF16_DOTS.name) as ran:
+        for batch, steps in ((1, [1, 1]), (2, [61, 3]), (3, [300, 1])):
+            tokens = rng.integers(0, 50, (batch, sum(steps)))
+            assert largest_error(made, ran, tokens, steps) < 0.02
 
 
 def test_values_may_be_of_another_width(tmp_path: Path) -> None:
