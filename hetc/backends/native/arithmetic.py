@@ -45,25 +45,29 @@ class Sums:
         return parts[0]
 
 
-class Arithmetic(Protocol):
-    """How a step is computed: `group` numbers along K, `x_bytes` of a row of x, `panel_bytes` of a
-    tile. With `prepares`, rows of x are brought to the form that steps read."""
+class Preparation(Protocol):
+    """With `prepares`, rows of x are brought to the form that steps read: `x_bytes` for each of
+    them."""
+
+    @property
+    def prepares(self) -> bool: ...
+
+    @property
+    def x_bytes(self) -> int: ...
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
+        ...
+
+
+class Arithmetic(Preparation, Protocol):
+    """How a step is computed: `group` numbers along K, `panel_bytes` of a tile."""
 
     @property
     def group(self) -> int: ...
 
     @property
-    def x_bytes(self) -> int: ...
-
-    @property
     def panel_bytes(self) -> int: ...
-
-    @property
-    def prepares(self) -> bool: ...
-
-    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
-        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
-        ...
 
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd
 from hetc.backends.native.isa import Isa
-from hetc.backends.native.panels import BytePanel, WidePanel
+from hetc.backends.native.panels import BytePanel, GroupPanel, PairPanel, WidePanel
 from hetc.backends.native.products import Block, bias_of, factors_of, store_sums, tile_address
 from hetc.backends.native.ssa import Ssa
 from hetc.backends.native.storage import Matrix
@@ -64,10 +64,10 @@ class AsStored:
 
 
 @dataclass(frozen=True)
-class AsBytes:
-    """Bytes of tiles are multiplied with bytes of x."""
+class InGroups:
+    """Tiles are brought to a panel of their groups."""
 
-    bytes: BytePanel
+    groups: GroupPanel
     place: Ssa
     factors: View
     out: View
@@ -76,12 +76,12 @@ class AsBytes:
     tiles: int = 3
 
     def panel(self, w: Writer, weights: Ssa, tiles: int) -> Ssa:
-        self.bytes.make(w, weights, tiles, self.place)
+        self.groups.make(w, weights, tiles, self.place)
         return self.place
 
     def write(self, w: Writer, rows: Sequence[Ssa], tile: Ssa, panel: Ssa, tiles: int) -> None:
         xs = [w.address(self.factors, [row]) for row in rows]
-        sums = self.bytes.sums(w, xs, tiles, panel)
+        sums = self.groups.sums(w, xs, tiles, panel)
         store_sums(w, sums, self.out, self.bias, rows, tile)
 
 
@@ -155,10 +155,11 @@ class MatrixProduct:
         form, isa = self.matrix.form, w.isa
         bias = bias_of(w, self.matrix, self.stored)
         place = None if self.panel is None else w.address(self.panel)
-        if place is not None and isa.byte_dots:
-            bytes = BytePanel(form)
-            factors = factors_of(w, bytes.arithmetic, self.x, self.prepared, shared=True)
-            return AsBytes(bytes, place, factors, self.out, bias)
+        if place is not None and (isa.dots or isa.byte_dots):
+            # As fast as bytes in two terms, and less beside it for every group.
+            groups = PairPanel(form) if isa.dots else BytePanel(form)
+            factors = factors_of(w, groups.x, self.x, self.prepared, shared=True)
+            return InGroups(groups, place, factors, self.out, bias)
         wide, arithmetic = None, arithmetic_of_many(form, isa)
         if form.format is not None:
             wide = WidePanel(form)

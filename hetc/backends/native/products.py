@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hetc.backends.native.arithmetic import Arithmetic, MultiplyAdd, Sums
+from hetc.backends.native.arithmetic import Arithmetic, MultiplyAdd, Preparation, Sums
 from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.ssa import I64, LANES, Ssa
@@ -147,7 +147,7 @@ class ExpertProduct:
 
 
 def factors_of(
-    w: Writer, arithmetic: Arithmetic, x: View, prepared: View | None, *, shared: bool
+    w: Writer, arithmetic: Preparation, x: View, prepared: View | None, *, shared: bool
 ) -> View:
     """x [R, K] in the form that the arithmetic reads, made by every thread or by all together."""
     if not arithmetic.prepares:

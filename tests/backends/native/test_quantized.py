@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from hetc.backends.native import NativePlan
 from hetc.backends.native.blocks import BlockFormat
 from hetc.backends.native.groups import format_of, parts_of
 from hetc.backends.native.isa import VARIANTS
@@ -197,12 +198,16 @@ graph @decode(%tokens: i64[B,T], %past: i64[]) -> (logits: f32[B,T,50]) {
 
 
 @pytest.mark.parametrize("stored", FORMS, ids=str)
-@pytest.mark.parametrize("variant", [isa.name for isa in VARIANTS if not isa.dots])
-def test_kept_integers(stored: Stored, variant: str, tmp_path: Path) -> None:
-    """As the interpreter of the IR computes with them."""
+@pytest.mark.parametrize("variant", [isa.name for isa in VARIANTS])
+def test_kept_integers(
+    stored: Stored, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the interpreter of the IR computes with them; x of prefill may be rounded to bf16."""
     isa = next(isa for isa in VARIANTS if isa.name == variant)
     if not cpu_features().issuperset(isa.needs):
         pytest.skip(f"this CPU has not {', '.join(isa.needs)}")
+    # A model of f32 has no variant that rounds x to bf16: here it is to have one.
+    monkeypatch.setattr(NativePlan, "_variants", VARIANTS)
     made = kept(stored)
     assert not made.plan.reasons
     tokens = np.random.default_rng(1).integers(0, 50, (2, 7))
@@ -210,9 +215,11 @@ def test_kept_integers(stored: Stored, variant: str, tmp_path: Path) -> None:
     with executors(made, tmp_path, 2, variant) as ran:
         found, state = ran["prefill"].run(tokens, None)
         several, _ = ran["decode"].run(tokens, decoding(state))
-    tolerance = (2e-4 if isa.byte_dots else 2e-5) * np.abs(expected).max()
-    assert np.abs(found - expected[:, -1:]).max() < tolerance
-    assert np.abs(several - expected).max() < tolerance
+    largest = np.abs(expected).max()
+    tolerance = 2e-4 if isa.byte_dots else 2e-5
+    assert np.abs(several - expected).max() < tolerance * largest
+    tolerance = 2e-3 if isa.dots else tolerance
+    assert np.abs(found - expected[:, -1:]).max() < tolerance * largest
 
 
 @pytest.mark.parametrize("stored", FORMS, ids=str)
