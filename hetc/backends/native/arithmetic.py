@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hetc.backends.native.dots import pair_dot
 from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -164,12 +165,7 @@ class Dots:
             pairs = e.op(f"llvm.bitcast {pair.name} : {pair.type} to {wide}", wide)
             for tile, column in enumerate(columns):
                 at = sums.place(row, tile, number)
-                sums.values[at] = _dot(e, sums.values[at], pairs, column)
+                sums.values[at] = pair_dot(e, sums.values[at], pairs, column)
 
     def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
         self.step(w, sums, xs, panels, 0)
-
-
-def _dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
-    names = f"({sum.name}, {x.name}, {y.name}) : ({sum.type}, {x.type}, {y.type}) -> {sum.type}"
-    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"{names}', sum.type)

@@ -18,7 +18,7 @@ def half_text(planned: Planner, isa: Isa) -> str:
     waits = place_barriers([(block.times, block.accesses) for block in planned.values.blocks])
     for block, before in zip(planned.values.blocks, waits, strict=True):
         w.iterate(block.times, lambda block=block, before=before: _stages(w, block, before))  # type: ignore[misc]
-    return module_text(w.e, isa.pause)
+    return module_text(w.e, isa)
 
 
 def _stages(w: Writer, block: Block, waits: Sequence[bool]) -> None:

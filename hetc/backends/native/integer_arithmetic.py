@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hetc.backends.native.arithmetic import Sums
 from hetc.backends.native.blocks import GROUP, LINE, BlockFormat
+from hetc.backends.native.dots import byte_dot
 from hetc.backends.native.ssa import F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -211,7 +212,7 @@ class IntegerDots(_Blocks):
                 four = _as_bytes(e, e.splat(word, LANES))
                 for tile, line in enumerate(lines):
                     sums = totals[tile][term]
-                    sums[place % parts] = _dot(
+                    sums[place % parts] = byte_dot(
                         e, sums[place % parts], _as_bytes(e, line[place]), four
                     )
         found = []
@@ -225,9 +226,3 @@ class IntegerDots(_Blocks):
 
 def _as_bytes(e: Emitter, x: Ssa) -> Ssa:
     return e.op(f"llvm.bitcast {x.name} : {x.type} to {_BYTES}", _BYTES)
-
-
-def _dot(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
-    names = f"({sum.name}, {unsigned.name}, {signed.name})"
-    types = f"({_WORDS}, {_BYTES}, {_BYTES}) -> {_WORDS}"
-    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"{names} : {types}', _WORDS)
