@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hetc.backends.native.dots import pair_dot
 from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -178,9 +179,3 @@ def same_pair(e: Emitter, place: Ssa) -> Ssa:
     """The two numbers of bf16 at `place`, in all lanes."""
     pair = e.splat(e.load(place, I32), LANES)
     return e.op(f"llvm.bitcast {pair.name} : {pair.type} to {PAIRS}", PAIRS)
-
-
-def pair_dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
-    """`sum` plus, in each lane, the products of a pair (avx512bf16)."""
-    names = f"({sum.name}, {x.name}, {y.name}) : ({sum.type}, {x.type}, {y.type}) -> {sum.type}"
-    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"{names}', sum.type)

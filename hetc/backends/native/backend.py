@@ -65,15 +65,13 @@ class NativePlan:
         """The instruction sets that differ for this model: dot products need what they multiply."""
         states = self._halves["decode"].values.memory.states.places
         elements = self._model.storage.elements | {place.element for place in states}
-        useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
-        found: list[Isa] = []
+        pairs, bytes = "bf16" in elements, bool(elements & {"q8", "q4"})
+        # The last of a base whose text is the same asks for the least.
+        same: dict[tuple[str, str, str], Isa] = {}
         for isa in VARIANTS:
-            used = {name for name, is_useful in useful.items() if is_useful and getattr(isa, name)}
-            plain = not (isa.dots or isa.byte_dots)
-            # One that adds nothing to the next one is left out.
-            if plain or (used and not (used == {"byte_dots"} and isa.dots)):
-                found.append(isa)
-        return tuple(found)
+            key = (isa.base, isa.pair_dots if pairs else "", isa.byte_dots if bytes else "")
+            same[key] = isa
+        return tuple(isa for isa in VARIANTS if isa in same.values())
 
     def files(self) -> dict[str, bytes]:
         """The layout and the texts of both halves; raises BackendError where it cannot be."""

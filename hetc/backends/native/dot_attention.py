@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import reduce
 
 from hetc.backends.native import vector_math as fn
-from hetc.backends.native.arithmetic import PAIRS, pair_dot, same_pair
+from hetc.backends.native.arithmetic import PAIRS, same_pair
 from hetc.backends.native.attention import LEAST, Query, Rule, finish
+from hetc.backends.native.dots import pair_dot
 from hetc.backends.native.ssa import F32, I32, LANES, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer

@@ -29,7 +29,7 @@ def half_text(planned: Planner, isa: Isa, observe: Observe | None = None) -> str
             block.times,
             lambda block=block, before=before: _stages(w, block, before, after),  # type: ignore[misc]
         )
-    return module_text(w.e, isa.pause)
+    return module_text(w.e)
 
 
 def _stages(w: Writer, block: Block, waits: Sequence[bool], after: Observe) -> None:

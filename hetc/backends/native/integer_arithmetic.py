@@ -12,6 +12,7 @@ from functools import reduce
 
 from hetc.backends.native.arithmetic import Sums
 from hetc.backends.native.blocks import LINE, BlockFormat
+from hetc.backends.native.dots import byte_dot
 from hetc.backends.native.ssa import F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -245,9 +246,3 @@ class IntegerDots(Blocks):
 
 def as_bytes(e: Emitter, x: Ssa) -> Ssa:
     return e.op(f"llvm.bitcast {x.name} : {x.type} to {BYTE_LINE}", BYTE_LINE)
-
-
-def byte_dot(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
-    names = f"({sum.name}, {unsigned.name}, {signed.name})"
-    types = f"({WORDS}, {BYTE_LINE}, {BYTE_LINE}) -> {WORDS}"
-    return e.op(f'llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"{names} : {types}', WORDS)

@@ -9,40 +9,98 @@ from dataclasses import dataclass
 class Isa:
     """`needs` are CPU features as Linux names them; `pause` is the op of a waiting loop.
 
-    A product of many rows keeps `block_rows` x `block_tiles` sums of 16 lanes in registers. `dots`:
-    it multiplies pairs of bf16 in one instruction, `byte_dots`: fours of bytes.
+    A product of many rows keeps `block_rows` x `block_tiles` sums of 16 lanes in registers.
+    `pair_dots` and `byte_dots`: the way in which it multiplies pairs of bf16, and fours of bytes
+    (`dots.py`), empty for none. `base`: what variants have in common but for these. `target`:
+    LLVM's CPU and feature where code is not to use all that the CPU at hand has.
     """
 
     name: str
+    base: str
     needs: tuple[str, ...]
     pause: str
     block_rows: int
     block_tiles: int
-    dots: bool = False
-    byte_dots: bool = False
+    pair_dots: str = ""
+    byte_dots: str = ""
+    target: tuple[str, str] | None = None
+
+    @property
+    def dots(self) -> bool:
+        """Whether it multiplies pairs of bf16 in one instruction."""
+        return bool(self.pair_dots)
 
 
 _PAUSE_X86 = 'llvm.call_intrinsic "llvm.x86.sse2.pause"() : () -> ()'
-# The best first; every CPU can run the last. LLVM knows the CPU at hand by itself: it makes AVX2 or
-# NEON code of the portable text.
+_PAUSE_ARM = (
+    '%yield = arith.constant 1 : i32\nllvm.call_intrinsic "llvm.aarch64.hint"(%yield) : (i32) -> ()'
+)
+_AVX512 = ("avx512f", "avx512bw")
+# What LLVM's x86-64-v3 may use.
+_AVX2 = ("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
+PORTABLE = Isa("portable", "portable", (), "", block_rows=4, block_tiles=1)
+# The best first; every CPU can run the last, of which LLVM makes the best that it knows.
 VARIANTS = (
     Isa(
         "avx512bf16",
-        ("avx512f", "avx512bw", "avx512_bf16", "avx512_vnni"),
+        "avx512",
+        (*_AVX512, "avx512_bf16", "avx512_vnni"),
         _PAUSE_X86,
         block_rows=8,
         block_tiles=3,
-        dots=True,
-        byte_dots=True,
+        pair_dots="dpbf16ps",
+        byte_dots="vpdpbusd512",
     ),
     Isa(
         "avx512vnni",
-        ("avx512f", "avx512bw", "avx512_vnni"),
+        "avx512",
+        (*_AVX512, "avx512_vnni"),
         _PAUSE_X86,
         block_rows=8,
         block_tiles=3,
-        byte_dots=True,
+        byte_dots="vpdpbusd512",
     ),
-    Isa("avx512", ("avx512f", "avx512bw"), _PAUSE_X86, block_rows=8, block_tiles=3),
-    Isa("portable", (), "", block_rows=4, block_tiles=1),
+    Isa("avx512", "avx512", _AVX512, _PAUSE_X86, block_rows=8, block_tiles=3),
+    Isa(
+        "avxvnni",
+        "avx2",
+        (*_AVX2, "avx_vnni"),
+        _PAUSE_X86,
+        block_rows=4,
+        block_tiles=1,
+        byte_dots="vpdpbusd256",
+        target=("x86-64-v3", "+avxvnni"),
+    ),
+    # 16 registers of 8 lanes: 8 sums, the weights, and x.
+    Isa(
+        "avx2",
+        "avx2",
+        _AVX2,
+        _PAUSE_X86,
+        block_rows=4,
+        block_tiles=1,
+        byte_dots="pmaddwd",
+        target=("x86-64-v3", "+avx2"),
+    ),
+    # 32 registers of 4 lanes: 24 sums, the weights, and x.
+    Isa(
+        "neonbf16",
+        "neon",
+        ("asimddp", "i8mm", "bf16"),
+        _PAUSE_ARM,
+        block_rows=6,
+        block_tiles=1,
+        pair_dots="bfdot",
+        byte_dots="usdot",
+    ),
+    Isa(
+        "neon",
+        "neon",
+        ("asimddp",),
+        _PAUSE_ARM,
+        block_rows=6,
+        block_tiles=1,
+        byte_dots="sdot",
+    ),
+    PORTABLE,
 )

@@ -11,12 +11,18 @@ GENERATION_OFFSET = 64
 BARRIER_BYTES = 128
 
 
-def module_text(body: Emitter, pause: str) -> str:
-    """The module whose function `half(%args)` is `body`; `pause` is the op of a waiting loop."""
+def module_text(body: Emitter) -> str:
+    """The module whose function `half(%args)` is `body`."""
+    isa, target = body.isa, ""
+    if isa.target is not None:
+        cpu, feature = isa.target
+        features = f'#llvm.target_features<["{feature}"]>'
+        target = f', llvm.target_cpu = "{cpu}", llvm.target_features = {features}'
     return _MODULE.format(
         function=FUNCTION,
         body=body.text(),
-        pause=pause,
+        pause=isa.pause,
+        target=target,
         generation=GENERATION_OFFSET,
         spins=_SPINS_BEFORE_YIELD,
     )
@@ -63,7 +69,7 @@ func.func private @barrier(%at: !llvm.ptr, %threads: i32) {{
   }}
   return
 }}
-func.func @{function}(%args: !llvm.ptr) attributes {{llvm.emit_c_interface}} {{
+func.func @{function}(%args: !llvm.ptr) attributes {{llvm.emit_c_interface{target}}} {{
 {body}
 return
 }}

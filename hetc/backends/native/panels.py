@@ -6,15 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hetc.backends.native.arithmetic import PAIRS, Preparation, pair_dot, same_pair
+from hetc.backends.native.arithmetic import PAIRS, Preparation, same_pair
 from hetc.backends.native.blocks import LINE
+from hetc.backends.native.dots import byte_dot, pair_dot
 from hetc.backends.native.integer_arithmetic import (
     TERM_BITS,
     WORDS,
     Blocks,
     IntegerDots,
     as_bytes,
-    byte_dot,
 )
 from hetc.backends.native.ssa import F32, I32, LANES, Ssa, vector
 from hetc.backends.native.tiles import TileForm

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hetc.backends.native.isa import PORTABLE, Isa
+
 PTR, I1, I32, I64, F32 = "!llvm.ptr", "i1", "i32", "i64", "f32"
 LANES = 16
 BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2, "i16": 2, "i8": 1, "i64": 8}
@@ -45,9 +47,11 @@ def vector(lanes: int, element: str) -> str:
 
 
 class Emitter:
-    """Collects the text of a function; every method that gives a value writes one op."""
+    """Collects the text of a function for a CPU with the instructions of `isa`; every method that
+    gives a value writes one op."""
 
-    def __init__(self) -> None:
+    def __init__(self, isa: Isa = PORTABLE) -> None:
+        self.isa = isa
         self._entry: list[str] = []
         self._lines: list[str] = []
         self._into = self._lines

@@ -34,7 +34,7 @@ class Writer:
     """The emitter of one half, and what every stage needs of its function's arguments."""
 
     def __init__(self, buffers: Mapping[str, Buffer], isa: Isa) -> None:
-        self.e = Emitter()
+        self.e = Emitter(isa)
         self.isa = isa
         self._buffers = buffers
         self._iteration: Ssa | None = None

@@ -81,7 +81,7 @@ def test_narrow_weights_are_summed_in_f32(dtype: str, width: int, tmp_path: Path
     assert np.abs(several - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("variant", [isa.name for isa in VARIANTS if isa.dots >= isa.byte_dots])
+@pytest.mark.parametrize("variant", ["avx512bf16", "avx512", "avx2", "portable"])
 @pytest.mark.parametrize("width", [9, 64, 71])
 def test_variants(variant: str, width: int, tmp_path: Path) -> None:
     """Text for other instruction sets is right too; where x is rounded to bf16, up to that."""

@@ -24,7 +24,7 @@ ARGS = Ssa("%args", PTR)
 def compiled(body: Callable[[Emitter], None]) -> Compiled:
     e = Emitter()
     body(e)
-    return Compiled(module_text(e, pause=""), FUNCTION, at="test")
+    return Compiled(module_text(e), FUNCTION, at="test")
 
 
 def applied(function: Callable[[Emitter, Ssa], Ssa], x: Array) -> Array:
@@ -165,4 +165,4 @@ def test_what_mlir_refuses_is_one_error() -> None:
 
 def test_a_function_that_is_not_there() -> None:
     with pytest.raises(RuntimeFault, match="no function other"):
-        Compiled(module_text(Emitter(), pause=""), "other", at="decode")
+        Compiled(module_text(Emitter()), "other", at="decode")
