@@ -13,6 +13,7 @@ from hetc.backends.native.attention import (
     finish,
     seen_keys,
 )
+from hetc.backends.native.attention_masks import MaskRow
 from hetc.backends.native.ssa import F32, LANES, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -34,6 +35,7 @@ class ByKeys:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     partial: View
     levels: View
     scratch: View
@@ -83,8 +85,9 @@ class ByKeys:
             slope = None
             if self.slopes is not None:
                 slope = e.load(w.address(self.slopes, [at]), F32)
+            mask = MaskRow.of(w, self.mask, [row, at, token])
             queries.append(
-                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope)
+                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope, mask)
             )
             sums.append(w.address(self.partial, [part, row, token, at]))
         flash = Flash(
@@ -187,6 +190,7 @@ class ByQueries:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     sinks: View | None
     out: View
     scratch: View
@@ -239,8 +243,9 @@ class ByQueries:
                 slope = None
                 if self.slopes is not None:
                     slope = e.load(w.address(self.slopes, [at]), F32)
+                mask = MaskRow.of(w, self.mask, [row, at, token])
                 queries.append(
-                    Query(w.address(self.q, [row, at, token]), position, low, high, slope)
+                    Query(w.address(self.q, [row, at, token]), position, low, high, slope, mask)
                 )
                 targets.append(w.address(self.out, [row, at, token]))
                 heads.append(at)

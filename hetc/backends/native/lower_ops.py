@@ -21,7 +21,7 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Experts, Matrix, Rows
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import Appended, B, HalfValues, K, T
+from hetc.backends.native.values import Appended, B, HalfValues, K, P, T
 from hetc.backends.native.views import View, as_rows, contiguous, row_major
 from hetc.errors import Reason
 from hetc.ir.dims import DimLike, product
@@ -312,8 +312,7 @@ def _rows_of_states(half: HalfValues, op: Op) -> bool:
 
 
 def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
-    if op.mask is not None:
-        raise Refused("HETC-E042", "the native engine knows no attention masks", op)
+    mask = None if op.mask is None else _mask(half, scope, op, op.mask)
     if op.k not in half.appended or op.v not in half.appended:
         raise Refused("HETC-E042", "the native engine attends to its states only", op)
     rule, states = _rule(op), half.memory.states
@@ -337,7 +336,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     out = half.result(op.result, model)
     if half.prefill:
         sums = half.private("sums", (8, rule.value_width))
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, scratch, sums))
+        half.add(ByQueries(rule, q, keys, values, slopes, mask, sinks, out, scratch, sums))
         return
     partial, levels = (
         contiguous(
@@ -346,8 +345,17 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         )
         for name, size in (("partial", rule.value_width), ("levels", 2))
     )
-    half.add(ByKeys(rule, q, keys, values, slopes, partial, levels, scratch))
+    half.add(ByKeys(rule, q, keys, values, slopes, mask, partial, levels, scratch))
     half.add(Combine(rule, partial, levels, sinks, out, split=False))
+
+
+def _mask(half: HalfValues, scope: Scope, op: Attention, mask: Value) -> View:
+    """A mask that positions alone make, as a table by [B, H, T, L]."""
+    view = half.view(scope, mask, op)
+    if scope.kind(mask) == "dynamic" or mask.shape[-1] != P + T:
+        raise Refused("HETC-E042", "the native engine knows masks of positions only", op)
+    batch, heads, tokens, _ = op.q.shape
+    return view.broadcast((batch, heads, tokens, P + T))
 
 
 def _new_rows(half: HalfValues, value: Value) -> View:
