@@ -26,7 +26,8 @@ def two_layers(body: str, width: int, weights: dict[str, str], states: dict[str,
     grown = {name: type.replace("P", "P+T") for name, type in states.items()}
     layer = f"graph @layer(%x: f32[B,T,{width}], {', '.join(formals)}) -> "
     layer += f"(f32[B,T,{width}], {', '.join(grown.values())}) {{\n  {body}\n}}\n"
-    calls, x, last = "", "%h", []
+    calls, x = "", "%h"
+    last: list[str] = []
     for number in range(2):
         for name, type in weights.items():
             calls += f'%{name}{number} = weight {{name = "{name}{number}", type = {type}}}\n  '
