@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.native import vector_math as fn
+from hetc.backends.native.attention_masks import MaskRow
 from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -63,6 +64,7 @@ class Query:
     low: Ssa
     high: Ssa
     slope: Ssa | None
+    mask: MaskRow | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,8 @@ class Flash:
             if query.slope is not None:
                 distance = e.convert("sitofp", e.sub(key, position), F32)
                 score = e.fma(distance, e.splat(query.slope, LANES), score)
+            if query.mask is not None:
+                score, seen = query.mask.apply(w, first, score, seen)
             found.append((e.select(seen, score, e.number(LEAST, score)), seen))
         return found
 

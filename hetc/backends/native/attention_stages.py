@@ -15,6 +15,7 @@ from hetc.backends.native.attention import (
     finish,
     seen_keys,
 )
+from hetc.backends.native.attention_masks import MaskRow
 from hetc.backends.native.dot_attention import QUERIES, DotWalk, by_dots
 from hetc.backends.native.ssa import F32, LANES, Ssa, vector
 from hetc.backends.native.views import View
@@ -39,6 +40,7 @@ class ByKeys:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     partial: View
     levels: View
     scratch: View
@@ -88,8 +90,9 @@ class ByKeys:
             slope = None
             if self.slopes is not None:
                 slope = e.load(w.address(self.slopes, [at]), F32)
+            mask = MaskRow.of(w, self.mask, [row, at, token])
             queries.append(
-                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope)
+                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope, mask)
             )
             sums.append(w.address(self.partial, [part, row, token, at]))
         flash = Flash(
@@ -193,6 +196,7 @@ class ByQueries:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     sinks: View | None
     out: View
     scratch: View
@@ -212,7 +216,7 @@ class ByQueries:
     def write(self, w: Writer) -> None:
         e, rule = w.e, self.rule
         batch, _, tokens, _ = (w.size(size) for size in self.q.shape)
-        dots = w.isa.dots and by_dots(rule)
+        dots = w.isa.dots and by_dots(rule) and self.mask is None
         most = QUERIES if dots else _MOST_QUERIES
         at_once = rule.heads_at_once(most // 2)
         heads, rows = e.index(rule.heads // at_once), e.index(most // at_once)
@@ -234,7 +238,8 @@ class ByQueries:
                     x = w.address(self.q, [row, at, token])
                     target = w.address(self.out, [row, at, token])
                     sink = self._of_head(w, self.sinks, at)
-                    queries.append((Query(x, position, low, high, slope), sink, target))
+                    mask = MaskRow.of(w, self.mask, [row, at, token])
+                    queries.append((Query(x, position, low, high, slope, mask), sink, target))
             group = e.div(first, e.index(rule.repeat))
             keys, values = (w.address(view, [row, group]) for view in (self.keys, self.values))
             (self._by_dots if dots else self._plainly)(w, keys, values, queries)

@@ -14,6 +14,7 @@ from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.grouped import GroupedProduct, Order
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
 from hetc.backends.native.lower_rows import ANY_ROWS, ROW_PLANS
+from hetc.backends.native.lower_states import append, is_rows_of_states, mask_of, new_rows
 from hetc.backends.native.matrix_products import MatrixProduct
 from hetc.backends.native.model import Refused, form_of
 from hetc.backends.native.panels import MOST_TILES, panel_floats
@@ -23,10 +24,10 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Experts, Matrix, Rows, Table
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import Appended, B, HalfValues, K, T
+from hetc.backends.native.values import B, HalfValues, K, T
 from hetc.backends.native.views import View, as_rows, contiguous, row_major
 from hetc.errors import Reason
-from hetc.ir.dims import DimLike, product
+from hetc.ir.dims import DimLike
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention, Rope
 from hetc.ir.ops.control import Call, describe
@@ -35,7 +36,7 @@ from hetc.ir.ops.index import Embedding, Gather
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.sequence import KeepLast, KVAppend
-from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Split, Transpose
+from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
 from hetc.ir.ops.source import Source
 from hetc.ir.types import BF16, BOOL, F16, F32, I32, I64
 
@@ -48,7 +49,7 @@ def plan_op(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> No
     for value in (*op.operands, *op.results):
         if value.dtype not in COMPUTED:
             raise Refused("HETC-E041", f"the native engine computes no {value.dtype}", op)
-    if _rows_of_states(half, op):
+    if is_rows_of_states(half, op):
         return
     if is_expression(op) and not _is_look(op):
         _elementwise(half, scope, op, inside)
@@ -303,43 +304,8 @@ def _matmul(half: HalfValues, scope: Scope, op: MatMul) -> None:
     half.views[op.result] = made.transposed([order.index(axis) for axis in range(a.rank)])
 
 
-def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
-    past, axis = op.past, op.axis % op.past.rank
-    if past.op is not None or past.name not in scope.run.states or axis != past.rank - 2:
-        raise Refused("HETC-E042", "the native engine appends rows [B,G,P,D] or [B,P,D] only", op)
-    new = half.view(scope, op.new, op)
-    if past.rank == 3:
-        batch, tokens, width = new.shape
-        strides = (new.strides[0], 0, *new.strides[1:])
-        new = View(new.buffer, (batch, 1, tokens, width), strides, new.offset)
-    half.appended[op.result] = (Appended(past, new),)
-
-
-def _rows_of_states(half: HalfValues, op: Op) -> bool:
-    """Whether `op` is states side by side, or one looked at as rows [B,G,L,D]: attention can read
-    its result as it reads a state."""
-    parts = [half.appended.get(value, ()) for value in op.operands]
-    shape = op.results[0].shape
-    if not all(parts) or len(shape) != 4:
-        return False
-    batch, groups, _, width = shape
-    rows = [(part.new.shape[1], part.new.shape[3]) for several in parts for part in several]
-    match op:
-        case Concat():
-            same = op.axis % 4 == 3
-        case Reshape():
-            same = op.x.shape == (batch, shape[2], width)
-        case _:
-            return False
-    if not same or any(size != groups for size, _ in rows):
-        return False
-    half.appended[op.results[0]] = tuple(part for several in parts for part in several)
-    return True
-
-
 def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
-    if op.mask is not None:
-        raise Refused("HETC-E042", "the native engine knows no attention masks", op)
+    mask = None if op.mask is None else mask_of(half, scope, op, op.mask)
     if op.k not in half.appended or op.v not in half.appended:
         raise Refused("HETC-E042", "the native engine attends to its states only", op)
     rule, states = _rule(op), half.memory.states
@@ -348,7 +314,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     values = states.values(scope, formals[1], rule)
     if not {op.k, op.v} <= half.written:
         half.written |= {op.k, op.v}
-        new_keys, new_values = (_new_rows(half, value) for value in (op.k, op.v))
+        new_keys, new_values = (new_rows(half, value) for value in (op.k, op.v))
         half.add(Append(rule, new_keys, new_values, keys, values, half.prefill))
     q = half.view(scope, op.q, op)
     if q.strides[-1] != 1:
@@ -364,7 +330,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
         scores, sums, narrow, levels = (half.private("queries", (QUERIES, size)) for size in widths)
         own, tickets = (scores, sums, narrow, levels), half.memory.tickets()
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, *own, tickets))
+        half.add(ByQueries(rule, q, keys, values, slopes, mask, sinks, out, *own, tickets))
         return
     scratch = half.private("weights", (8, 64))
     partial, levels = (
@@ -374,24 +340,8 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         )
         for name, size in (("partial", rule.value_width), ("levels", 2))
     )
-    half.add(ByKeys(rule, q, keys, values, slopes, partial, levels, scratch))
+    half.add(ByKeys(rule, q, keys, values, slopes, mask, partial, levels, scratch))
     half.add(Combine(rule, partial, levels, sinks, out, split=False))
-
-
-def _new_rows(half: HalfValues, value: Value) -> View:
-    """The new rows of what attention reads as `value`."""
-    parts = [part.new for part in half.appended[value]]
-    if len(parts) == 1:
-        return parts[0]
-    batch, groups, tokens, _ = parts[0].shape
-    width = sum(part.columns for part in parts)
-    shape = (batch, groups, tokens, width)
-    joined = contiguous(half.light("rows", product(shape)), shape)
-    first = 0
-    for part in parts:
-        half.copy(part, joined.sliced(3, first, part.columns))
-        first += part.columns
-    return joined
 
 
 PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
@@ -401,7 +351,7 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     Embedding: _embedding,
     ExpertLinear: _expert_linear,
     Gather: _gather,
-    KVAppend: _append,
+    KVAppend: append,
     KeepLast: lambda half, scope, op: None,
     LayerNorm: _norm,
     Linear: _linear,

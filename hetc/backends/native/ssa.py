@@ -15,9 +15,9 @@ from hetc.backends.native.isa import PORTABLE, Isa
 
 PTR, I1, I32, I64, F32 = "!llvm.ptr", "i1", "i32", "i64", "f32"
 LANES = 16
-BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2, "i16": 2, "i8": 1, "i64": 8}
-# How values of the graph are held while the code runs: floats as f32, bools as bytes.
-HELD = {"i64": "i64", "i32": "i32", "bool": "i8"}
+BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2, "i16": 2, "i8": 1, "i64": 8, "bool": 1}
+# What is held as it is while the code runs; floats are f32.
+HELD = frozenset({"i64", "i32", "bool"})
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,9 @@ class HalfValues:
         return contiguous(self.memory.stored(self.region, rows, rows.element), shape)
 
     def table(self, value: Value, reader: Op) -> View:
-        """A positional value: row P of its table is that of the first new token."""
-        sizes = {"B": 1, "T": self.model.positions}
+        """A positional value: row P of its table is that of the first new token. An axis of P+T is
+        one of keys, of which the table has all."""
+        sizes = {"B": 1, "T": self.model.positions, "P": 0}
         known = tuple(substitute(size, sizes) for size in value.shape)
         if any(isinstance(size, Dim) for size in known) or T not in value.shape:
             raise Refused("HETC-E044", f"{value.type} is no table of positions", reader)

@@ -211,15 +211,21 @@ class Writer:
         e = self.e
         numbers = [self.load(e.offset(first, offset), element) for offset in offsets]
         type = vector(len(numbers), numbers[0].type)
-        found = e.constant("0" if type.split("x")[1].startswith("i") else "0.0", type)
+        element = numbers[0].type
+        zero = "false" if element == "i1" else "0" if element.startswith("i") else "0.0"
+        found = e.constant(zero, type)
         for lane, number in enumerate(numbers):
             found = e.insert(number, found, lane)
         return self.widened(found)
 
     def load(self, place: Ssa, element: str, lanes: int = 0) -> Ssa:
-        """`lanes` elements as they are stored, one as a scalar for 0; bf16 is taken for i16."""
-        element = "i16" if element == "bf16" else element
-        return self.e.load(place, vector(lanes, element) if lanes else element)
+        """`lanes` elements as they are stored, one as a scalar for 0; bf16 is taken for i16, and
+        bools, which are bytes, for i1."""
+        stored = {"bf16": "i16", "bool": "i8"}.get(element, element)
+        found = self.e.load(place, vector(lanes, stored) if lanes else stored)
+        if element != "bool":
+            return found
+        return self.e.compare("ne", found, self.e.constant("0", found.type))
 
     def put(self, value: Ssa, view: View, row: Ssa, column: Ssa) -> None:
         """Store `value`, as `lanes` gives it, in the row of a view whose last axis is dense."""
@@ -228,9 +234,7 @@ class Writer:
         self.e.store(self.narrowed(value, element), place)
 
     def widened(self, x: Ssa) -> Ssa:
-        """What `load` gave: floats as f32, bytes as i1. bf16 (as i16) is its upper bits."""
-        if x.element == "i8":
-            return self.e.compare("ne", x, self.e.constant("0", x.type))
+        """What `load` gave, floats as f32. bf16 (as i16) is its upper bits."""
         if x.element != "i16":
             return self.e.convert("extf", x, F32) if x.element == "f16" else x
         wide = self.e.convert("extui", x, I32)
@@ -247,8 +251,8 @@ class Writer:
     def narrowed(self, x: Ssa, element: str) -> Ssa:
         """`x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
         e = self.e
-        if x.element == "i1":
-            return e.convert("extui", x, element)
+        if element == "bool":
+            return e.convert("extui", x, "i8")
         if element != "bf16":
             return x if element == x.element else e.convert("truncf", x, element)
         bits = e.convert("bitcast", x, I32)

@@ -79,6 +79,37 @@ def test_attention(shape: tuple[int, int, int], options: str, tmp_path: Path) ->
                 assert largest_error(made, ran, tokens, steps) < 1e-5
 
 
+MASK = """%i = iota {size = T, start = P}
+  %j = iota {size = P+T}
+  %query = reshape %i {shape = [T, 1]}
+  %key_at = reshape %j {shape = [1, P+T]}
+  %behind = sub %query, %key_at
+  %rest = mod %behind, 3
+  %third = eq %rest, 0
+  """
+MASKS = {
+    "bools": "%mask = reshape %third {shape = [1, 1, T, P+T]}",
+    "addends": """%each = reshape %14 {shape = [1, 6, 1, 1]}
+  %near = cast %behind
+  %mask = mul %near, %each""",
+    "hidden": "%mask = where %third, 0.5, -inf",
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("options", ["mask = %mask, causal", "mask = %mask, sinks = %14, causal"])
+def test_masks_of_positions(name: str, options: str, tmp_path: Path) -> None:
+    """Every third key, or a slope of each head, as a table: bools, or addends of some heads."""
+    text = model(heads=6, groups=2, width=8, options=options)
+    made = case(text.replace("  %15 =", f"  {MASK}{MASKS[name]}\n  %15 ="))
+    rng = np.random.default_rng(2)
+    for threads in (1, 3):
+        with executors(made, tmp_path, threads) as ran:
+            for batch, steps in ((1, [15, 1, 1, 1]), (2, [61, 3, 1, 1, 2])):
+                tokens = rng.integers(0, 50, (batch, sum(steps)))
+                assert largest_error(made, ran, tokens, steps) < 1e-5
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("width", [7, 8])
 def test_narrow_states_hold_what_the_contract_says(dtype: str, width: int, tmp_path: Path) -> None:
