@@ -52,7 +52,9 @@ class StateLayout:
     """One state in the engine's memory, `offset` bytes into it; `role` is `keys` or `values`.
 
     Keys [B, G, C/16, D/n, 16, n], values [B, G, C, D]; n is 2 for bf16 and else 1, D the `width`
-    filled up to a multiple of n. `keep`: how many rows the contract's state has at most.
+    filled up to a multiple of n. The contract has them as `element`, memory as `stored`: where that
+    is `i8`, scales f32[C] follow the numbers of each of the G. `keep`: how many rows the contract's
+    state has at most.
     """
 
     name: str
@@ -61,6 +63,7 @@ class StateLayout:
     groups: int
     width: int
     element: str
+    stored: str
     keep: int | None
 
 
@@ -136,6 +139,7 @@ def _state(value: object, at: str) -> StateLayout:
         groups=fields.integer("groups", low=1),
         width=fields.integer("width", low=1),
         element=fields.one_of("element", ("f32", "bf16", "f16")),
+        stored=fields.one_of("stored", ("f32", "bf16", "f16", "i8")),
         keep=fields.optional("keep", fields.integer),
     )
     fields.done()

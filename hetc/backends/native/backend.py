@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from hetc.backends.native.half import Observe, half_text
 from hetc.backends.native.isa import VARIANTS, Isa
@@ -33,16 +34,19 @@ _SOME_POSITIONS = 16
 class NativePlan:
     """Both halves of a model for the native engine, from its outlined decode half.
 
-    With `weights`, what positions make is tried out before it is taken for a table.
+    With `weights`, what positions make is tried out before it is taken for a table. The KV state
+    is in memory as `state_element`, `i8` with a scale for each row of a head, or as the contract
+    has it.
     """
 
     decode: Graph
     positions: int
     weights: WeightLookup | None = None
+    state_element: Literal["i8"] | None = None
 
     @cached_property
     def _model(self) -> Model:
-        return Model.of(self.decode, self.positions, self.weights)
+        return Model.of(self.decode, self.positions, self.weights, self.state_element)
 
     @cached_property
     def _halves(self) -> Mapping[Phase, Planner]:
@@ -109,6 +113,7 @@ class NativePlan:
                     place.groups,
                     place.width,
                     place.element,
+                    place.stored,
                     place.keep,
                 )
                 for place in memories["decode"].states.places

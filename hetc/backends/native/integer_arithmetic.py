@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hetc.backends.native import vector_math as fn
 from hetc.backends.native.arithmetic import Sums
 from hetc.backends.native.blocks import GROUP, LINE, BlockFormat
 from hetc.backends.native.ssa import F32, I32, LANES, Emitter, Ssa, vector
@@ -157,11 +158,7 @@ class IntegerDots(_Blocks):
                 w.lanes(view, x, e.add(first, e.index(at)), LANES) for at in range(0, GROUP, LANES)
             ]
             most = e.reduce("maximum", e.maximum(*[e.intrinsic("fabs", part) for part in parts]))
-            zero = e.constant("0.0", F32)
-            some = e.compare("ogt", most, zero)
-            scale = e.mul(most, e.number(1 / largest, F32))
-            safe = e.select(some, most, e.number(1.0, F32))
-            inverse = e.select(some, e.div(e.number(largest, F32), safe), zero)
+            scale, inverse = fn.symmetric(e, most, largest)
             sum = e.constant("0", _WORDS)
             for place, part in enumerate(parts):
                 rounded = e.intrinsic("rint", e.mul(part, e.splat(inverse, LANES)))

@@ -276,7 +276,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     (past_keys, new_keys), (past_values, new_values) = (
         half.appended[value] for value in (op.k, op.v)
     )
-    rule = _rule(op)
+    rule = _rule(op, half.model.state_element)
     keys = half.memory.states.view(scope, past_keys, "keys", rule)
     values = half.memory.states.view(scope, past_values, "values", rule)
     if not {op.k, op.v} <= half.written:
@@ -353,7 +353,7 @@ def leaves(op: Op, inside: frozenset[Op]) -> tuple[list[Value], frozenset[Op]]:
     return list(read), frozenset(used)
 
 
-def _rule(op: Attention) -> Rule:
+def _rule(op: Attention, state_element: str | None) -> Rule:
     heads, groups = op.q.shape[1], op.k.shape[1]
     width, value_width = op.k.shape[3], op.v.shape[3]
     sizes = [size for size in (heads, groups, width, value_width) if isinstance(size, int)]
@@ -363,7 +363,7 @@ def _rule(op: Attention) -> Rule:
         sizes[0] // sizes[1],
         sizes[2],
         sizes[3],
-        op.k.dtype.name,
+        state_element or op.k.dtype.name,
         op.scale,
         op.softcap,
         op.causal,

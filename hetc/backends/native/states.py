@@ -7,7 +7,7 @@ from typing import Literal
 
 from hetc.backends.native.attention import Rule
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.ssa import BYTES, LANES
+from hetc.backends.native.ssa import BYTES, F32, LANES
 from hetc.backends.native.views import View, padded
 from hetc.backends.native.writer import Buffer
 from hetc.ir.dims import DimLike, symbol
@@ -21,7 +21,8 @@ _ALIGN = 64
 
 @dataclass(frozen=True)
 class StatePlace:
-    """One state of the contract in the engine's own layout, `offset` bytes into the memory."""
+    """One state of the contract in the engine's own layout, `offset` bytes into the memory, where
+    its numbers are `stored`."""
 
     name: str
     role: Role
@@ -29,6 +30,7 @@ class StatePlace:
     groups: int
     width: int
     element: str
+    stored: str
     keep: int | None
 
 
@@ -69,12 +71,14 @@ class StatePlan:
         key = (scope.run.id, formal, role)
         if key not in self._wanted:
             name = f"state.{scope.run.id}.{formal.name}.{role}"
+            scales = BYTES[F32] if rule.is_scaled else 0
             if role == "keys":
-                row = C * rule.padded_width
+                row = C * (rule.padded_width + scales)
                 tile = LANES * rule.padded_width
                 view = View(name, (B, rule.groups, C), (rule.groups * row, row, tile))
             else:
-                row, shape = C * rule.value_width, (B, rule.groups, C, rule.value_width)
+                row = C * (rule.value_width + scales)
+                shape = (B, rule.groups, C, rule.value_width)
                 view = View(name, shape, (rule.groups * row, row, rule.value_width, 1))
             self._wanted[key] = _Wanted(scope, formal, role, view, rule.element)
         return self._wanted[key].view
@@ -105,7 +109,8 @@ class StatePlan:
         assert isinstance(width, int)
         for number, name in enumerate(item.names):
             offset = start + stride * number
-            place = StatePlace(name, item.role, offset, groups, width, item.element, keep)
+            element = item.formal.dtype.name
+            place = StatePlace(name, item.role, offset, groups, width, element, item.element, keep)
             self.places.append(place)
         repeats = item.scope.run.repeat > 1
         return Buffer(item.view.buffer, "state", item.element, start, stride if repeats else 0)

@@ -227,6 +227,8 @@ class Writer:
 
     def widened(self, x: Ssa) -> Ssa:
         """What `load` gave, as f32. Of bf16 (as i16) these are the upper bits."""
+        if x.element == "i8":
+            return self.e.convert("sitofp", self.e.convert("extsi", x, I32), F32)
         if x.element != "i16":
             return x if x.element == F32 else self.e.convert("extf", x, F32)
         wide = self.e.convert("extui", x, I32)
@@ -243,6 +245,8 @@ class Writer:
     def narrowed(self, x: Ssa, element: str) -> Ssa:
         """f32 `x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
         e = self.e
+        if element == "i8":
+            return e.convert("trunci", e.convert("fptosi", e.intrinsic("rint", x), I32), element)
         if element != "bf16":
             return x if element == F32 else e.convert("truncf", x, element)
         bits = e.convert("bitcast", x, I32)

@@ -16,6 +16,7 @@ from hetc.runtime.handoff import size_of
 from hetc.runtime.native.memory import aligned_bytes
 
 _LANES = 16
+_SCALE, _LARGEST = np.dtype(np.float32), 127
 
 
 class Cache:
@@ -37,7 +38,8 @@ class Cache:
     def read(self, state: StateLayout, past: int) -> NDArray[Any]:
         """A copy of a state after `past` tokens, as the contract has it."""
         rows = past if state.keep is None else min(past, state.keep)
-        return np.ascontiguousarray(self._rows(state)[:, :, past - rows : past])
+        found = self._rows(state)[:, :, past - rows : past]
+        return np.ascontiguousarray(found, dtype=BY_NAME[state.element].numpy)
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
         """Take over a state of the contract."""
@@ -51,18 +53,23 @@ class Cache:
         return larger
 
     def _rows(self, state: StateLayout) -> NDArray[Any]:
-        """A view [B, G, C, D] of a state; of keys in tiles, one that NumPy can write to."""
-        dtype = BY_NAME[state.element].numpy
-        start = size_of(state.offset, self._sizes, at=state.name)
-        pair = 2 if state.role == "keys" and state.element == "bf16" else 1
+        """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
+        dtype = BY_NAME[state.stored].numpy
+        pair = 2 if state.role == "keys" and state.stored == "bf16" else 1
         width = math.ceil(state.width / pair) * pair
-        count = self.batch * state.groups * self.capacity * width
-        flat = self.memory[start : start + count * dtype.itemsize].view(dtype)
+        numbers = self.capacity * width * dtype.itemsize
+        scales = self.capacity * _SCALE.itemsize if state.stored == "i8" else 0
+        start = size_of(state.offset, self._sizes, at=state.name)
+        heads = self.memory[start:][: self.batch * state.groups * (numbers + scales)]
+        heads = heads.reshape(self.batch, state.groups, -1)
+        rows: Any = heads[:, :, :numbers].view(dtype)
         if state.role == "values":
-            return flat.reshape(self.batch, state.groups, self.capacity, width)
-        tiles, steps = self.capacity // _LANES, width // pair
-        tiled = flat.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
-        return _TiledRows(tiled, state.width)  # type: ignore[return-value]
+            rows = rows.reshape(self.batch, state.groups, self.capacity, width)
+        else:
+            tiles, steps = self.capacity // _LANES, width // pair
+            tiled = rows.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
+            rows = _TiledRows(tiled, state.width)
+        return _ScaledRows(rows, heads[:, :, numbers:].view(_SCALE)) if scales else rows  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,24 @@ class _TiledRows:
         whole[..., : self.width] = array
         parts = whole.reshape(*array.shape[:3], steps, pair).transpose(2, 0, 1, 3, 4)
         self.tiled[:, :, tile, :, lane, :] = parts
+
+
+@dataclass(frozen=True)
+class _ScaledRows:
+    """Rows of whole numbers with a scale each, read and written as the numbers they stand for."""
+
+    rows: Any
+    scales: NDArray[np.float32]
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.rows[index] * self.scales[index][..., None], np.float32)
+
+    def __setitem__(self, index: Any, array: NDArray[Any]) -> None:
+        array = np.asarray(array, np.float32)
+        scales = np.abs(array).max(axis=-1) / _LARGEST
+        self.scales[index] = scales
+        safe = np.where(scales > 0, scales, 1)[..., None]
+        self.rows[index] = np.rint(array / safe).astype(np.int8)
 
 
 @dataclass(frozen=True)
