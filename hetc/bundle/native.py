@@ -76,7 +76,7 @@ class Scratch:
 
     shared: str
     private: str
-    barrier: int
+    barrier: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class NativeLayout:
 
 
 def _scratch(fields: Fields) -> Scratch:
-    found = Scratch(fields.text("shared"), fields.text("private"), fields.integer("barrier", low=1))
+    found = Scratch(fields.text("shared"), fields.text("private"), fields.text("barrier"))
     fields.done()
     return found
 

@@ -232,41 +232,49 @@ class Flash:
         return [(column, min(LANES, width - column)) for column in range(0, width, LANES)]
 
     def _scores(self, w: Writer, rows: Sequence[Ssa], tile: Ssa) -> list[list[Ssa]]:
-        """q . k of every row with the keys of KEY_TILES tiles."""
+        """q . k of every row with the keys of KEY_TILES tiles.
+
+        One tile after the other, so that keys are one stream: of several the CPU reads none ahead.
+        Each sum has two parts, which need not wait for each other.
+        """
         e, rule = w.e, self.rule
         tile_bytes = rule.padded_width * LANES * BYTES[rule.element]
-        starts = [
-            e.offset(self.keys, e.mul(e.add(tile, e.index(place)), e.index(tile_bytes)))
-            for place in range(KEY_TILES)
-        ]
         zero = e.constant("0.0", vector(LANES, F32))
+        found: list[list[Ssa]] = [[] for _ in rows]
+        for place in range(KEY_TILES):
+            start = e.offset(self.keys, e.mul(e.add(tile, e.index(place)), e.index(tile_bytes)))
 
-        def steps(step: Ssa, *sums: Ssa, halves: int = rule.pair) -> list[Ssa]:
-            totals = list(sums)
-            columns = [self._keys(w, start, step) for start in starts]
-            for i, row in enumerate(rows):
-                for half in range(halves):
-                    place = e.add(e.mul(step, e.index(4 * rule.pair)), e.index(4 * half))
-                    factor = e.splat(e.load(e.offset(row, place), F32), LANES)
-                    for t, column in enumerate(columns):
-                        totals[i * KEY_TILES + t] = e.fma(
-                            column[half], factor, totals[i * KEY_TILES + t]
-                        )
-            return totals
+            def two(step: Ssa, *sums: Ssa, start: Ssa = start, count: int = 2) -> list[Ssa]:
+                totals = list(sums)
+                columns = self._keys(w, start, step)
+                for i, row in enumerate(rows):
+                    first = e.offset(row, e.mul(step, e.index(8)))
+                    for half in range(count):
+                        factor = e.load(e.offset(first, e.index(4 * half)), F32)
+                        at = 2 * i + half
+                        totals[at] = e.fma(columns[half], e.splat(factor, LANES), totals[at])
+                return totals
 
-        whole = rule.width // rule.pair
-        sums = e.loop(e.index(0), e.index(whole), 1, steps, [zero] * (len(rows) * KEY_TILES))
-        if rule.width % rule.pair:
-            sums = tuple(steps(e.index(whole), *sums, halves=1))
-        return [list(sums[i * KEY_TILES :][:KEY_TILES]) for i in range(len(rows))]
+            whole = e.index(rule.width // 2)
+            sums = e.loop(e.index(0), whole, 1, two, [zero] * (2 * len(rows)))
+            if rule.width % 2:
+                sums = tuple(two(whole, *sums, count=1))
+            for i, scores in enumerate(found):
+                scores.append(e.add(*sums[2 * i :][:2]))
+        return found
 
-    def _keys(self, w: Writer, start: Ssa, step: Ssa) -> tuple[Ssa, ...]:
+    def _keys(self, w: Writer, start: Ssa, step: Ssa) -> tuple[Ssa, Ssa]:
+        """Two numbers along D of 16 keys; behind the last one of an odd D there are others."""
         e, rule = w.e, self.rule
-        width = LANES * rule.pair * BYTES[rule.element]
-        place = e.offset(start, e.mul(step, e.index(width)))
-        if rule.pair == 1:
-            return (w.widened(w.load(place, rule.element, LANES)),)
-        return w.widened_pair(e.load(place, vector(LANES, I32)))
+        width = LANES * BYTES[rule.element]
+        place = e.offset(start, e.mul(step, e.index(2 * width)))
+        if rule.pair == 2:
+            return w.widened_pair(e.load(place, vector(LANES, I32)))
+        first, second = (
+            w.widened(w.load(there, rule.element, LANES))
+            for there in (place, e.offset(place, e.index(width)))
+        )
+        return first, second
 
     def _masked(
         self, w: Writer, scores: Sequence[Ssa], query: Query, tile: Ssa

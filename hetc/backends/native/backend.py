@@ -12,6 +12,7 @@ from hetc.backends.native.isa import VARIANTS, Isa
 from hetc.backends.native.lower_ops import supports
 from hetc.backends.native.model import Model
 from hetc.backends.native.plan import Planner
+from hetc.backends.native.storage import Storage
 from hetc.bundle.contract import PHASES, Phase
 from hetc.bundle.native import (
     LAYOUT_FILE,
@@ -65,9 +66,15 @@ class NativePlan:
         return tuple(dict.fromkeys(found))
 
     @property
-    def _variants(self) -> tuple[Isa, ...]:
+    def _storage(self) -> Storage:
+        """What is stored: known once both halves are planned."""
+        assert self._halves
+        return self._model.storage
+
+    @property
+    def variants(self) -> tuple[Isa, ...]:
         """The instruction sets that differ for this model: dot products need what they multiply."""
-        elements = self._model.storage.elements
+        elements = self._storage.elements
         useful = {"dots": "bf16" in elements, "byte_dots": bool(elements & {"q8", "q4"})}
         found: list[Isa] = []
         for isa in VARIANTS:
@@ -86,7 +93,7 @@ class NativePlan:
         texts = {
             half_file(phase, isa.name): self.text(phase, isa).encode()
             for phase in PHASES
-            for isa in self._variants
+            for isa in self.variants
         }
         return {LAYOUT_FILE: self.layout().to_bytes(), **texts}
 
@@ -99,10 +106,12 @@ class NativePlan:
         memories = {phase: planner.values.memory for phase, planner in self._halves.items()}
         return NativeLayout(
             logit_columns=self._halves["decode"].logit_columns,
-            weight_bytes=self._model.storage.nbytes,
+            weight_bytes=self._storage.nbytes,
             state_bytes=str(memories["decode"].states.nbytes),
             scratch={
-                phase: Scratch(str(half.shared_bytes), str(half.private_bytes), half.barrier_bytes)
+                phase: Scratch(
+                    str(half.shared_bytes), str(half.private_bytes), str(half.barrier_bytes)
+                )
                 for phase, half in memories.items()
             },
             states=tuple(
@@ -118,22 +127,22 @@ class NativePlan:
                 )
                 for place in memories["decode"].states.places
             ),
-            variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
+            variants=tuple(Variant(isa.name, isa.needs) for isa in self.variants),
         )
 
     def packed(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The packed weights, a piece at a time."""
-        return self._model.storage.pack(weights)
+        return self._storage.pack(weights)
 
     @property
     def matrix_bytes(self) -> int:
         """The bytes of all matrices but experts: what a token reads, beside the state."""
-        return self._model.storage.matrix_bytes
+        return self._storage.matrix_bytes
 
     @property
     def packed_bytes(self) -> int:
         """How many bytes `packed` gives."""
-        return self._model.storage.nbytes
+        return self._storage.nbytes
 
 
 class NativeBackend:

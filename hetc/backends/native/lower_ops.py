@@ -22,7 +22,7 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Matrix, Rows
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import B, HalfValues, K, T
+from hetc.backends.native.values import B, HalfValues, K, N, T
 from hetc.backends.native.views import View, contiguous, row_major
 from hetc.errors import Reason
 from hetc.ir.dims import DimLike, product
@@ -196,7 +196,8 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
+    prepared = _prepared(half, matrix.form, rows)
+    tickets = half.memory.tickets(1 if half.prefill else N)
     half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
 
 

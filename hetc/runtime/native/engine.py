@@ -98,7 +98,7 @@ class Engine:
             "weights": self._weights.ctypes.data,
             "state": cache.memory.ctypes.data,
             "shared": self._shared.address(shared),
-            "barrier": self._barrier.zeroed(needed.barrier),
+            "barrier": self._barrier.zeroed(size_of(needed.barrier, sizes, at="scratch.barrier")),
             **sizes,
         }
         arguments = np.empty((units, len(ARGUMENTS)), np.int64)
