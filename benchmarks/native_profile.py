@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import machine, smollm2
 from hetc.backends.native import NativePlan
-from hetc.backends.native.isa import VARIANTS
 from hetc.backends.native.products import Product
 from hetc.backends.native.ssa import I64, PTR
 from hetc.backends.native.stages import Stage
 from hetc.backends.native.writer import Writer
 from hetc.bundle import OpenBundle, open_bundle
-from hetc.bundle.native import LAYOUT_FILE, NativeLayout, half_file
+from hetc.bundle.native import half_file
 from hetc.driver import CompileOptions, compile_bundle
 from hetc.ir.text import parse
 from hetc.runtime.cores import physical_cores
@@ -110,10 +109,10 @@ class Replaced:
 
 
 def decoded(
-    files: OpenBundle, context: int, threads: int, counters: Counters
+    bundle: Replaced, context: int, threads: int, counters: Counters
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Behind a prompt of `context` the seconds [TOKENS] and cycles [TOKENS, threads, names]."""
-    make = native_executors(NativeOptions(threads))
+    make, files = native_executors(NativeOptions(threads)), cast(OpenBundle, bundle)
     prefill, decode = make(), make()
     prefill.prepare(files, "prefill")
     decode.prepare(files, "decode")
@@ -153,20 +152,19 @@ def profile(path: Path, context: int, threads: int) -> None:
     files = open_bundle(path, check="sizes")
     graph = parse((path / "decode" / "graph.hetc").read_text())
     plan = NativePlan(graph, files.manifest.model.max_context, files.weight)
-    layout = NativeLayout.from_bytes(files.read_bytes(LAYOUT_FILE))
-    names = [v.name for v in layout.variants if cpu_features().issuperset(v.needs)]
-    isa = next(isa for isa in VARIANTS if isa.name == names[0])
+    isa = next(isa for isa in plan.variants if cpu_features().issuperset(isa.needs))
     counters = Counters(threads)
-    text = plan.text("decode", isa, counters.observe).encode()
-    plain, _ = decoded(files, context, threads, counters)
-    replaced = Replaced(files, {half_file("decode", isa.name): text})
-    seconds, cycles = decoded(cast(OpenBundle, replaced), context, threads, counters)
+    counted = {half_file("decode", isa.name): plan.text("decode", isa, counters.observe).encode()}
+    # The texts are those of the code at hand, the weights the bundle's.
+    plain, _ = decoded(Replaced(files, plan.files()), context, threads, counters)
+    replaced = Replaced(files, {**plan.files(), **counted})
+    seconds, cycles = decoded(replaced, context, threads, counters)
     if not cycles.any():
         raise SystemExit("this CPU has no cycle counter that programs may read")
     # The thread that ends last has counted the whole function.
     rate = np.median(cycles.sum(axis=2).max(axis=1) / seconds)
-    call, counted = (np.median(times) * 1e6 for times in (plain, seconds))
-    print(f"{isa.name} · context {context} · call {call:.0f} us, counted {counted:.0f} us")
+    call, with_counters = (np.median(times) * 1e6 for times in (plain, seconds))
+    print(f"{isa.name} · context {context} · call {call:.0f} us, counted {with_counters:.0f} us")
     each = np.median(cycles, axis=0) / rate * 1e6
     waits = each[:, [name == "wait" for name in counters.names]].sum(axis=1)
     for name, column in zip(counters.names, each.T, strict=True):

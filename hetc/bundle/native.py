@@ -54,7 +54,9 @@ class StateLayout:
     `keys` [B, G, C/16, R/n, 16, n], `values` [B, G, C, R]; n is 2 for bf16 and else 1, R the
     numbers of a `row`, filled up to a multiple of n for keys. The contract's state [B, G, P, D] has
     `sizes` (G, D), or [B, P, D] (D,); its numbers begin at `first` in a row. `keep`: how many rows
-    the contract's state has at most. `whole` is as the contract has it: [B, *sizes].
+    the contract's state has at most. `whole` is as the contract has it: [B, *sizes]. The contract
+    has numbers as `element`, memory as `stored`: where that is `i8`, scales f32[C] follow the
+    numbers of each of the G.
     """
 
     name: str
@@ -64,6 +66,7 @@ class StateLayout:
     first: int
     row: int
     element: str
+    stored: str
     keep: int | None
 
     @property
@@ -81,7 +84,7 @@ class Scratch:
 
     shared: str
     private: str
-    barrier: int
+    barrier: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class NativeLayout:
 
 
 def _scratch(fields: Fields) -> Scratch:
-    found = Scratch(fields.text("shared"), fields.text("private"), fields.integer("barrier", low=1))
+    found = Scratch(fields.text("shared"), fields.text("private"), fields.text("barrier"))
     fields.done()
     return found
 
@@ -145,6 +148,7 @@ def _state(value: object, at: str) -> StateLayout:
         first=fields.integer("first"),
         row=fields.integer("row"),
         element=fields.one_of("element", ("f32", "bf16", "f16", "i32", "i64")),
+        stored=fields.one_of("stored", ("f32", "bf16", "f16", "i32", "i64", "i8")),
         keep=fields.optional("keep", fields.integer),
     )
     fields.done()

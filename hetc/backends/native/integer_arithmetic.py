@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+from hetc.backends.native import vector_math as fn
 from hetc.backends.native.arithmetic import Sums
 from hetc.backends.native.blocks import LINE, BlockFormat
 from hetc.backends.native.dots import byte_dot
@@ -175,14 +176,9 @@ class IntegerDots(Blocks):
         def one(group: Ssa) -> tuple[()]:
             there = e.offset(out, e.mul(group, e.index(self.x_bytes)))
             parts = self.parts(w, view, x, e.mul(group, e.index(self.group)))
-            most = e.reduce(
-                "maximum", reduce(e.maximum, [e.intrinsic("fabs", part) for part in parts])
-            )
-            zero = e.constant("0.0", F32)
-            some = e.compare("ogt", most, zero)
-            scale = e.mul(most, e.number(1 / largest, F32))
-            safe = e.select(some, most, e.number(1.0, F32))
-            inverse = e.select(some, e.div(e.number(largest, F32), safe), zero)
+            sizes = [e.intrinsic("fabs", part) for part in parts]
+            most = e.reduce("maximum", reduce(e.maximum, sizes))
+            scale, inverse = fn.symmetric(e, most, largest)
             sum = e.constant("0", WORDS)
             for place, part in enumerate(parts):
                 rounded = e.intrinsic("rint", e.mul(part, e.splat(inverse, LANES)))

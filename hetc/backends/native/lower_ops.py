@@ -24,7 +24,7 @@ from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
 from hetc.backends.native.storage import Experts, Matrix, Rows, Table
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import B, HalfValues, K, T
+from hetc.backends.native.values import B, HalfValues, K, N, T
 from hetc.backends.native.views import View, as_rows, contiguous, row_major
 from hetc.errors import Reason
 from hetc.ir.dims import DimLike
@@ -215,16 +215,15 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    tickets = half.memory.tickets()
     # What the last token alone needs is of few rows in prefill too.
     if not half.prefill or op in half.last:
         prepared = _prepared(half, matrix.form, rows, many=False)
-        half.add(Product(matrix, stored, x, out, prepared, tickets))
+        half.add(Product(matrix, stored, x, out, prepared, half.memory.tickets(N)))
         return
     prepared, panel = _prepared(half, matrix.form, rows, many=True), None
     if matrix.form.format is not None:
         panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
-    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, tickets))
+    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, half.memory.tickets(1)))
 
 
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike, *, many: bool) -> View | None:
@@ -280,7 +279,7 @@ def _grouped(half: HalfValues, experts: Experts, x: View, out: View, order: Orde
     rows = x.shape[0]
     width = max(x.columns, _prepared_width(experts.form, many=half.prefill))
     prepared = View(half.light("sorted", rows * width), (rows, width), (width, 1))
-    tickets = half.memory.tickets()
+    tickets = half.memory.tickets(1)
     half.add(GroupedProduct(experts, place, x, out, order, prepared, tickets, half.prefill))
 
 
@@ -308,8 +307,11 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     mask = None if op.mask is None else mask_of(half, scope, op, op.mask)
     if op.k not in half.appended or op.v not in half.appended:
         raise Refused("HETC-E042", "the native engine attends to its states only", op)
-    rule, states = _rule(op), half.memory.states
+    states = half.memory.states
     formals = [tuple(part.state for part in half.appended[value]) for value in (op.k, op.v)]
+    # Rows that several states share keep their type.
+    is_own = all(len(parts) == 1 for parts in formals)
+    rule = _rule(op, half.model.state_element if is_own else None)
     keys = states.keys(scope, formals[0], rule)
     values = states.values(scope, formals[1], rule)
     if not {op.k, op.v} <= half.written:
@@ -329,7 +331,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     if half.prefill:
         widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
         scores, sums, narrow, levels = (half.private("queries", (QUERIES, size)) for size in widths)
-        own, tickets = (scores, sums, narrow, levels), half.memory.tickets()
+        own, tickets = (scores, sums, narrow, levels), half.memory.tickets(1)
         half.add(ByQueries(rule, q, keys, values, slopes, mask, sinks, out, *own, tickets))
         return
     scratch = half.private("weights", (8, 64))
@@ -388,7 +390,7 @@ def leaves(op: Op, inside: frozenset[Op]) -> tuple[list[Value], frozenset[Op]]:
     return list(read), frozenset(used)
 
 
-def _rule(op: Attention) -> Rule:
+def _rule(op: Attention, state_element: str | None) -> Rule:
     heads, groups = op.q.shape[1], op.k.shape[1]
     width, value_width = op.k.shape[3], op.v.shape[3]
     sizes = [size for size in (heads, groups, width, value_width) if isinstance(size, int)]
@@ -398,7 +400,7 @@ def _rule(op: Attention) -> Rule:
         sizes[0] // sizes[1],
         sizes[2],
         sizes[3],
-        op.k.dtype.name,
+        state_element or op.k.dtype.name,
         op.scale,
         op.softcap,
         op.causal,

@@ -38,6 +38,7 @@ class Model:
     graph: Graph
     positions: int
     weights: WeightLookup | None = None
+    state_element: str | None = None
     storage: Storage = field(default_factory=Storage)
     scopes: list[Scope] = field(default_factory=list)
     matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
@@ -47,10 +48,12 @@ class Model:
         graph: Graph,
         positions: int,
         weights: WeightLookup | None = None,
+        state_element: str | None = None,
     ) -> Model:
-        """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
+        """`graph` is a decode half with its layers outlined; it runs at up to so many positions,
+        with states in memory as `state_element` (as the contract has them where None)."""
         graph = normal_form(lookups_of_matrices(graph))
-        model = Model(graph, positions, weights)
+        model = Model(graph, positions, weights, state_element)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)

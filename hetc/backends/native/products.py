@@ -22,8 +22,8 @@ from hetc.backends.native.writer import Writer
 _SUMS_IN_FLIGHT = 8
 # Numbers along K in one turn of the inner loop.
 _UNROLLED = 16
-# So many tickets let the last ones end at about the same time, and are few to draw.
-_RUNS = 24
+# A thread takes its share in so many runs, or fewer: of some tiles each, and few to draw.
+_MOST_RUNS, _TILES_OF_A_RUN = 24, 4
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Product:
     matrix. `prepared` has a row for each of x, where the matrix may be multiplied by another form
     of it; every thread prepares x for itself.
 
-    Threads draw the next tiles from the counter in `tickets`: one that is slow, or has no core for
-    a while, does less.
+    Threads draw the next tiles from the counters in `tickets` (one; for few rows one a thread): one
+    that is slow, or has no core for a while, does less.
     """
 
     matrix: Matrix
@@ -60,17 +60,15 @@ class Product:
         self._in_runs(w, Block(self.matrix.form, arithmetic, factors, self.out, bias))
 
     def _in_runs(self, w: Writer, block: Block) -> None:
-        """A ticket is some tiles one after the other, enough of them to be read as one stream."""
-        e, tiles = w.e, sum(self.matrix.tiles)
-        length = max(1, tiles // _RUNS)
-        sizes = _halves(w.isa.block_rows)
+        """Memory is the limit: a thread reads its tiles one behind the other, as one stream. Each
+        jump to another place costs about 0.5 us, until the CPU reads ahead there."""
+        tiles, sizes = sum(self.matrix.tiles), _halves(w.isa.block_rows)
 
-        def one(ticket: Ssa) -> None:
-            low = e.mul(ticket, e.index(length))
-            high = e.minimum(e.add(low, e.index(length)), e.index(tiles))
-            e.loop(low, high, 1, lambda tile: self._tile(w, block, tile, sizes))
+        def run(low: Ssa, high: Ssa) -> None:
+            w.e.loop(low, high, 1, lambda tile: self._tile(w, block, tile, sizes))
 
-        w.draw(self.tickets, e.index(-(-tiles // length)), one)
+        runs = max(1, min(_MOST_RUNS, tiles // _TILES_OF_A_RUN))
+        w.draw_runs(self.tickets, tiles, runs, run)
 
     def _tile(self, w: Writer, block: Block, tile: Ssa, sizes: Sequence[int]) -> tuple[()]:
         """One tile for all rows, as many at a time as each of `sizes` says."""

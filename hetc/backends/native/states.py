@@ -8,7 +8,7 @@ from typing import Literal
 from hetc.backends.dataflow.blocks import StateOut
 from hetc.backends.native.attention import Rule
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.ssa import BYTES, LANES
+from hetc.backends.native.ssa import BYTES, F32, LANES
 from hetc.backends.native.views import View, contiguous, padded
 from hetc.backends.native.writer import Buffer
 from hetc.ir.dims import DimLike, product, symbol
@@ -23,7 +23,8 @@ _ALIGN = 64
 
 @dataclass(frozen=True)
 class StatePlace:
-    """One state of the contract in the engine's own layout, `offset` bytes into the memory.
+    """One state of the contract in the engine's own layout, `offset` bytes into the memory, where
+    its numbers are `stored`.
 
     `sizes` are those of the contract without sequences and positions. Rows have `row` numbers, of
     which those of this state begin at `first`.
@@ -36,6 +37,7 @@ class StatePlace:
     first: int
     row: int
     element: str
+    stored: str
     keep: int | None
 
 
@@ -51,9 +53,8 @@ class _Wanted:
 
     @property
     def nbytes(self) -> DimLike:
-        numbers = product(self.view.shape)
-        if self.role == "keys":
-            numbers = self.view.strides[0] * B
+        whole = self.role == "whole"
+        numbers = product(self.view.shape) if whole else self.view.strides[0] * B
         return padded(numbers * BYTES[self.element], _ALIGN)
 
 
@@ -67,13 +68,14 @@ class StatePlan:
 
     def keys(self, scope: Scope, formals: Formals, rule: Rule) -> View:
         """The view of keys that `formals` hold side by side, as tiles: by [B, G, tile]."""
-        row, tile = C * rule.padded_width, LANES * rule.padded_width
+        row, tile = _head(rule.padded_width, rule), LANES * rule.padded_width
         view = View("", (B, rule.groups, C), (rule.groups * row, row, tile))
         return self._want(scope, formals, "keys", view, rule.element)
 
     def values(self, scope: Scope, formals: Formals, rule: Rule) -> View:
         """The view [B, G, C, E] of values."""
-        view = contiguous("", (B, rule.groups, C, rule.value_width))
+        row, width = _head(rule.value_width, rule), rule.value_width
+        view = View("", (B, rule.groups, C, width), (rule.groups * row, row, width, 1))
         return self._want(scope, formals, "values", view, rule.element)
 
     def whole(self, scope: Scope, formal: Value) -> View:
@@ -123,12 +125,20 @@ class StatePlan:
             for number, name in enumerate(_names(item.scope, formal)):
                 offset = start + stride * number
                 keep = None if item.role == "whole" else out.keep
+                element = formal.dtype.name
                 self.places.append(
-                    StatePlace(name, item.role, offset, size, first, row, item.element, keep)
+                    StatePlace(
+                        name, item.role, offset, size, first, row, element, item.element, keep
+                    )
                 )
             first += size[-1] if size else 0
         repeats = item.scope.run.repeat > 1
         return Buffer(item.view.buffer, "state", item.element, start, stride if repeats else 0)
+
+
+def _head(width: int, rule: Rule) -> DimLike:
+    """The numbers of a head, and its scales."""
+    return C * (width + (BYTES[F32] if rule.is_scaled else 0))
 
 
 def _out(scope: Scope, formal: Value) -> StateOut:

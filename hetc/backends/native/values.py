@@ -22,7 +22,7 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.shape import Broadcast
 from hetc.ir.types import Shape
 
-B, T, P, K = (symbol(name) for name in "BTPK")
+B, T, P, N, K = (symbol(name) for name in "BTPNK")
 LOGITS = "logits"
 _LARGEST_TABLE = 512 * 2**20
 

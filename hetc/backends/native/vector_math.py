@@ -147,6 +147,15 @@ def log1p(e: Emitter, x: Ssa) -> Ssa:
     return e.select(e.compare("oeq", sum, one), x, corrected)
 
 
+def symmetric(e: Emitter, most: Ssa, largest: float) -> tuple[Ssa, Ssa]:
+    """The scale of whole numbers up to `largest` that stand for numbers of sizes up to `most`, and
+    what these are multiplied by; zeros for nothing but zeros."""
+    zero, one = e.number(0.0, most), e.number(1.0, most)
+    some = e.compare("ogt", most, zero)
+    factor = e.div(e.number(largest, most), e.select(some, most, one))
+    return e.mul(most, e.number(1 / largest, most)), e.select(some, factor, zero)
+
+
 def negative(e: Emitter, x: Ssa) -> Ssa:
     return e.op(f"arith.negf {x.name} : {x.type}", x.type)
 

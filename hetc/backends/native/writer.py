@@ -128,12 +128,14 @@ class Writer:
 
     # Who does what.
 
-    def share(self, total: Ssa) -> tuple[Ssa, Ssa]:
-        """This thread's part of `total` things: first, and behind the last."""
-        e, threads = self.e, self._arguments["N"]
-        low = e.div(e.mul(total, self.unit), threads)
-        high = e.div(e.mul(total, e.add(self.unit, e.index(1))), threads)
-        return low, high
+    def share(self, total: Ssa, unit: Ssa | None = None) -> tuple[Ssa, Ssa]:
+        """This thread's part of `total` things, or that of `unit`: first, and behind the last."""
+        return self._part(total, unit or self.unit, self._arguments["N"])
+
+    def _part(self, total: Ssa, place: Ssa, count: Ssa) -> tuple[Ssa, Ssa]:
+        e = self.e
+        low = e.div(e.mul(total, place), count)
+        return low, e.div(e.mul(total, e.add(place, e.index(1))), count)
 
     def draw(self, tickets: View, total: Ssa, body: Callable[[Ssa], None]) -> None:
         """`body(ticket)` for the tickets that this thread draws of `total`, in this iteration.
@@ -141,11 +143,37 @@ class Writer:
         The counter is at 0 when the function begins, and never set back: in every iteration each
         ticket is drawn once, and by every thread one more, which tells it that there is no other.
         """
+        self._draw(self.address(tickets), total, body)
+
+    def _draw(self, counter: Ssa, total: Ssa, body: Callable[[Ssa], None]) -> None:
         e, first = self.e, self.e.index(0)
         if self._iteration is not None:
             drawn = e.add(total, self._arguments["N"])
             first = e.mul(self._iteration, drawn)
-        e.tickets(self.address(tickets), first, total, body)
+        e.tickets(counter, first, total, body)
+
+    def draw_runs(
+        self, tickets: View, total: int, runs: int, body: Callable[[Ssa, Ssa], None]
+    ) -> None:
+        """`body(low, high)` for runs of things from `low` to `high`, of `total` in all.
+
+        A thread takes its share in `runs` of them, one behind the other, so that it reads one
+        stream; then runs that others have left of theirs. `tickets` has a counter for each thread.
+        """
+        e, threads = self.e, self._arguments["N"]
+
+        def queue(turn: Ssa) -> tuple[()]:
+            owner = e.remainder(e.add(self.unit, turn), threads)
+            low, high = self.share(e.index(total), owner)
+
+            def one(ticket: Ssa) -> None:
+                first, end = self._part(e.sub(high, low), ticket, e.index(runs))
+                body(e.add(low, first), e.add(low, end))
+
+            self._draw(self.address(tickets, [owner]), e.index(runs), one)
+            return ()
+
+        e.loop(e.index(0), threads, 1, queue)
 
     def rows(self, views: Sequence[View], split: bool, body: Callable[..., None]) -> None:
         """`body(*addresses)` for every row: where it begins in each of `views` (of one shape).
@@ -234,7 +262,9 @@ class Writer:
         self.e.store(self.narrowed(value, element), place)
 
     def widened(self, x: Ssa) -> Ssa:
-        """What `load` gave, floats as f32. bf16 (as i16) is its upper bits."""
+        """What `load` gave, floats and i8 as f32. bf16 (as i16) is its upper bits."""
+        if x.element == "i8":
+            return self.e.convert("sitofp", self.e.convert("extsi", x, I32), F32)
         if x.element != "i16":
             return self.e.convert("extf", x, F32) if x.element == "f16" else x
         wide = self.e.convert("extui", x, I32)
@@ -253,6 +283,8 @@ class Writer:
         e = self.e
         if element == "bool":
             return e.convert("extui", x, "i8")
+        if element == "i8":
+            return e.convert("trunci", e.convert("fptosi", e.intrinsic("rint", x), I32), element)
         if element != "bf16":
             return x if element == x.element else e.convert("truncf", x, element)
         bits = e.convert("bitcast", x, I32)

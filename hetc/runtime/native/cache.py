@@ -16,6 +16,7 @@ from hetc.runtime.handoff import size_of
 from hetc.runtime.native.memory import aligned_bytes
 
 _LANES = 16
+_SCALE, _LARGEST = np.dtype(np.float32), 127
 
 
 class Cache:
@@ -40,7 +41,7 @@ class Cache:
             return self._whole(state).copy()
         shape = contract_shape(state, self.batch, past)
         rows = self._rows(state)[:, :, past - shape[-2] : past]
-        return np.ascontiguousarray(rows).reshape(shape)
+        return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
         """Take over a state of the contract."""
@@ -63,25 +64,32 @@ class Cache:
     def _whole(self, state: StateLayout) -> NDArray[Any]:
         """A view of a state that is as the contract has it."""
         shape = contract_shape(state, self.batch, 0)
-        return self._memory(state, math.prod(shape)).reshape(shape)
+        dtype = BY_NAME[state.stored].numpy
+        return self._memory(state, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
-    def _memory(self, state: StateLayout, count: int) -> NDArray[Any]:
-        """The `count` numbers of a state in the order of memory."""
-        dtype = BY_NAME[state.element].numpy
+    def _memory(self, state: StateLayout, nbytes: int) -> NDArray[np.uint8]:
+        """The bytes of a state in the order of memory."""
         start = size_of(state.offset, self._sizes, at=state.name)
-        return self.memory[start : start + count * dtype.itemsize].view(dtype)
+        return self.memory[start : start + nbytes]
 
     def _rows(self, state: StateLayout) -> NDArray[Any]:
-        """A view [B, G, C, D] of a state; of keys in tiles, one that NumPy can write to."""
-        pair = 2 if state.role == "keys" and state.element == "bf16" else 1
+        """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
+        dtype = BY_NAME[state.stored].numpy
+        pair = 2 if state.role == "keys" and state.stored == "bf16" else 1
         row = math.ceil(state.row / pair) * pair
-        flat = self._memory(state, self.batch * state.groups * self.capacity * row)
+        numbers = self.capacity * row * dtype.itemsize
+        scales = self.capacity * _SCALE.itemsize if state.stored == "i8" else 0
+        heads = self._memory(state, self.batch * state.groups * (numbers + scales))
+        heads = heads.reshape(self.batch, state.groups, -1)
         own = slice(state.first, state.first + state.sizes[-1])
+        rows: Any = heads[:, :, :numbers].view(dtype)
         if state.role == "values":
-            return flat.reshape(self.batch, state.groups, self.capacity, row)[..., own]
-        tiles, steps = self.capacity // _LANES, row // pair
-        tiled = flat.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
-        return _TiledRows(tiled, own)  # type: ignore[return-value]
+            rows = rows.reshape(self.batch, state.groups, self.capacity, row)[..., own]
+        else:
+            tiles, steps = self.capacity // _LANES, row // pair
+            tiled = rows.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
+            rows = _TiledRows(tiled, own)
+        return _ScaledRows(rows, heads[:, :, numbers:].view(_SCALE)) if scales else rows  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,24 @@ class _TiledRows:
         tile, lane = self._places(index)
         found = self.tiled[:, :, tile, :, lane, :]
         return found.reshape(*found.shape[:3], -1)
+
+
+@dataclass(frozen=True)
+class _ScaledRows:
+    """Rows of whole numbers with a scale each, read and written as the numbers they stand for."""
+
+    rows: Any
+    scales: NDArray[np.float32]
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.rows[index] * self.scales[index][..., None], np.float32)
+
+    def __setitem__(self, index: Any, array: NDArray[Any]) -> None:
+        array = np.asarray(array, np.float32)
+        scales = np.abs(array).max(axis=-1) / _LARGEST
+        self.scales[index] = scales
+        safe = np.where(scales > 0, scales, 1)[..., None]
+        self.rows[index] = np.rint(array / safe).astype(np.int8)
 
 
 @dataclass(frozen=True)

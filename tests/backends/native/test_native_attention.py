@@ -10,7 +10,7 @@ import pytest
 from hetc.backends.native.isa import VARIANTS
 from hetc.ir.types import Array
 from hetc.runtime.native.cpu import cpu_features
-from tests.backends.native.running import case, decoding, executors, largest_error
+from tests.backends.native.running import Case, case, decoding, executors, largest_error
 
 
 def model(
@@ -187,3 +187,36 @@ def test_fewer_threads_compute_the_same_bits(active: int, tmp_path: Path) -> Non
             _, state = ran["prefill"].run(tokens[:, :80], None)
             found.append(ran["decode"].run(tokens[:, 80:], decoding(state))[0])
     assert np.array_equal(found[0], found[1])
+
+
+def of_rows(table: Array, width: int) -> Array:
+    """Numbers of 8 bits with a scale for every `width` of them, and what they stand for."""
+    rows = table.reshape(len(table), -1, width)
+    scales = np.abs(rows).max(axis=-1, keepdims=True) / 127
+    found: Array = (np.round(rows / scales) * scales).reshape(table.shape).astype(table.dtype)
+    return found
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[1], OPTIONS[-1]])
+@pytest.mark.parametrize("shape", [(6, 2, 8), (9, 3, 64), (4, 4, 20)])
+def test_states_of_8_bits(shape: tuple[int, int, int], options: str, tmp_path: Path) -> None:
+    """Keys and values are rows of tables: attention to tables of 8 bits is the same."""
+    heads, groups, width = shape
+    made = case(model(heads=heads, groups=groups, width=width, options=options))
+    rounded = {name: of_rows(made.weights[name], width) for name in ("tk", "tv")}
+    expected = Case(made.graph, {**made.weights, **rounded})
+    stored = Case(made.graph, made.weights, "i8")
+    rng = np.random.default_rng(9)
+    for batch, steps, threads in ((1, [15, 1, 1, 1], 1), (2, [61, 3, 1, 1, 2], 2)):
+        tokens = rng.integers(0, 50, (batch, sum(steps)))
+        with executors(stored, tmp_path, threads) as ran:
+            assert largest_error(expected, ran, tokens, steps) < 1e-5
+            _, state = ran["prefill"].run(tokens, None)
+            state.owner = "decode"
+            # A copy goes through the contract's form; a longer one through that of a larger cache.
+            copied, more = state.copy(), rng.integers(0, 50, (batch, 1))
+            found, after = ran["decode"].run(more, state)
+            copied.owner = "decode"
+            again, _ = ran["decode"].run(more, copied)
+            np.testing.assert_allclose(again, found, atol=1e-5)
+            assert after.dtype("key") == "f32"

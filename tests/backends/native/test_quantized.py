@@ -207,7 +207,7 @@ def test_kept_integers(
     if not cpu_features().issuperset(isa.needs):
         pytest.skip(f"this CPU has not {', '.join(isa.needs)}")
     # A model of f32 has no variant that rounds x to bf16: here it is to have one.
-    monkeypatch.setattr(NativePlan, "_variants", VARIANTS)
+    monkeypatch.setattr(NativePlan, "variants", VARIANTS)
     made = kept(stored)
     assert not made.plan.reasons
     tokens = np.random.default_rng(1).integers(0, 50, (2, 7))
