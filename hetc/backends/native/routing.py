@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hetc.backends.native import vector_math as fn
-from hetc.backends.native.ssa import F32, LANES, Ssa, vector
+from hetc.backends.native.ssa import F32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
@@ -104,18 +104,23 @@ class TopK:
         w.columns(count, copy)
 
         def choose(place: Ssa) -> tuple[()]:
-            best, where = e.loop(
-                e.index(0), e.index(count), 1, better, (e.number(_LEAST, F32), e.index(0))
-            )
+            start = (e.number(float("-inf"), F32), e.index(-1))
+            best, where = e.loop(e.index(0), e.index(count), 1, better, start)
             w.put(best, self.values, values, place)
             e.store(where, e.offset(ids, e.mul(place, e.index(8))))
             struck = e.offset(left, e.mul(where, e.index(4)))
-            e.store(e.number(float("-inf"), F32), struck)
+            e.store(e.number(float("nan"), F32), struck)
             return ()
 
         def better(column: Ssa, best: Ssa, where: Ssa) -> tuple[Ssa, Ssa]:
             value = e.load(e.offset(left, e.mul(column, e.index(4))), F32)
-            more = e.compare("ogt", value, best)
+            # The first that is left, were it minus infinity; what was struck out is no number.
+            none = e.arith("andi", e.compare("slt", where, e.index(0)), _is_number(e, value))
+            more = e.arith("ori", e.compare("ogt", value, best), none)
             return e.select(more, value, best), e.select(more, column, where)
 
         e.loop(e.index(0), e.index(self.values.columns), 1, choose)
+
+
+def _is_number(e: Emitter, x: Ssa) -> Ssa:
+    return e.compare("ord", x, x)

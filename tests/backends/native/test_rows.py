@@ -109,6 +109,18 @@ def test_elements_by_index(tmp_path: Path) -> None:
     check(case(model(half + body.replace("0.5 {axis", "%half {axis"), WIDTH)), tmp_path)
 
 
+def test_of_hidden_elements_the_first_are_chosen(tmp_path: Path) -> None:
+    """Where fewer are left than are asked for, as when a router may use few groups of experts."""
+    body = """%g = gt %h, 1.2
+  %m = where %g, %h, -inf
+  %v, %i = topk %m {k = 4}
+  %t = take_along %h, %i {axis = 2}
+  %a = argmax %m {axis = 2, keepdim}
+  %n = cast %a
+  %x = add %t, %n"""
+    check(case(model(body, WIDTH, out=4)), tmp_path)
+
+
 def test_joined_axes_and_copies(tmp_path: Path) -> None:
     body = """%a, %b = split %h {axis = 2, sizes = [9, 12]}
   %c = concat [%b, %a] {axis = 2}
