@@ -122,8 +122,8 @@ def _plan(bundle: Bundle, found: Verification) -> None:
         return
     tensors = bundle.files.tensors("golden/golden.safetensors")
     tokens, expected = np.array(tensors["tokens"]), np.array(tensors["logits_decode"])
-    # The plan computes in the type of the weights, as the reference executor does; it begins with
-    # the state that the bundle's executor leaves.
+    # The plan computes in the type of the weights, as the reference executor does, on the state
+    # that the bundle's executor leaves.
     tolerance = max(3 * TOLERANCE[bundle.manifest.model.dtype], _rounding(bundle))
     tolerance *= max(1.0, float(np.max(np.abs(expected))))
     checked = through_plan(bundle, tokens, golden.prefill_tokens, expected, tolerance)
