@@ -63,7 +63,7 @@ def by_executor(path: Path) -> dict[str, Array]:
 
 def test_every_executor_gives_the_logits_of_the_widened_file(llama: Any, tmp_path: Path) -> None:
     """As transformers widens and runs it."""
-    assert {kind.name for kind in KINDS.values()} == set(LAYOUTS)
+    assert {kind.name for kind in KINDS.values()} == set(LAYOUTS) - {"Q3_K"}
     tensors, file = llama_tensors(llama), tmp_path / "m.gguf"
     write_gguf(file, tensors, config=llama.config, kind=of_every_kind)
     made = compile_bundle(file, tmp_path / "bundle", CompileOptions(dtype="fp32", decode="host"))

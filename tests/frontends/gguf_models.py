@@ -11,9 +11,9 @@ import numpy as np
 
 Tensors = dict[str, np.ndarray]
 Kind = gguf.GGMLQuantizationType
-# Every kind whose integers can be kept, for some matrix of a Llama.
+# Kinds in all forms in which integers are kept, each for some matrix of a Llama.
 KINDS = {
-    "token_embd": Kind.Q4_K,
+    "token_embd": Kind.Q2_K,
     "attn_q": Kind.Q4_0,
     "attn_k": Kind.Q4_1,
     "attn_v": Kind.Q5_0,
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def of_every_kind(name: str) -> Kind:
-    """The kind of a matrix of a Llama in a file that has all kinds."""
+    """The kind of a matrix of a Llama in a file of many."""
     return KINDS[name.removesuffix(".weight").rpartition(".")[2]]
 
 
@@ -96,14 +96,16 @@ def random_blocks(kind: Kind, count: int) -> np.ndarray:
     """Blocks u8[count, bytes] of any bits, but for scales that make elements of about 0.05."""
     rng = np.random.default_rng(count)
     blocks = rng.integers(0, 256, (count, gguf.constants.GGML_QUANT_SIZES[kind][1]), np.uint8)
-    places = {"Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,), "Q6_K": (208,)}.get(kind.name, (0, 2))
+    ends = {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,)}
+    one = {"Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}
+    places = (ends | one).get(kind.name, (0, 2))
     numbers = rng.uniform(0.5, 1.0, (len(places), count, 1))
     for size in (1.0, None):
         if size is None:
             size = 0.05 / np.abs(gguf.quants.dequantize(blocks, kind)).mean()
         for place, number in zip(places, numbers, strict=True):
             # The second is the smallest number or is subtracted: about what the first spans.
-            signed = -8 * number if place == 2 and not kind.name.endswith("K") else number
+            signed = -8 * number if kind.name in ("Q4_1", "Q5_1") and place == 2 else number
             blocks[:, place : place + 2] = (size * signed).astype(np.float16).view(np.uint8)
     return blocks
 

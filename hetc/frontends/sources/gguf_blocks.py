@@ -89,6 +89,18 @@ def _k_shift(blocks: Array) -> Array:
     return -_times(blocks, 2, _six_bits(blocks)[1])
 
 
+def _q3_k_codes(blocks: Array) -> Array:
+    codes: Array = _fields(blocks[:, 32:96], 32, 2) | _fields(blocks[:, :32], 32, 1) << np.uint8(2)
+    return _signed(codes, 4)
+
+
+def _q3_k_scale(blocks: Array) -> Array:
+    # 16 scales of 6 bits: the lower four bits in the halves of 8 bytes, the upper two in 4 more.
+    lower, upper = _fields(blocks[:, 96:104], 8, 4), _fields(blocks[:, 104:108], 4, 2)
+    scales: Array = lower | upper << np.uint8(4)
+    return _times(blocks, 108, _signed(scales, 32))
+
+
 def _q5_k_codes(blocks: Array) -> Array:
     # Bit j of 32 bytes is the fifth bit of the elements of group j.
     codes: Array = _fields(blocks[:, 48:], 32, 4) | _fields(blocks[:, 16:48], 32, 1) << np.uint8(4)
@@ -128,6 +140,17 @@ LAYOUTS: dict[str, BlockLayout] = {
         _f16_at(2),
     ),
     "Q8_0": BlockLayout(32, 32, 8, I8, F16, lambda b: b[:, 2:].view(np.int8), _f16_at(0)),
+    "Q2_K": BlockLayout(
+        256,
+        16,
+        4,
+        U8,
+        F32,
+        lambda b: _fields(b[:, 16:80], 32, 2),
+        lambda b: _times(b, 80, b[:, :16] & 15),
+        lambda b: -_times(b, 82, b[:, :16] >> 4),
+    ),
+    "Q3_K": BlockLayout(256, 16, 4, I8, F32, _q3_k_codes, _q3_k_scale),
     "Q4_K": BlockLayout(
         256, 32, 4, U8, F32, lambda b: _fields(b[:, 16:], 32, 4), _k_scale, _k_shift
     ),
