@@ -315,9 +315,9 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     out = half.result(op.result, model)
     if half.prefill:
         widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
-        places = [half.private("queries", (QUERIES, size)) for size in widths]
-        tickets = half.memory.tickets()
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, *places, tickets))
+        weights, sums, narrow, levels = (half.private("walk", (QUERIES, size)) for size in widths)
+        given, tickets = (rule, q, keys, values, slopes, sinks, out), half.memory.tickets()
+        half.add(ByQueries(*given, weights, sums, narrow, levels, tickets))
         return
     scratch = half.private("weights", (8, 64))
     partial, levels = (
