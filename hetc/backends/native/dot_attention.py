@@ -74,6 +74,8 @@ class DotWalk:
         `all_see[1]`."""
         e = w.e
         size = e.index(KEYS)
+        # As blocks begin at multiples of their size, what lies beyond the last key is in the room
+        # that a state has more than its tokens.
         first = e.mul(e.div(some_see[0], size), size)
 
         def block(key: Ssa) -> tuple[()]:

@@ -330,8 +330,8 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     out = half.result(op.result, model)
     if half.prefill:
         widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
-        scores, sums, narrow, levels = (half.private("queries", (QUERIES, size)) for size in widths)
-        own, tickets = (scores, sums, narrow, levels), half.memory.tickets(1)
+        weights, sums, narrow, levels = (half.private("walk", (QUERIES, size)) for size in widths)
+        own, tickets = (weights, sums, narrow, levels), half.memory.tickets(1)
         half.add(ByQueries(rule, q, keys, values, slopes, mask, sinks, out, *own, tickets))
         return
     scratch = half.private("weights", (8, 64))

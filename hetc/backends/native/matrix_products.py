@@ -72,8 +72,9 @@ class InGroups:
     factors: View
     out: View
     bias: Ssa | None
+    tiles: int
+    # With three tiles, as many sums of a group as it takes to wait for none, and those of all.
     rows: int = 4
-    tiles: int = 3
 
     def panel(self, w: Writer, weights: Ssa, tiles: int) -> Ssa:
         self.groups.make(w, weights, tiles, self.place)
@@ -159,7 +160,7 @@ class MatrixProduct:
             # As fast as bytes in two terms, and less beside it for every group.
             groups = PairPanel(form) if isa.dots else BytePanel(form)
             factors = factors_of(w, groups.x, self.x, self.prepared, shared=True)
-            return InGroups(groups, place, factors, self.out, bias)
+            return InGroups(groups, place, factors, self.out, bias, isa.block_tiles)
         wide, arithmetic = None, arithmetic_of_many(form, isa)
         if form.format is not None:
             wide = WidePanel(form)

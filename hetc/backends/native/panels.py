@@ -16,13 +16,14 @@ from hetc.backends.native.integer_arithmetic import (
     IntegerDots,
     as_bytes,
 )
+from hetc.backends.native.isa import VARIANTS
 from hetc.backends.native.ssa import F32, I32, LANES, Ssa, vector
 from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
 # Of a panel, on any CPU.
-MOST_TILES = 3
+MOST_TILES = max(isa.block_tiles for isa in VARIANTS)
 _VECTOR = 4 * LANES
 _FLOATS = vector(LANES, F32)
 
