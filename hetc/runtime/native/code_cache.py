@@ -60,7 +60,7 @@ class CodeCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _warn("kept code is not used", path, error)
+            _warn(Reason("HETC-R043", f"kept code is not used: {_why(error)}", at=str(path)))
             return None
 
     def write(self, key: bytes, symbol: str, code: bytes) -> None:
@@ -79,7 +79,7 @@ class CodeCache:
             for old in kept[:-_MOST_FILES]:
                 old.unlink(missing_ok=True)
         except OSError as error:
-            _warn("code cannot be kept", path, error)
+            _warn(Reason("HETC-R043", f"code cannot be kept: {_why(error)}", at=str(path)))
 
     def _path(self, key: bytes) -> Path:
         return self.folder / (hashlib.sha256(key).hexdigest() + _SUFFIX)
@@ -98,7 +98,9 @@ def _require_own(found: os.stat_result, kind: int) -> None:
         raise OSError("others may write it")
 
 
-def _warn(what: str, path: Path, error: OSError) -> None:
-    why = error.strerror or str(error)
-    reason = Reason("HETC-R043", f"{what}: {why}", at=str(path))
-    warnings.warn(str(reason), RuntimeWarning, stacklevel=2)
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _warn(reason: Reason) -> None:
+    warnings.warn(str(reason), RuntimeWarning, stacklevel=3)
