@@ -6,8 +6,8 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,9 +84,17 @@ def logits_on_arm(made: Case, variant: str, tokens: Array, folder: Path) -> Arra
     text = made.files[half_file("prefill", variant)].decode()
     layout: NativeLayout = made.plan.layout()
     batch, count = tokens.shape
-    sizes = {"B": batch, "T": count, "P": 0, "C": 4 * CAPACITY_STEP, "N": 1, "K": 1, "unit": 0}
+    sizes: dict[str, Any] = {
+        "B": batch,
+        "T": count,
+        "P": 0,
+        "C": 4 * CAPACITY_STEP,
+        "N": 1,
+        "K": 1,
+        "unit": 0,
+    }
     scratch, weights = layout.scratch["prefill"], made.files[WEIGHTS_FILE]
-    nbytes: Mapping[str, int] = {
+    nbytes: dict[str, Any] = {
         "tokens": tokens.nbytes,
         "logits": batch * layout.logit_columns * 4,
         "weights": len(weights),
