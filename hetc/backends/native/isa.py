@@ -32,6 +32,12 @@ class Isa:
         """Whether it multiplies pairs of bf16 in one instruction."""
         return bool(self.pair_dots)
 
+    @property
+    def byte_dots_of_many(self) -> bool:
+        """Whether it multiplies bytes where many rows share what a matrix is widened to: in steps
+        of 16 bits that takes 2.2 times as long as f32 (measured)."""
+        return self.byte_dots not in ("", "pmaddwd")
+
 
 _PAUSE_X86 = 'llvm.call_intrinsic "llvm.x86.sse2.pause"() : () -> ()'
 _PAUSE_ARM = (

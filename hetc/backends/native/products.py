@@ -253,7 +253,7 @@ def arithmetic_of(form: TileForm, isa: Isa, *, many: bool) -> Arithmetic:
     With few rows memory is the limit, and x of bf16 can as well stay exact.
     """
     if form.format is not None:
-        if not isa.byte_dots:
+        if not (isa.byte_dots_of_many if many else isa.byte_dots):
             return Widened(form.format)
         # One term would be cheaper in prefill, and changed which token came out as the best.
         return IntegerDots(form.format, terms=2)
