@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import hetc
 from hetc.backends.native.isa import VARIANTS
+from hetc.runtime.native.code_cache import user_folder
 from hetc.runtime.native.cpu import cpu_features
 from hetc.targets import measured_device
 
@@ -65,7 +66,9 @@ def _native() -> Finding:
     """The instruction sets of the native engine that this CPU runs, the best first."""
     features = cpu_features()
     usable = [isa.name for isa in VARIANTS if features.issuperset(isa.needs)]
-    return Finding("native", "ok", f"machine code for {', '.join(usable)}")
+    folder = user_folder()
+    kept = "compiled at every load" if folder is None else f"kept in {folder}"
+    return Finding("native", "ok", f"machine code for {', '.join(usable)} · {kept}")
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:

@@ -156,7 +156,7 @@ class MatrixProduct:
         form, isa = self.matrix.form, w.isa
         bias = bias_of(w, self.matrix, self.stored)
         place = None if self.panel is None else w.address(self.panel)
-        if place is not None and (isa.dots or isa.byte_dots):
+        if place is not None and (isa.dots or isa.byte_dots_of_many):
             # As fast as bytes in two terms, and less beside it for every group.
             groups = PairPanel(form) if isa.dots else BytePanel(form)
             factors = factors_of(w, groups.x, self.x, self.prepared, shared=True)

@@ -19,7 +19,6 @@ from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
-_SUMS_IN_FLIGHT = 8
 # Numbers along K in one turn of the inner loop.
 _UNROLLED = 16
 # A thread takes its share in so many runs, or fewer: of some tiles each, and few to draw.
@@ -185,7 +184,7 @@ class Block:
             right = e.mul(step, e.index(arithmetic.panel_bytes))
             return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
 
-        sums = Sums.zero(e, len(rows), tiles, _SUMS_IN_FLIGHT)
+        sums = Sums.zero(e, len(rows), tiles, w.isa.sums_in_flight)
         steps = form.inner // arithmetic.group
         unrolled = max(1, _UNROLLED // arithmetic.group)
         whole = steps // unrolled * unrolled

@@ -60,26 +60,29 @@ class CodeCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _warn("kept code is not used", path, error)
+            _warn(Reason("HETC-R043", f"kept code is not used: {_why(error)}", at=str(path)))
             return None
 
-    def write(self, key: bytes, symbol: str, code: bytes) -> None:
-        """Keep the object file `code`, which has `symbol`, for `key`."""
+    def write(self, key: bytes, symbol: str, code: bytes) -> ObjectCode | None:
+        """Keep the object file `code`, which has `symbol`, for `key`; what `read` will give."""
         path = self._path(key)
         try:
             # What cannot be read again is not kept.
-            ObjectCode(code, symbol)
+            made = ObjectCode(code, symbol)
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # In place at once, so that nobody reads half of it; readable by this user alone.
-            descriptor, draft = tempfile.mkstemp(dir=self.folder)
-            with open(descriptor, "wb") as file:
-                file.write(code + _digest(key, code))
-            os.replace(draft, path)
+            with tempfile.TemporaryDirectory(dir=self.folder) as drafts:
+                draft = Path(drafts, "draft")
+                draft.touch(0o600)
+                draft.write_bytes(code + _digest(key, code))
+                # At once, so that nobody reads half of it.
+                draft.replace(path)
             kept = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
             for old in kept[:-_MOST_FILES]:
                 old.unlink(missing_ok=True)
+            return made
         except OSError as error:
-            _warn("code cannot be kept", path, error)
+            _warn(Reason("HETC-R043", f"code cannot be kept: {_why(error)}", at=str(path)))
+            return None
 
     def _path(self, key: bytes) -> Path:
         return self.folder / (hashlib.sha256(key).hexdigest() + _SUFFIX)
@@ -98,7 +101,9 @@ def _require_own(found: os.stat_result, kind: int) -> None:
         raise OSError("others may write it")
 
 
-def _warn(what: str, path: Path, error: OSError) -> None:
-    why = error.strerror or str(error)
-    reason = Reason("HETC-R043", f"{what}: {why}", at=str(path))
-    warnings.warn(str(reason), RuntimeWarning, stacklevel=2)
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _warn(reason: Reason) -> None:
+    warnings.warn(str(reason), RuntimeWarning, stacklevel=3)

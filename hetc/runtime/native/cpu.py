@@ -20,6 +20,7 @@ _BASE = {"x86_64": "sse2", "AMD64": "sse2", "aarch64": "asimd", "arm64": "asimd"
 # Of Apple's names for features, those that variants ask for, as Linux has them.
 _DARWIN = {
     "hw.optional.arm.FEAT_DotProd": "asimddp",
+    "hw.optional.arm.FEAT_I8MM": "i8mm",
     "hw.optional.arm.FEAT_BF16": "bf16",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from hetc.errors import MissingDependency, RuntimeFault
 from hetc.runtime.native.code_cache import CodeCache
 from hetc.runtime.native.cpu import cpu_identity
+from hetc.runtime.native.object_code import ObjectCode
 
 # Text holds pointers and vectors alone, so that no memref needs to be lowered.
 _PIPELINE = (
@@ -42,9 +43,10 @@ class Compiled:
         symbol, key = f"_mlir_{function}", _key(text)
         kept = code_cache.read(key, symbol) if code_cache else None
         self.was_kept = kept is not None
-        self._code = kept or _Jitted(text, function, at)
+        self._code: ObjectCode | _Jitted = kept or _Jitted(text, function, at)
         if code_cache is not None and isinstance(self._code, _Jitted):
-            code_cache.write(key, symbol, self._code.object_file())
+            # The next load runs the same, and all that MLIR holds can go.
+            self._code = code_cache.write(key, symbol, self._code.object_file()) or self._code
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._code.address)
 
     def __call__(self, argument: int) -> None:

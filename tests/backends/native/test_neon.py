@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,16 +84,24 @@ def logits_on_arm(made: Case, variant: str, tokens: Array, folder: Path) -> Arra
     text = made.files[half_file("prefill", variant)].decode()
     layout: NativeLayout = made.plan.layout()
     batch, count = tokens.shape
-    sizes = {"B": batch, "T": count, "P": 0, "C": 4 * CAPACITY_STEP, "N": 1, "K": 1, "unit": 0}
+    sizes: dict[str, Any] = {
+        "B": batch,
+        "T": count,
+        "P": 0,
+        "C": 4 * CAPACITY_STEP,
+        "N": 1,
+        "K": 1,
+        "unit": 0,
+    }
     scratch, weights = layout.scratch["prefill"], made.files[WEIGHTS_FILE]
-    nbytes = {
+    nbytes: dict[str, Any] = {
         "tokens": tokens.nbytes,
         "logits": batch * layout.logit_columns * 4,
         "weights": len(weights),
         "state": size_of(layout.state_bytes, sizes, at="state"),
         "shared": size_of(scratch.shared, sizes, at="shared"),
         "private": size_of(scratch.private, sizes, at="private"),
-        "barrier": scratch.barrier,
+        "barrier": size_of(scratch.barrier, sizes, at="barrier"),
     }
     head = np.array([(nbytes | sizes)[name] for name in ARGUMENTS], np.int64)
     done = subprocess.run(

@@ -13,6 +13,7 @@ from hetc.backends.native import NativePlan
 from hetc.backends.native.blocks import BlockFormat
 from hetc.backends.native.groups import format_of, parts_of
 from hetc.backends.native.isa import VARIANTS
+from hetc.bundle.native import half_file
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import interpret
 from hetc.ir.model import StoredGroups, WeightData
@@ -21,6 +22,7 @@ from hetc.ir.ops.quant import Dequantize
 from hetc.ir.text import parse
 from hetc.ir.types import BF16, F16, F32, I8, U8, Array, DType
 from hetc.passes.quantize_weights import Form, Quantized, Scheme, quantize_weights
+from hetc.runtime.native import engine
 from hetc.runtime.native.cpu import cpu_features
 from tests.backends.native.running import Case, case, decoding, executors
 
@@ -264,6 +266,27 @@ def test_products(form: Form, variant: str, tmp_path: Path) -> None:
         tolerance = (1e-4 if isa.byte_dots else 2e-5) * largest
         assert np.abs(found - expected[:, -1:]).max() < tolerance
         assert np.abs(several - expected).max() < tolerance
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_avx_vnni_by_its_twin(form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVX-512 has the same instruction of 8 lanes, under another encoding."""
+    if not cpu_features().issuperset({"avx512vl", "avx512_vnni"}):
+        pytest.skip("this CPU has not avx512vl, avx512_vnni")
+    features = cpu_features() | {"avx_vnni"}
+    monkeypatch.setattr(engine, "cpu_features", lambda: features)
+    made = quantized(form)
+    for half in ("prefill", "decode"):
+        name = half_file(half, "avxvnni")
+        text = made.files[name].replace(b'"+avxvnni"', b'"+avx512vnni", "+avx512vl"')
+        made.files[name] = text.replace(b'"x86-64-v3"', b'"x86-64-v4"')
+    tokens = np.random.default_rng(1).integers(0, 50, (2, 11))
+    expected, _ = made.reference(tokens, 0, {})
+    with executors(made, tmp_path, 2, "avxvnni") as ran:
+        found, state = ran["prefill"].run(tokens, None)
+        several, _ = ran["decode"].run(tokens, decoding(state))
+    assert np.abs(found - expected[:, -1:]).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(several - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("form", "bytes"), [("int8", 8.5), ("int4", 5)])
