@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 import hetc
 from hetc.bundle.contract import StateSpec
 from hetc.driver import load
+from hetc.runtime import Bundle
 from tests.driver.conftest import Subjects
 from tests.driver.models import (
     CONTEXT,
@@ -54,27 +57,25 @@ STATES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prefill_and_decode_equal_the_eager_model(subjects: Subjects, family: str) -> None:
     model, bundle = subjects(family).model, subjects(family).bundle
-    ids = tokens(2, 20)
-    expected = eager(model, ids)
-    assert bundle.executors == {"prefill": "onnx", "decode": "onnx"}
+    assert bundle.executors == {"prefill": "native", "decode": "native"}
     assert bundle.fallbacks == ()
     assert bundle.manifest.fallbacks == ()
-    for prompt, chunk in SPLITS:
-        error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
-        assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"
+    for rows in (1, 3):
+        assert_close(bundle, model, rows)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_native_engine_equals_the_eager_model(subjects: Subjects, family: str) -> None:
-    model, path = subjects(family).model, subjects(family).path
-    with load(path, executor="native") as bundle:
-        assert bundle.executors == {"prefill": "native", "decode": "native"}
-        for rows in (1, 3):
-            ids = tokens(rows, 20)
-            expected = eager(model, ids)
-            for prompt, chunk in SPLITS:
-                error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
-                assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"
+def test_onnx_runtime_equals_the_eager_model(subjects: Subjects, family: str) -> None:
+    with load(subjects(family).path, executor="onnx") as bundle:
+        assert_close(bundle, subjects(family).model, 2)
+
+
+def assert_close(bundle: Bundle, model: Any, rows: int) -> None:
+    ids = tokens(rows, 20)
+    expected = eager(model, ids)
+    for prompt, chunk in SPLITS:
+        error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)
+        assert error <= TOLERANCE, f"prompt {prompt}, {chunk} at a time: {error:.1e}"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -42,7 +42,7 @@ def test_prefill_and_decode_equal_the_exported_model(
     exported = export(family, tmp_path)
     expected = eager(exported.model, IDS)
     with hetc.compile(exported.path) as bundle:
-        assert bundle.executors == {"prefill": "onnx", "decode": "onnx"}
+        assert bundle.executors == {"prefill": "native", "decode": "native"}
         # Two layers, a key and a value each, whether hetc derived them or the file has them.
         assert len(bundle.contract.states) == 4
         for prompt, chunk in ((12, 1), (12, 3), (1, 4)):

@@ -119,7 +119,7 @@ def test_sums_are_carried_on(name: str, tmp_path: Path) -> None:
     with load(made.path) as bundle:
         (state,) = bundle.contract.states
         assert (state.kind, state.append_axis) == ("recurrent", None)
-        assert bundle.executors == {"prefill": "onnx", "decode": "onnx"}
+        assert bundle.executors == {"prefill": "native", "decode": "native"}
 
 
 def test_counted_positions(tmp_path: Path) -> None:

@@ -78,16 +78,16 @@ def test_greedy_text_is_that_of_transformers(smollm2: SmolLM2) -> None:
         assert smollm2.bundle.tokenizer.encode(prompt) == ids
         assert list(found.token_ids) == new_ids
         assert found.text == text
-        assert found.executors == {"prefill": "onnx", "decode": "onnx"}
+        assert found.executors == {"prefill": "native", "decode": "native"}
 
 
-def test_greedy_text_of_the_native_engine_is_that_of_transformers(smollm2: SmolLM2) -> None:
-    with load(smollm2.path, executor="native") as native:
+def test_greedy_text_of_onnx_runtime_is_that_of_transformers(smollm2: SmolLM2) -> None:
+    with load(smollm2.path, executor="onnx") as onnx:
         for prompt in PROMPTS[:3]:
             _, new_ids, text = smollm2.answer(prompt, 24)
-            found = native.generate(prompt, max_new_tokens=24, ignore_eos=True)
+            found = onnx.generate(prompt, max_new_tokens=24, ignore_eos=True)
             assert (list(found.token_ids), found.text) == (new_ids, text)
-            assert found.executors == {"prefill": "native", "decode": "native"}
+            assert found.executors == {"prefill": "onnx", "decode": "onnx"}
 
 
 def test_a_chat_is_answered_as_by_transformers(smollm2: SmolLM2) -> None:
