@@ -85,7 +85,7 @@ def main() -> None:
     print(f"{machine()}\n{versions('torch', 'transformers', 'onnxruntime')}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
-        compile_bundle(smollm2(), path, CompileOptions(dtype="fp32"))
+        compile_bundle(smollm2(), path, CompileOptions(dtype="fp32", quantize="none"))
         with load(path) as bundle:
             model = _from_gguf(smollm2()).eval()
             attention = model.config._attn_implementation

@@ -24,7 +24,7 @@ from benchmarks.read_bandwidth import ReadBandwidth
 from hetc import runtime
 from hetc.backends.native import NativePlan
 from hetc.driver import CompileOptions, compile_bundle
-from hetc.driver.options import QUANTIZED, Quantize
+from hetc.driver.options import QUANTIZE
 from hetc.ir.text import parse
 from hetc.runtime import Bundle, OnnxOptions, onnx_executors
 from hetc.runtime.cores import physical_cores
@@ -55,10 +55,10 @@ class Side:
         self.token_seconds.append(statistics.median(times))
 
 
-def bytes_of_a_token(bundle: Path, context: int, quantize: Quantize) -> float:
+def bytes_of_a_token(bundle: Path, context: int) -> float:
     """What decode must read for one token: matrices of products once, and the state."""
     graph = parse((bundle / "decode" / "graph.hetc").read_text())
-    plan = NativePlan(graph, context, quantize)
+    plan = NativePlan(graph, context)
     assert not plan.reasons, plan.reasons
     states = sum(
         int(value.shape[1]) * int(value.shape[3]) * value.dtype.bits // 8 * context
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--context", type=int, default=64)
     parser.add_argument("--threads", type=int, help="one a core, and fewer where that is faster")
-    parser.add_argument("--quantize", choices=QUANTIZED, default="none")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none")
     given = parser.parse_args()
     print(machine(), versions("torch-mlir", "onnxruntime"), sep="\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -83,12 +83,10 @@ def main() -> None:
         if bundle is None:
             options = CompileOptions(dtype=given.dtype, quantize=given.quantize)
             bundle = compile_bundle(smollm2(), Path(folder) / "smollm2", options).path
-        compare(bundle, given.rounds, given.context, given.threads, given.quantize)
+        compare(bundle, given.rounds, given.context, given.threads)
 
 
-def compare(
-    bundle: Path, rounds: int, context: int, threads: int | None, quantize: Quantize
-) -> None:
+def compare(bundle: Path, rounds: int, context: int, threads: int | None) -> None:
     """Print the medians of all sides."""
     offered = {
         "native": native_executors(NativeOptions(threads)),
@@ -98,7 +96,7 @@ def compare(
     memory = ReadBandwidth(threads or physical_cores())
     vocabulary = sides["native"].bundle.manifest.model.vocab
     prompt = np.random.default_rng(0).integers(0, vocabulary, context).tolist()
-    needed = bytes_of_a_token(bundle, context, quantize)
+    needed = bytes_of_a_token(bundle, context)
     bandwidth: list[float] = []
     utilization: list[float] = []
     for _ in range(rounds):

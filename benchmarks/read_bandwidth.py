@@ -20,7 +20,7 @@ class ReadBandwidth:
 
     def __init__(self, threads: int, megabytes: int = 512) -> None:
         self._data = np.ones(megabytes * 2**20 // 4, np.float32)
-        self._function = Compiled(module_text(_reader(), pause=""), FUNCTION, at="read bandwidth")
+        self._function = Compiled(module_text(_reader()), FUNCTION, at="read bandwidth")
         self._pool = ThreadPool(threads)
         share = self._data.nbytes // threads // _STEP_BYTES * _STEP_BYTES
         self._bytes = share * threads

@@ -40,8 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("build/peers"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[""], help="parts of names of contenders")
-    parser.add_argument("--executors", nargs="*", default=["onnx"], help="executors of hetc")
-    parser.add_argument("--bundles", nargs="+", default=["16"], help="BITS or BITS=BUNDLE")
+    parser.add_argument("--executors", nargs="*", default=["native"], help="executors of hetc")
     parser.add_argument("--prompts", type=int, nargs="*", default=[128, 512, 2048])
     parser.add_argument("--contexts", type=int, nargs="*", default=[64, 1024, 4096])
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 4])
@@ -54,15 +53,8 @@ def arguments() -> argparse.Namespace:
 
 def chosen(options: argparse.Namespace) -> list[Contender]:
     """hetc's contenders and the peers, of those that `--only` names."""
-    bundles = [text.partition("=") for text in options.bundles]
-    every = [
-        *(
-            known.hetc(executor, int(bits), Path(path) if path else None)
-            for executor in options.executors
-            for bits, _, path in bundles
-        ),
-        *known.peers(options.peers.absolute()),
-    ]
+    own = (item for executor in options.executors for item in known.hetc(executor))
+    every = [*own, *known.peers(options.peers.absolute())]
     return [item for item in every if any(part in item.name for part in options.only)]
 
 
@@ -91,8 +83,8 @@ def prepare(
 
 
 def _model(item: Contender, folder: Path, threads: int) -> Path:
-    if item.model is not None or not item.format:
-        return item.model or smollm2()
+    if not item.format:
+        return smollm2()
     source = smollm2()
     if item.source:
         source = _converted(item.source, source, Path(sys.executable), folder, threads)

@@ -25,7 +25,7 @@ class Contender:
     converter and kind, "" where the GGUF file itself is run; `source` is the format that it is
     made of, "" for the GGUF file. `weights` are the files with the weights in the model's folder,
     of which `idle_bytes` are not read by a step of decode. `state_bytes` is what a token of context
-    adds to the key-value cache. `model` is one that exists already; others are made for the run.
+    adds to the key-value cache.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Contender:
     source: str = HUGGINGFACE
     idle_bytes: int = 0
     options: dict[str, Any] = field(default_factory=dict, hash=False)
-    model: Path | None = None
 
     @property
     def is_hetc(self) -> bool:
@@ -60,20 +59,20 @@ def peers(python: Path) -> Iterator[Contender]:
     yield from _transformers()
 
 
-def hetc(executor: str, bits: int, bundle: Path | None) -> Contender:
-    """hetc's `executor` on `bundle`; None for the one that is compiled from the GGUF file."""
-    return Contender(
-        f"hetc {executor}" if bits == 16 else f"hetc {executor} {bits}-bit",
-        bits,
-        Path(sys.executable),
-        ENGINES + "hetc:Hetc",
-        "hetc:bf16",
-        2 * _STATE_ELEMENTS,
-        "weights/*",
-        source="",
-        options={"executor": executor},
-        model=bundle,
-    )
+def hetc(executor: str) -> Iterator[Contender]:
+    """hetc's `executor` on bundles of the GGUF file in each class."""
+    for bits, kind in ((16, "bf16"), (8, "int8"), (4, "int4")):
+        yield Contender(
+            f"hetc {executor} {kind}",
+            bits,
+            Path(sys.executable),
+            ENGINES + "hetc:Hetc",
+            f"hetc:{kind}",
+            2 * _STATE_ELEMENTS,
+            "native/weights.bin" if executor == "native" else "weights/*",
+            source="",
+            options={"executor": executor},
+        )
 
 
 def _llama_cpp(python: Path) -> Iterator[Contender]:

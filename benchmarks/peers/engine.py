@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 # Ids of ordinary words in SmolLM2's vocabulary: no special tokens.
 _WORDS = (20, 40_000)
 
@@ -36,6 +38,14 @@ class Engine(Protocol):
 
     def generate(self, prompts: list[list[int]], new: int) -> Answer:
         """Continue prompts of equal length by `new` tokens each, all in one batch."""
+        ...
+
+
+class Scoring(Protocol):
+    """An engine whose logits `benchmarks.quality` compares."""
+
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Of every position of `ids`, all of them given, f32[S, V]."""
         ...
 
 

@@ -24,7 +24,7 @@ def rates(found: Found, contenders: Sequence[Contender], works: Sequence[Work]) 
         "others, %",
     ]
     return "\n\n".join(
-        f"**{title}**\n\n" + _table(heads, _rate_rows(found, of_class, works, reference))
+        f"**{title}**\n\n" + markdown(heads, _rate_rows(found, of_class, works, reference))
         for bits, title in _CLASSES.items()
         if (of_class := [item for item in contenders if item.bits == bits])
         for reference in [_reference(found, contenders)]
@@ -41,7 +41,7 @@ def ratios(
         for item in contenders
         if not item.is_hetc and found.rows[item.name].rates
     ]
-    return _table([f"{ours.name} over", *(work.title for work in works)], rows)
+    return markdown([f"{ours.name} over", *(work.title for work in works)], rows)
 
 
 def utilization(found: Found, models: Mapping[Contender, Path], works: Sequence[Work]) -> str:
@@ -57,7 +57,7 @@ def utilization(found: Found, models: Mapping[Contender, Path], works: Sequence[
         for item, model in models.items()
         if found.rows[item.name].rates
     ]
-    return _table(["", "weights, MB", *(work.title for work in decodes)], rows)
+    return markdown(["", "weights, MB", *(work.title for work in decodes)], rows)
 
 
 def reasons(found: Found) -> str:
@@ -67,7 +67,7 @@ def reasons(found: Found) -> str:
         for name, row in found.rows.items()
         for work, reason in row.reasons.items()
     ]
-    return _table(["", "what", "why not"], rows) if rows else "Everything ran."
+    return markdown(["", "what", "why not"], rows) if rows else "Everything ran."
 
 
 def _rate_rows(
@@ -125,6 +125,7 @@ def _median(values: Sequence[float]) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under their heads; all columns but the first are numbers."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

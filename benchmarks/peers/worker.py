@@ -9,6 +9,7 @@
 | `prefill` | `tokens`, `batch`, `seed` | `seconds` to the first token |
 | `decode` | `context`, `new`, `batch`, `seed` | `seconds` of `new` steps after the context |
 | `answer` | `prompt`, `new` | `tokens` |
+| `logits` | `tokens`, `to` | none: f32[S, V] of all positions is in the `.npy` file `to` |
 | `memory` | | `resident_bytes` |
 | `quit` | | none: the process ends |
 
@@ -24,9 +25,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from benchmarks.peers.engine import Engine, Room, prompts
+import numpy as np
+
+from benchmarks.peers.engine import Engine, Room, Scoring, prompts
 
 # Steps of a decode that are not timed: the first ones allocate, and compile where something is.
 UNTIMED_STEPS = 3
@@ -65,6 +68,10 @@ class Worker:
 
     def answer(self, prompt: list[int], new: int) -> dict[str, Any]:
         return {"tokens": self._engine.generate([prompt], new).tokens[0]}
+
+    def logits(self, tokens: list[int], to: str) -> dict[str, Any]:
+        np.save(to, cast(Scoring, self._engine).logits(tokens))
+        return {}
 
     def memory(self) -> dict[str, Any]:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hetc.bundle.contract import PHASES
-from hetc.bundle.fields import Fields
+from hetc.bundle.fields import Fields, check_integer
 from hetc.bundle.strict_json import canonical_json, parse_json
 from hetc.bundle.version import Version, read_version
 
@@ -49,19 +49,30 @@ def half_file(half: str, isa: str) -> str:
 
 @dataclass(frozen=True)
 class StateLayout:
-    """One state in the engine's memory, `offset` bytes into it; `role` is `keys` or `values`.
+    """One state in the engine's memory, `offset` bytes into it; one may lie there in two roles.
 
-    Keys [B, G, C/16, D/n, 16, n], values [B, G, C, D]; n is 2 for bf16 and else 1, D the `width`
-    filled up to a multiple of n. `keep`: how many rows the contract's state has at most.
+    `keys` [B, G, C/16, R/n, 16, n], `values` [B, G, C, R]; n is 2 for bf16 and else 1, R the
+    numbers of a `row`, filled up to a multiple of n for keys. The contract's state [B, G, P, D] has
+    `sizes` (G, D), or [B, P, D] (D,); its numbers begin at `first` in a row. `keep`: how many rows
+    the contract's state has at most. `whole` is as the contract has it: [B, *sizes]. The contract
+    has numbers as `element`, memory as `stored`: where that is `i8`, scales f32[C] follow the
+    numbers of each of the G.
     """
 
     name: str
     role: str
     offset: str
-    groups: int
-    width: int
+    sizes: tuple[int, ...]
+    first: int
+    row: int
     element: str
+    stored: str
     keep: int | None
+
+    @property
+    def groups(self) -> int:
+        """Key heads, 1 where the contract has no such axis."""
+        return self.sizes[0] if len(self.sizes) == 2 else 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Scratch:
 
     shared: str
     private: str
-    barrier: int
+    barrier: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,7 @@ class NativeLayout:
 
 
 def _scratch(fields: Fields) -> Scratch:
-    found = Scratch(fields.text("shared"), fields.text("private"), fields.integer("barrier", low=1))
+    found = Scratch(fields.text("shared"), fields.text("private"), fields.text("barrier"))
     fields.done()
     return found
 
@@ -131,11 +142,13 @@ def _state(value: object, at: str) -> StateLayout:
     fields = Fields(value, at)
     found = StateLayout(
         name=fields.text("name"),
-        role=fields.one_of("role", ("keys", "values")),
+        role=fields.one_of("role", ("keys", "values", "whole")),
         offset=fields.text("offset"),
-        groups=fields.integer("groups", low=1),
-        width=fields.integer("width", low=1),
-        element=fields.one_of("element", ("f32", "bf16", "f16")),
+        sizes=fields.array("sizes", check_integer),
+        first=fields.integer("first"),
+        row=fields.integer("row"),
+        element=fields.one_of("element", ("f32", "bf16", "f16", "i32", "i64")),
+        stored=fields.one_of("stored", ("f32", "bf16", "f16", "i32", "i64", "i8")),
         keep=fields.optional("keep", fields.integer),
     )
     fields.done()

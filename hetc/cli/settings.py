@@ -42,8 +42,13 @@ _DTYPE = click.option(
 )
 _QUANTIZE = click.option(
     "--quantize",
-    type=click.Choice(("none", "int8", "int4")),
-    help="Store matrices as integers, in groups of 32.  [none]",
+    type=click.Choice(("none", "keep", "int8", "int4")),
+    help="Store matrices as integers, in groups.  [keep: those of the source]",
+)
+_KV = click.option(
+    "--kv",
+    type=click.Choice(("model", "int8")),
+    help="How the native engine keeps keys and values.  [model]",
 )
 _LINK = click.option(
     "--link", metavar="NAME|GBPS", help="Link between the devices, or its GB/s.  [pcie5]"
@@ -70,7 +75,7 @@ _CALIBRATED = click.option(
 _REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
 _PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
 _SIZES = (_BATCH, _CONTEXT, _PROMPT, _NEW)
-_OPTIONS = (_PREFILL, _DECODE, *_SIZES, _DTYPE, _QUANTIZE, _LINK, *_PLACED)
+_OPTIONS = (_PREFILL, _DECODE, *_SIZES, _DTYPE, _QUANTIZE, _KV, _LINK, *_PLACED)
 
 
 def plan_options(command: F) -> F:

@@ -82,7 +82,9 @@ def compile_bundle(
 
 
 def _quality(planned: Planned, step: Callable[[str], None]) -> Quality | None:
-    if planned.lowered.quantized is None or planned.model.weights is None:
+    quantized = planned.lowered.quantized
+    # What keeps the source's integers is no other model.
+    if quantized is None or not quantized.result.forms or planned.model.weights is None:
         return None
     step("comparing the quantized weights with the model's own")
     return quality_of(planned)

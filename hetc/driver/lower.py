@@ -74,12 +74,17 @@ def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
 def _quantize(
     model: Model, graph: Graph, options: CompileOptions, policy: Policy
 ) -> Quantization | None:
-    form, tensors = QUANTIZE[options.quantize], tuple(policy.quantize.items())
-    if form == "none" and not tensors:
+    groups = {
+        name: data.groups for name, data in (model.weights or {}).items() if data.groups is not None
+    }
+    form = QUANTIZE[options.quantize or "keep"]
+    tensors = tuple(policy.quantize.items())
+    if not tensors and (form == "none" or (form == "keep" and not groups)):
         return None
     # What is rounded is what the source says, not what a narrower float made of it.
     source, reader = WeightReader(model, Graph("", (), (), ())), WeightReader(model, graph)
-    return Quantization(graph, reader, quantize_weights(graph, Scheme(form, tensors), source))
+    made = quantize_weights(graph, Scheme(form, tensors), source, groups)
+    return Quantization(graph, reader, made)
 
 
 def _with_weights(model: Model, more: Mapping[str, WeightData]) -> Model:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hetc.errors import UsageError
 from hetc.passes.quantize_weights import Form
 
-QUANTIZE: Mapping[str, Form] = {"none": "none", "int8": "int8", "int4": "int4"}
+QUANTIZE: Mapping[str, Form] = {"none": "none", "keep": "keep", "int8": "int8", "int4": "int4"}
+KV: Mapping[str, Literal["i8"] | None] = {"model": None, "int8": "i8"}
 DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -21,9 +23,11 @@ class CompileOptions:
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
     model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
     is a TOML file of pins, limits and declarations, `plan` a JSON file of what is fixed of the
-    spatial plan. `quantize` says how matrices are stored: none, int8 or int4; the policy may say it
-    of some by name. `calibrated` names frameworks whose fitted constants the cut uses where a
-    target has them. `strict` makes every fallback an error.
+    spatial plan. `quantize` says how matrices are stored: none, int8 or int4, or keep, which is as
+    the source has them (None: keep where it has integers); the policy may say it of some by name.
+    `kv` says how the native engine keeps keys and values in memory: `model` as the contract has
+    them, `int8` with a scale for each head of a token. `calibrated` names frameworks whose fitted
+    constants the cut uses where a target has them. `strict` makes every fallback an error.
     """
 
     prefill: str = "h200"
@@ -36,7 +40,8 @@ class CompileOptions:
     link: str | None = None
     policy: str | Path | None = None
     plan: str | Path | None = None
-    quantize: str = "none"
+    quantize: str | None = None
+    kv: str = "model"
     calibrated: tuple[str, ...] = ()
     strict: bool = False
 
@@ -55,14 +60,18 @@ class CompileOptions:
             target = getattr(self, name)
             if not isinstance(target, str | Path) and not (target is None and name == "link"):
                 raise UsageError("HETC-U010", f"--{name} must be a name", found=repr(target))
-        if self.quantize not in QUANTIZE:
-            raise UsageError(
-                "HETC-U010",
-                "no such quantization",
-                at="--quantize",
-                expected=", ".join(QUANTIZE),
-                found=self.quantize,
-            )
+        for flag, known, found in (
+            ("--quantize", QUANTIZE, self.quantize),
+            ("--kv", KV, self.kv),
+        ):
+            if found is not None and found not in known:
+                raise UsageError(
+                    "HETC-U010",
+                    "no such quantization",
+                    at=flag,
+                    expected=", ".join(known),
+                    found=found,
+                )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(
                 "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype

@@ -13,7 +13,7 @@ from hetc.backends.onnx import OnnxBackend
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.lower import Lowered, lower
-from hetc.driver.options import CompileOptions
+from hetc.driver.options import KV, CompileOptions
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
 from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
@@ -108,7 +108,8 @@ class Planned:
     def native(self) -> NativePlan:
         """Both halves for the native engine, which may have reasons not to run them."""
         weights = None if self.model.weights is None else self.lowered.weights
-        return NativePlan(self.outlined["decode"], self.program.max_context, weights)
+        context, state_element = self.program.max_context, KV[self.options.kv]
+        return NativePlan(self.outlined["decode"], context, weights, state_element)
 
     @cached_property
     def assumptions(self) -> tuple[str, ...]:
@@ -146,7 +147,9 @@ class Planned:
         unplanned = (self._spatial,) if isinstance(self._spatial, Reason) else ()
         quantized = self.lowered.quantized
         left = () if quantized is None else quantized.result.left
-        return (*self.model.opaque, *left, *self.onnx_reasons, *unplanned)
+        runs = self.model.weights is not None
+        native = self.native.reasons if runs else ()
+        return (*self.model.opaque, *left, *native, *self.onnx_reasons, *unplanned)
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:

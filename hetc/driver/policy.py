@@ -88,6 +88,6 @@ def _check(path: Path, key: str, value: Any) -> None:
             at=f"{path}: {key}",
             expected='granularity = "phase" or "op", max_fallback_ops = 0 or more, '
             "token_wise = [names of ops], [pins] of globs, "
-            "[quantize] of globs to none, int8 or int4",
+            "[quantize] of globs to none, keep, int8 or int4",
             found=repr(value),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hetc.driver.plan import Planned
 from hetc.ir.dims import Dim, evaluate, exact_div, symbol, symbols_of
@@ -48,13 +48,23 @@ def _quantized(planned: Planned, quality: Quality | None) -> Iterator[str]:
     """How many matrices are stored in which form, and what that changes."""
     quantized = planned.lowered.quantized
     if quantized is None:
+        if planned.options.quantize == "keep":
+            yield "nothing to keep: the source has no matrices in groups of integers"
         return
-    forms = (f"{count} as {form}" for form, count in sorted(quantized.result.forms.items()))
-    told = f"matrices stored in groups: {', '.join(forms) or 'none'}"
+    kept, forms = quantized.result.kept, quantized.result.forms
+    if kept:
+        yield f"matrices as the source has them, not rounded: {_counts(kept)}"
+        if not forms:
+            return
+    told = f"matrices stored in groups: {_counts(forms) or 'none'}"
     if quality is not None:
         same = f"the same likeliest token in {100 * quality.same_top:.0f} %"
         told += f" · KL {quality.kl:.2g} nats, {same} of {quality.tokens} tokens"
     yield told
+
+
+def _counts(forms: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} as {form}" for form, count in sorted(forms.items()))
 
 
 def state_facts(program: Program) -> StateFacts:

@@ -95,13 +95,9 @@ def _report(planned: Planned, manifest: Manifest, contract: Contract) -> Report:
 def _executors(planned: Planned) -> tuple[str, ...]:
     if planned.model.weights is None:
         return ()
-    onnx = () if planned.onnx_reasons else ("onnx",)
     native = () if planned.native.reasons else ("native",)
-    if planned.lowered.quantized is not None:
-        # The others widen the matrices again, and run no faster than without.
-        return (*native, *onnx, "reference")
-    # The last, while it is not complete: it runs where it is asked for.
-    return (*onnx, "reference", *native)
+    onnx = () if planned.onnx_reasons else ("onnx",)
+    return (*native, *onnx, "reference")
 
 
 def _weights(planned: Planned) -> Iterator[Tensor]:

@@ -30,11 +30,7 @@ def _model(source: sources.ModelSource) -> Model:
     if source.weights is not None:
         named = source.weights
         weights = {
-            op.name: WeightData(
-                named[op.name].shape, DTYPES[named[op.name].dtype], named[op.name].load
-            )
-            if op.name in named
-            else imported.weights[op.name]
+            op.name: _data(named[op.name]) if op.name in named else imported.weights[op.name]
             for op in imported.graph.ops
             if isinstance(op, Weight)
         }
@@ -53,6 +49,10 @@ def _model(source: sources.ModelSource) -> Model:
         opaque=imported.opaque,
         notes=(*source.notes, *imported.notes, *how),
     )
+
+
+def _data(tensor: sources.LazyTensor) -> WeightData:
+    return WeightData(tensor.shape, DTYPES[tensor.dtype], tensor.load, tensor.groups)
 
 
 def _graph(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]:

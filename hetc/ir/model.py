@@ -7,16 +7,51 @@ from dataclasses import dataclass, field, replace
 
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
+from hetc.ir.ops.quant import dequantized, unpacked4
 from hetc.ir.types import Array, DType
 
 
 @dataclass(frozen=True)
 class WeightData:
-    """One weight: shape, dtype, and `load`, which gives its data (perhaps memory-mapped)."""
+    """One weight: shape, dtype, and `load`, which gives its data (perhaps memory-mapped).
+
+    `groups` are the integers that the source stores of it, where it does; `load` then dequantizes.
+    """
 
     shape: tuple[int, ...]
     dtype: DType
     load: Callable[[], Array]
+    groups: StoredGroups | None = None
+
+
+@dataclass(frozen=True)
+class StoredGroups:
+    """A matrix `[..., K]` as integers, with a scale for each `group` of its last axis.
+
+    An element is `(code - zero) * scale + shift`, in f32 (see `hetc.ir.ops.quant.Dequantize`).
+    `codes` are i8 or u8 `[..., K]`, or u8 `[..., K/2]` that hold two of 4 bits of the type `packed`
+    (see `Unpack4`); the others are `[..., K/group]`.
+    """
+
+    group: int
+    codes: WeightData
+    scale: WeightData
+    zero: WeightData | None = None
+    shift: WeightData | None = None
+    packed: DType | None = None
+
+    @property
+    def form(self) -> str:
+        """`int8` or `int4`."""
+        return "int8" if self.packed is None else "int4"
+
+    def dequantized(self) -> Array:
+        """The matrix, f32[..., K]."""
+        codes = self.codes.load()
+        if self.packed is not None:
+            codes = unpacked4(codes, self.packed)
+        zero, shift = (None if d is None else d.load() for d in (self.zero, self.shift))
+        return dequantized(codes, self.scale.load(), zero, shift)
 
 
 @dataclass(frozen=True)

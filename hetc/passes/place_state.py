@@ -100,10 +100,7 @@ def _cut(
                 continue
             axis = axes.get(value)
             if axis is not None and axis.is_whole:
-                # Among equal cuts fewer values win: one is added to the bytes of each.
-                flow.add_edge(
-                    (value, "in"), (value, "out"), capacity=_bytes_per_token(value) * 1024 + 1
-                )
+                flow.add_edge((value, "in"), (value, "out"), capacity=_bytes_per_token(value))
             else:
                 flow.add_edge((value, "in"), (value, "out"))
             if free:
@@ -113,7 +110,9 @@ def _cut(
                     flow.add_edge((operand, "out"), (value, "in"))
             if value in roots:
                 flow.add_edge((value, "out"), "sink")
-    # networkx gives the minimum cut nearest to the sink, so that least is computed again each step.
+    # networkx gives the minimum cut nearest to the sink, so that least is computed again each step:
+    # MLA keeps the normed latent and the rotated key, which together are as wide as what both are
+    # made from.
     _, (_, near) = nx.minimum_cut(flow, "source", "sink")
     return [value for value in inside if (value, "out") in near and (value, "in") not in near]
 

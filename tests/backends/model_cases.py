@@ -184,7 +184,7 @@ def dequantize(draw: Draw, op: Any) -> Any:
 
 @case("unpack4")
 def unpack4(draw: Draw, op: Any) -> Any:
-    return op(draw.x((B, S, 4), U8, 0, 255))
+    return op(draw.x((B, S, 4), U8, 0, 255), draw.pick(U8, I8))
 
 
 @case("transfer")

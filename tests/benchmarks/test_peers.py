@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.peers import others, tables
@@ -45,6 +46,8 @@ def test_a_worker_answers_every_verb(client: Client, tmp_path: Path) -> None:
     assert client.ask("answer", 60, prompt=[4, 8], new=3) == {"tokens": [9, 10, 11]}
     assert client.ask("first", 60, tokens=32, seed=0).keys() == {"seconds"}
     assert client.ask("memory", 60)["resident_bytes"] > 1 << 20
+    assert client.ask("logits", 60, tokens=[4, 9], to=str(tmp_path / "logits.npy")) == {}
+    assert np.load(tmp_path / "logits.npy").argmax(-1).tolist() == [5, 10]
     client.close()
     assert "from C" in (tmp_path / "log").read_text()
 

@@ -15,7 +15,8 @@ from hetc import runtime
 from hetc.bundle import OpenBundle
 from hetc.cli import main
 from hetc.driver import CompileOptions, compile_bundle, load
-from hetc.errors import MissingDependency, RuntimeFault
+from hetc.driver.verify import QUANTIZED_STATE, verify
+from hetc.errors import HetcError, MissingDependency, RuntimeFault
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 from hetc.runtime.native import NativeOptions, jit, native_executors
@@ -72,6 +73,27 @@ def test_quantized_weights_are_those_of_every_executor(
         ours, _ = bundle.decode(ids[:, 12:13], state)
     for one, other in ((found, expected), (ours, steps)):
         assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+
+
+def test_keys_and_values_in_8_bits(subjects: Subjects, tmp_path: Path) -> None:
+    """Near the model's own, and other executors take them over as the contract has them."""
+    subject, ids = subjects("llama"), tokens(2, 20)
+    options = CompileOptions(kv="int8", strict=True)
+    path = compile_bundle(subject.source, tmp_path / "bundle", options).path
+    expected = eager(subject.model, ids)
+    with load(path, executor="native") as bundle, load(path, executor="onnx") as onnx:
+        error = largest_error(bundle, ids.numpy(), expected, 12, 1)
+        _, state = bundle.prefill(ids[:, :12].numpy())
+        steps, _ = onnx.decode(ids[:, 12:].numpy(), state)
+    assert TOLERANCE < error <= QUANTIZED_STATE * np.abs(expected).max()
+    assert np.abs(steps - expected[:, 12:]).max() <= QUANTIZED_STATE * np.abs(expected).max()
+    assert verify(path, executor="native").ok
+
+
+def test_keys_and_values_keep_their_type_where_the_engine_does_not_run(tmp_path: Path) -> None:
+    source = save(build("deepseek_v3"), tmp_path / "model")
+    with pytest.raises(HetcError, match="HETC-P020"):
+        compile_bundle(source, tmp_path / "bundle", CompileOptions(kv="int8", strict=True))
 
 
 def test_text_is_generated(subjects: Subjects) -> None:

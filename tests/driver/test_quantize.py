@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from hetc.driver import CompileOptions, compile_bundle, load, verify
-from hetc.driver.compile import quiet
-from hetc.driver.plan import plan
 from hetc.errors import InputError, UsageError
 from tests.driver.models import build, save
 
@@ -52,7 +50,7 @@ def test_matrices_by_name(model: Path, tmp_path: Path) -> None:
 def test_a_form_that_there_is_not(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         compile_bundle(model, tmp_path / "bundle", CompileOptions(quantize="int3"))
-    assert (refused.value.code, refused.value.expected) == ("HETC-U010", "none, int8, int4")
+    assert (refused.value.code, refused.value.expected) == ("HETC-U010", "none, keep, int8, int4")
     policy = tmp_path / "policy.toml"
     policy.write_text('[quantize]\n"*" = "int3"\n', encoding="utf-8")
     with pytest.raises(InputError) as unread:
@@ -60,10 +58,15 @@ def test_a_form_that_there_is_not(model: Path, tmp_path: Path) -> None:
     assert unread.value.code == "HETC-I007"
 
 
-def test_a_spatial_plan_is_a_counted_fallback(model: Path, tmp_path: Path) -> None:
-    policy = tmp_path / "policy.toml"
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_a_spatial_plan_streams_what_is_stored(model: Path, tmp_path: Path, form: str) -> None:
+    """And computes what the bundle does."""
+    policy, request = tmp_path / "policy.toml", tmp_path / "request.json"
     policy.write_text('[pins]\n"decode:*" = "decode"\n', encoding="utf-8")
-    options = CompileOptions(context=64, quantize="int8", policy=policy)
-    planned = plan(model, options, quiet)
-    assert planned.is_spatial
-    assert [reason.code for reason in planned.fallbacks] == ["HETC-E036"]
+    request.write_text('{"place_moves": 2000}', encoding="utf-8")
+    options = CompileOptions(context=64, quantize=form, policy=policy, plan=request)
+    made = compile_bundle(model, tmp_path / "bundle", options)
+    assert "fallbacks   none" in made.summary
+    checked = verify(made.path, through_the_plan=True)
+    assert checked.ok, checked.as_json()
+    assert "spatial plan, tile by tile" in {check.name for check in checked.checks}

@@ -102,8 +102,8 @@ def padded() -> Tensor:
 
 
 def assert_decodes(path: Path, ids: Tensor, expected: Array) -> None:
-    """Both executors give the `expected` logits, token by token and several at a time."""
-    for executor in ("onnx", "reference"):
+    """Every executor gives the `expected` logits, token by token and several at a time."""
+    for executor in ("onnx", "reference", "native"):
         with load(path, executor=executor) as bundle:
             for prompt, chunk in ((12, 1), (12, 3), (1, 1), (5, 4)):
                 error = largest_error(bundle, ids.numpy(), expected, prompt, chunk)

@@ -33,7 +33,7 @@ FAMILIES = {
     "gemma2": {"all_reduce": 4, "all_gather": 1},
     "mixtral": {"all_reduce": 2, "all_gather": 1},
     "gpt_oss": {"all_reduce": 4, "all_gather": 1},
-    "deepseek_v3": {"all_reduce": 4, "all_gather": 3},
+    "deepseek_v3": {"all_reduce": 4, "all_gather": 5},
     "qwen3_moe": {"all_reduce": 2, "all_gather": 1},
     "olmo2": {"all_reduce": 2, "all_gather": 3, "take_part": 2},
     "bloom": {"all_reduce": 2, "all_gather": 1, "take_part": 1},

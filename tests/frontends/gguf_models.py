@@ -10,6 +10,25 @@ import gguf
 import numpy as np
 
 Tensors = dict[str, np.ndarray]
+Kind = gguf.GGMLQuantizationType
+# Kinds in all forms in which integers are kept, each for some matrix of a Llama.
+KINDS = {
+    "token_embd": Kind.Q2_K,
+    "attn_q": Kind.Q4_0,
+    "attn_k": Kind.Q4_1,
+    "attn_v": Kind.Q5_0,
+    "attn_output": Kind.Q5_1,
+    "ffn_gate": Kind.Q8_0,
+    "ffn_up": Kind.Q4_K,
+    "ffn_down": Kind.Q5_K,
+    "output": Kind.Q6_K,
+}
+
+
+def of_every_kind(name: str) -> Kind:
+    """The kind of a matrix of a Llama in a file of many."""
+    return KINDS[name.removesuffix(".weight").rpartition(".")[2]]
+
 
 _LAYER = {
     "self_attn.q_proj": "attn_q",
@@ -73,16 +92,46 @@ def _interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
 
 
+def random_blocks(kind: Kind, count: int) -> np.ndarray:
+    """Blocks u8[count, bytes] of any bits, but for scales that make elements of about 0.05."""
+    rng = np.random.default_rng(count)
+    blocks = rng.integers(0, 256, (count, gguf.constants.GGML_QUANT_SIZES[kind][1]), np.uint8)
+    ends = {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,)}
+    one = {"Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}
+    places = (ends | one).get(kind.name, (0, 2))
+    numbers = rng.uniform(0.5, 1.0, (len(places), count, 1))
+    for size in (1.0, None):
+        if size is None:
+            size = 0.05 / np.abs(gguf.quants.dequantize(blocks, kind)).mean()
+        for place, number in zip(places, numbers, strict=True):
+            # The second is the smallest number or is subtracted: about what the first spans.
+            signed = -8 * number if kind.name in ("Q4_1", "Q5_1") and place == 2 else number
+            blocks[:, place : place + 2] = (size * signed).astype(np.float16).view(np.uint8)
+    return blocks
+
+
+def _blocks(tensor: np.ndarray, kind: Kind) -> np.ndarray:
+    try:
+        return gguf.quants.quantize(tensor, kind)
+    except NotImplementedError:
+        blocks = random_blocks(kind, tensor.size // gguf.constants.GGML_QUANT_SIZES[kind][0])
+        return blocks.reshape(*tensor.shape[:-1], -1)
+
+
 def write_gguf(
     path: Path,
     tensors: Tensors,
     *,
     config: Any,
     architecture: str = "llama",
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    kind: Kind | Callable[[str], Kind] = Kind.F32,
     change: Callable[[gguf.GGUFWriter], object] = lambda writer: None,
 ) -> Path:
-    """Write a file without a tokenizer; matrices are stored as `kind`, vectors as F32."""
+    """Write a file without a tokenizer; matrices are stored as `kind` (of their name), vectors as
+    F32.
+
+    Of kinds that the gguf package only reads, matrices have random numbers.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -96,10 +145,11 @@ def write_gguf(
     writer.add_vocab_size(config.vocab_size)
     change(writer)
     for name, tensor in tensors.items():
-        if tensor.ndim > 1 and kind is not gguf.GGMLQuantizationType.F32:
-            writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
-        else:
+        stored = Kind.F32 if tensor.ndim == 1 else kind if isinstance(kind, Kind) else kind(name)
+        if stored is Kind.F32:
             writer.add_tensor(name, tensor)
+        else:
+            writer.add_tensor(name, _blocks(tensor, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -11,6 +11,7 @@ from benchmarks.peers.engine import Answer, Room
 from hetc.driver import load
 from hetc.runtime import Bundle
 from hetc.runtime.cores import physical_cores
+from hetc.runtime.halves import Halves
 
 
 class Hetc:
@@ -25,10 +26,25 @@ class Hetc:
             raise ValueError(f"hetc runs {physical_cores()} threads here, not {threads}")
         self._bundle = load(model, executor=self._executor)
 
-    def generate(self, prompts: list[list[int]], new: int) -> Answer:
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Of every position, f32[S, V]: the first by prefill, the others by decode."""
+        halves = self._halves()
+        halves.bind(batch=1, context=len(ids))
+        logits, state = halves.prefill(np.asarray([ids[:1]], dtype=np.int64))
+        found = [logits[0, -1]]
+        state, _ = halves.hand_off(state)
+        for token in ids[1:]:
+            logits, state = halves.decode(np.array([[token]]), state)
+            found.append(logits[0, -1])
+        return np.stack(found)
+
+    def _halves(self) -> Halves:
         if self._bundle is None:
             raise RuntimeError("no bundle is loaded")
-        halves = self._bundle._require_halves()
+        return self._bundle._require_halves()
+
+    def generate(self, prompts: list[list[int]], new: int) -> Answer:
+        halves = self._halves()
         halves.bind(batch=len(prompts), context=len(prompts[0]) + new)
         start = time.perf_counter()
         logits, state = halves.prefill(np.asarray(prompts, dtype=np.int64))

@@ -56,6 +56,26 @@ class LlamaCpp:
             llama.llama_batch_free(slots)
         return Answer(arrivals, tokens)
 
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Of every position, f32[S, V]."""
+        self._make_context(1, len(ids))
+        llama.llama_memory_clear(llama.llama_get_memory(self._context), True)
+        found = np.empty((len(ids), self._vocab), np.float32)
+        slots = llama.llama_batch_init(_UBATCH, 0, 1)
+        try:
+            for begin in range(0, len(ids), _UBATCH):
+                part = ids[begin : begin + _UBATCH]
+                slots.n_tokens = len(part)
+                for index, token in enumerate(part):
+                    _put(slots, index, token, begin + index, 0, wanted=True)
+                self._decode(slots)
+                for index in range(len(part)):
+                    row = llama.llama_get_logits_ith(self._context, index)
+                    found[begin + index] = np.ctypeslib.as_array(row, (self._vocab,))
+        finally:
+            llama.llama_batch_free(slots)
+        return found
+
     def _prefill(self, slots: Any, ids: list[int], row: int) -> int:
         for begin in range(0, len(ids), _BATCH):
             part = ids[begin : begin + _BATCH]

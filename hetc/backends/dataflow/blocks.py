@@ -6,7 +6,7 @@ or a state of its own in every call, the result of the call before, or one value
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -64,7 +64,8 @@ class Run:
 
 def find_blocks(graph: Graph) -> tuple[Run, ...]:
     """The blocks of the main graph of a socket, in the order of execution."""
-    late, feeding, users = _after_calls(graph), _before_calls(graph), graph.users()
+    feeding, users = _before_calls(graph), graph.users()
+    late = _after_calls(graph, users, feeding)
     states = {value.name: value for value in graph.inputs if value.name not in (TOKENS, PAST)}
     outs = _state_results(graph, states)
     kept = {op for out in outs.values() for op in out.extra}
@@ -107,13 +108,25 @@ def _computes(op: Op) -> bool:
     return not isinstance(op, Call | Weight)
 
 
-def _after_calls(graph: Graph) -> set[Op]:
-    """Ops that hang on the result of a call."""
+def _after_calls(graph: Graph, users: Mapping[Value, list[Op]], feeding: Collection[Op]) -> set[Op]:
+    """Ops that hang on the result of a call, and those that turn a weight for these alone."""
     found: set[Op] = set()
+    turning: dict[Op, None] = {}
     for op in graph.ops:
         if isinstance(op, Call) or any(value.op in found for value in op.operands):
             found.add(op)
+        elif op.operands and all(_turns(value.op, turning) for value in op.operands):
+            turning[op] = None
+    for op in reversed(turning):
+        readers = [user for value in op.results for user in users.get(value, ())]
+        if readers and op not in feeding and all(reader in found for reader in readers):
+            found.add(op)
     return found
+
+
+def _turns(op: Op | None, turning: Collection[Op]) -> bool:
+    """Whether `op` makes what it does of weights alone."""
+    return isinstance(op, Weight) or op in turning
 
 
 def _before_calls(graph: Graph) -> set[Op]:

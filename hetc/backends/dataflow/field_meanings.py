@@ -53,7 +53,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     },
     "Tiling": {
         "outputs": "rows of the matrix, over all lanes of the stage",
-        "inputs": "its columns",
+        "inputs": "its columns; of a matrix in groups of 4 bits, bytes of two columns",
         "rows": "tokens that a tile serves, or rows of the state that it holds",
     },
     "Pin": {

@@ -17,11 +17,12 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.index import Embedding
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
-from hetc.ir.ops.quant import Dequantize
+from hetc.ir.ops.quant import Dequantize, Unpack4
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Source
 from hetc.ir.ops.unary import Cast
+from hetc.ir.types import DType
 
 _TEMPLATES: dict[str, Template] = {
     "linear": "gemm",
@@ -41,6 +42,8 @@ _TEMPLATES: dict[str, Template] = {
     "all_gather": "all_gather",
     "opaque": "generic",
 }
+# What runs where its result is used, if it does so to what lies in memory.
+_TURNING = (View, Cast, Unpack4, Dequantize)
 # Never merged with a neighbour that reads the same.
 _ALONE = frozenset({"all_reduce", "all_gather", "attention", "scan", "conv1d_causal", "opaque"})
 
@@ -92,7 +95,7 @@ class _Grouping:
         a constant."""
         if isinstance(op, Source):
             return True
-        if not isinstance(op, View | Cast | Dequantize) or isinstance(op, Embedding | KVAppend):
+        if not isinstance(op, _TURNING) or isinstance(op, Embedding | KVAppend):
             return False
         return any(self.is_stored(value) for value in op.operands) and all(
             self.is_stored(value) or value in self.deferred for value in op.operands
@@ -162,7 +165,7 @@ class _Grouping:
 def _key(op: Op) -> Hashable:
     """Anchors with one key are one stage."""
     if isinstance(op, Linear):
-        return "linear", op.x
+        return "linear", op.x, _storage(op.weight)
     if isinstance(op, MatMul):
         return "matmul", op.a
     if isinstance(op, ExpertLinear):
@@ -172,3 +175,13 @@ def _key(op: Op) -> Hashable:
     if isinstance(op, Embedding):
         return "lookup", op.ids
     return op
+
+
+def _storage(matrix: Value) -> tuple[DType, bool]:
+    """The type of the numbers that a matrix is stored in, and whether two elements are in each: of
+    matrices side by side, it is one."""
+    op = matrix.op
+    if not isinstance(op, Dequantize):
+        return matrix.dtype, False
+    codes = op.x.op
+    return (codes.x.dtype, True) if isinstance(codes, Unpack4) else (op.x.dtype, False)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from hetc.backends.dataflow.blocks import Run
 from hetc.backends.dataflow.fabric import Fabric
-from hetc.backends.dataflow.reads import Read, matrix_shape, static
+from hetc.backends.dataflow.reads import Read, static
 from hetc.backends.dataflow.schema import Allocation
 from hetc.backends.dataflow.sizing import Draft
 from hetc.errors import BackendError
@@ -164,7 +164,7 @@ def _weight_rows(read: Read) -> tuple[int, int]:
     """Rows and bytes of a row of a weight, along the axis that its stage cuts."""
     nbytes = static(read.value.nbytes)
     if read.kind == "weight" and read.matrix:
-        rows = matrix_shape(read)[0]
+        rows = read.shape[0]
     else:
         rows = static(read.value.shape[0]) if read.value.rank else 1
     return rows, nbytes // rows

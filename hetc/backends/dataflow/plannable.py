@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hetc.backends.dataflow.blocks import Run
 from hetc.errors import BackendError
+from hetc.ir.ops.linear import ExpertLinear
 from hetc.ir.ops.quant import Dequantize
 
 
@@ -31,14 +32,15 @@ def _check_states(runs: Sequence[Run]) -> None:
 
 
 def _check_matrices(runs: Sequence[Run]) -> None:
-    """Refuse matrices of integers in groups: a stage's stream has no place for their scales."""
+    """Refuse experts in groups: of the chosen ones, a stream would bring the scales too."""
     for run in runs:
         for op in run.ops:
-            if isinstance(op, Dequantize):
+            if isinstance(op, ExpertLinear) and isinstance(op.weight.op, Dequantize):
+                stored = op.weight.op
                 raise BackendError(
                     "HETC-E036",
-                    "a matrix is stored in groups, and a plan has no place for their scales",
+                    "experts are stored in groups, and a plan has no place for their scales",
                     at=op.loc,
-                    found=f"{op.x.type} with {op.scale.type}",
-                    do="compile without --quantize for a plan",
+                    found=f"{stored.x.type} with {stored.scale.type}",
+                    do="compile with --quantize none for a plan",
                 )

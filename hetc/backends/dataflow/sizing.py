@@ -128,7 +128,7 @@ def elements_per_cycle(read: Read, fabric: Fabric) -> float:
     """Elements of a streamed tensor that one lane takes in a cycle: what its memory unit reads, or
     what its multipliers do where an element meets several rows."""
     fed = fabric.pmu_bytes_per_cycle / read.element_bytes
-    done = fabric.macs_per_cycle[_FORMATS.get(read.value.dtype.bits, "f32")]
+    done = fabric.macs_per_cycle[_FORMATS.get(read.multiplied.bits, "f32")]
     return min(fed, done / max(1.0, read.macs_per_element))
 
 

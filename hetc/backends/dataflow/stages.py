@@ -10,7 +10,7 @@ from math import ceil
 from hetc.backends.dataflow.collectives import collective
 from hetc.backends.dataflow.fabric import Fabric
 from hetc.backends.dataflow.fit import LANES_A_COPY, RESERVED_FRACTION
-from hetc.backends.dataflow.reads import Read, matrix_shape
+from hetc.backends.dataflow.reads import Read
 from hetc.backends.dataflow.schema import (
     Bound,
     Depends,
@@ -171,7 +171,7 @@ def _outputs_inputs(matrices: list[Read]) -> tuple[int, int]:
     """N over all matrices of the stage, side by side, and their common K."""
     outputs, inputs = 0, 0
     for read in matrices:
-        n, k = matrix_shape(read)
+        n, k = read.shape
         outputs, inputs = outputs + n, max(inputs, k)
     return outputs, inputs
 
@@ -182,14 +182,14 @@ def _tiling(draft: Draft, grouping: Grouping, fabric: Fabric) -> Tiling | None:
     if products:
         outputs, inputs = _outputs_inputs(products)
         wide = min(outputs, grouping.groups * fabric.pcu_lanes)
-        deep = tile_inputs(wide, inputs, products[0].element_bytes, draft.stream_bytes, most)
+        deep = tile_inputs(wide, inputs, products[0].stored_bytes, draft.stream_bytes, most)
         return Tiling(outputs=wide, inputs=deep, rows=draft.rows)
     states = [read for read in draft.reads if read.kind == "state"]
     if not states:
         return None
     width = states[0].value.shape[-1]
     row = width if isinstance(width, int) else 1
-    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].element_bytes))
+    fits = max(1, tile_aim(states[0].bytes, most) // (row * states[0].stored_bytes))
     return Tiling(outputs=row, inputs=1, rows=fits)
 
 
@@ -200,9 +200,12 @@ def _streams(
     groups = [("v", small)] if small else []
     tables = [read for read in draft.reads if read.kind == "lookup"]
     groups += [(f"l{number}", [read]) for number, read in enumerate(tables)]
-    products = _products(draft)
-    groups += [("w", products)] if products else []
-    groups += [(f"s{number}", [read]) for number, read in enumerate(_states(draft))]
+    products, states = _products(draft), _states(draft)
+    # What a product multiplies comes before its matrix: else the queue would wait for ever.
+    first = [read for read in states if products and _precedes(draft, read, products[0])]
+    several = [(f"s{number}", [read]) for number, read in enumerate(states)]
+    groups += several[: len(first)] + ([("w", products)] if products else [])
+    groups += several[len(first) :]
     for suffix, reads in groups:
         nbytes = sum(read.bytes for read in reads)
         tile = _tile_bytes(reads, tiling, nbytes, most)
@@ -221,6 +224,10 @@ def _streams(
         )
 
 
+def _precedes(draft: Draft, read: Read, other: Read) -> bool:
+    return draft.reads.index(read) < draft.reads.index(other)
+
+
 def _states(draft: Draft) -> list[Read]:
     return [read for read in draft.reads if read.kind == "state"]
 
@@ -228,7 +235,7 @@ def _states(draft: Draft) -> list[Read]:
 def _tile_bytes(reads: list[Read], tiling: Tiling | None, nbytes: int, most: int) -> int:
     if not reads[0].matrix or tiling is None:
         return max(1, min(nbytes, most))
-    size = reads[0].element_bytes
+    size = reads[0].stored_bytes
     if reads[0].kind == "state":
         return max(1, min(nbytes, tiling.rows * tiling.outputs * size))
     return max(1, min(nbytes, tiling.outputs * tiling.inputs * size))

@@ -11,6 +11,8 @@ from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vecto
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
+PAIRS = vector(2 * LANES, "bf16")
+
 
 @dataclass
 class Sums:
@@ -44,25 +46,29 @@ class Sums:
         return parts[0]
 
 
-class Arithmetic(Protocol):
-    """How a step is computed: `group` numbers along K, `x_bytes` of a row of x, `panel_bytes` of a
-    tile. With `prepares`, rows of x are brought to the form that steps read."""
+class Preparation(Protocol):
+    """With `prepares`, rows of x are brought to the form that steps read: `x_bytes` for each of
+    them."""
+
+    @property
+    def prepares(self) -> bool: ...
+
+    @property
+    def x_bytes(self) -> int: ...
+
+    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
+        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
+        ...
+
+
+class Arithmetic(Preparation, Protocol):
+    """How a step is computed: `group` numbers along K, `panel_bytes` of a tile."""
 
     @property
     def group(self) -> int: ...
 
     @property
-    def x_bytes(self) -> int: ...
-
-    @property
     def panel_bytes(self) -> int: ...
-
-    @property
-    def prepares(self) -> bool: ...
-
-    def prepare(self, w: Writer, view: View, x: Ssa, out: Ssa, count: int) -> None:
-        """Write the row of `count` numbers of `view` that begins at `x` to `out`."""
-        ...
 
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
@@ -158,14 +164,18 @@ class Dots:
     ) -> None:
         e = w.e
         place = e.index(number * 4 * LANES)
-        columns = [e.load(e.offset(panel, place), vector(2 * LANES, "bf16")) for panel in panels]
+        columns = [e.load(e.offset(panel, place), PAIRS) for panel in panels]
         for row, x in enumerate(xs):
-            pair = e.splat(e.load(e.offset(x, e.index(4 * number)), I32), LANES)
-            wide = vector(2 * LANES, "bf16")
-            pairs = e.op(f"llvm.bitcast {pair.name} : {pair.type} to {wide}", wide)
+            pairs = same_pair(e, e.offset(x, e.index(4 * number)))
             for tile, column in enumerate(columns):
                 at = sums.place(row, tile, number)
                 sums.values[at] = pair_dot(e, sums.values[at], pairs, column)
 
     def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
         self.step(w, sums, xs, panels, 0)
+
+
+def same_pair(e: Emitter, place: Ssa) -> Ssa:
+    """The two numbers of bf16 at `place`, in all lanes."""
+    pair = e.splat(e.load(place, I32), LANES)
+    return e.op(f"llvm.bitcast {pair.name} : {pair.type} to {PAIRS}", PAIRS)

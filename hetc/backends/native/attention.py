@@ -2,7 +2,8 @@
 
 Running maximum, sum and weighted values are kept a query, and rescaled where a block has a larger
 score (Milakov and Gimelshein 2018, algorithm 3; Dao et al. 2022). Keys lie in tiles of 16
-positions, `[C/16, D, 16]`, so that the lanes of a vector are keys; values lie row by row.
+positions, `[C/16, D, 16]`, so that the lanes of a vector are keys; values lie row by row. In 8 bits
+the scales [C] of all rows (f32) follow.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.native import vector_math as fn
+from hetc.backends.native.attention_masks import MaskRow
 from hetc.backends.native.ssa import BYTES, F32, I32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -46,6 +48,11 @@ class Rule:
         return 2 if self.element == "bf16" else 1
 
     @property
+    def is_scaled(self) -> bool:
+        """Whether numbers are whole, and each row has a scale."""
+        return self.element == "i8"
+
+    @property
     def padded_width(self) -> int:
         return -(-self.width // self.pair) * self.pair
 
@@ -63,6 +70,7 @@ class Query:
     low: Ssa
     high: Ssa
     slope: Ssa | None
+    mask: MaskRow | None = None
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,21 @@ class Append:
             token, rest = e.remainder(place, tokens), e.div(place, tokens)
             group, row = e.remainder(rest, groups), e.div(rest, groups)
             position = e.add(w.argument("P"), token)
-            index = [row, group, token]
-            self._key(w, w.address(self.new_keys, index), [row, group], position)
+            index, head = [row, group, token], [row, group]
+            source = w.address(self.new_keys, index)
+            scales = w.address(self.keys, head)
+            factor = self._factor(w, self.new_keys, source, scales, position)
+            self._key(w, source, head, position, factor)
             source = w.address(self.new_values, index)
-            target = w.address(self.values, [row, group, position])
+            scales = w.address(self.values, head)
+            factor = self._factor(w, self.new_values, source, scales, position)
+            target = w.address(self.values, [*head, position])
 
             def some(column: Ssa, lanes: int) -> tuple[()]:
-                w.put(w.lanes(self.new_values, source, column, lanes), self.values, target, column)
+                value = w.lanes(self.new_values, source, column, lanes)
+                if factor is not None:
+                    value = e.mul(value, e.splat(factor, lanes))
+                w.put(value, self.values, target, column)
                 return ()
 
             w.columns(rule.value_width, some)
@@ -122,7 +138,26 @@ class Append:
         low, high = w.share(total) if self.split else (e.index(0), total)
         e.loop(low, high, 1, item)
 
-    def _key(self, w: Writer, source: Ssa, head: Sequence[Ssa], position: Ssa) -> None:
+    def _factor(self, w: Writer, view: View, source: Ssa, state: Ssa, position: Ssa) -> Ssa | None:
+        """What a row is multiplied by where it becomes whole numbers; stores its scale."""
+        e = w.e
+        if not self.rule.is_scaled:
+            return None
+
+        def some(column: Ssa, lanes: int, most: Ssa) -> tuple[Ssa]:
+            size = e.intrinsic("fabs", w.lanes(view, source, column, lanes))
+            if lanes < LANES:
+                size = e.splat(e.reduce("maximum", size), LANES)
+            return (e.maximum(most, size),)
+
+        (most,) = w.columns(view.columns, some, (e.constant("0.0", vector(LANES, F32)),))
+        scale, factor = fn.symmetric(e, e.reduce("maximum", most), 127.0)
+        e.store(scale, scales_of(w, state, view.columns, position))
+        return factor
+
+    def _key(
+        self, w: Writer, source: Ssa, head: Sequence[Ssa], position: Ssa, factor: Ssa | None
+    ) -> None:
         e, rule = w.e, self.rule
         width = BYTES[rule.element]
         sixteen = e.index(LANES)
@@ -132,6 +167,8 @@ class Append:
 
         def element(column: Ssa) -> tuple[()]:
             number = w.lanes(self.new_keys, source, column, 0)
+            if factor is not None:
+                number = e.mul(number, factor)
             step, half = column, e.index(0)
             if rule.pair == 2:
                 step, half = e.div(column, e.index(2)), e.remainder(column, e.index(2))
@@ -177,7 +214,7 @@ class Flash:
                 scores = self._scores(w, [queries[i].row for i in group], tile)
                 for place, i in enumerate(group):
                     masked = self._masked(w, scores[place], queries[i], tile)
-                    most[i], total[i], factor = self._weigh(w, masked, i, most[i], total[i])
+                    most[i], total[i], factor = self._weigh(w, masked, i, tile, most[i], total[i])
                     shrink.append(factor)
             key = e.mul(tile, e.index(LANES))
             left = e.minimum(e.sub(end_key, key), e.index(KEYS_AT_ONCE))
@@ -197,41 +234,49 @@ class Flash:
         return [(column, min(LANES, width - column)) for column in range(0, width, LANES)]
 
     def _scores(self, w: Writer, rows: Sequence[Ssa], tile: Ssa) -> list[list[Ssa]]:
-        """q . k of every row with the keys of KEY_TILES tiles."""
+        """q . k of every row with the keys of KEY_TILES tiles.
+
+        One tile after the other, so that keys are one stream: of several the CPU reads none ahead.
+        Each sum has two parts, which need not wait for each other.
+        """
         e, rule = w.e, self.rule
         tile_bytes = rule.padded_width * LANES * BYTES[rule.element]
-        starts = [
-            e.offset(self.keys, e.mul(e.add(tile, e.index(place)), e.index(tile_bytes)))
-            for place in range(KEY_TILES)
-        ]
         zero = e.constant("0.0", vector(LANES, F32))
+        found: list[list[Ssa]] = [[] for _ in rows]
+        for place in range(KEY_TILES):
+            start = e.offset(self.keys, e.mul(e.add(tile, e.index(place)), e.index(tile_bytes)))
 
-        def steps(step: Ssa, *sums: Ssa, halves: int = rule.pair) -> list[Ssa]:
-            totals = list(sums)
-            columns = [self._keys(w, start, step) for start in starts]
-            for i, row in enumerate(rows):
-                for half in range(halves):
-                    place = e.add(e.mul(step, e.index(4 * rule.pair)), e.index(4 * half))
-                    factor = e.splat(e.load(e.offset(row, place), F32), LANES)
-                    for t, column in enumerate(columns):
-                        totals[i * KEY_TILES + t] = e.fma(
-                            column[half], factor, totals[i * KEY_TILES + t]
-                        )
-            return totals
+            def two(step: Ssa, *sums: Ssa, start: Ssa = start, count: int = 2) -> list[Ssa]:
+                totals = list(sums)
+                columns = self._keys(w, start, step)
+                for i, row in enumerate(rows):
+                    first = e.offset(row, e.mul(step, e.index(8)))
+                    for half in range(count):
+                        factor = e.load(e.offset(first, e.index(4 * half)), F32)
+                        at = 2 * i + half
+                        totals[at] = e.fma(columns[half], e.splat(factor, LANES), totals[at])
+                return totals
 
-        whole = rule.width // rule.pair
-        sums = e.loop(e.index(0), e.index(whole), 1, steps, [zero] * (len(rows) * KEY_TILES))
-        if rule.width % rule.pair:
-            sums = tuple(steps(e.index(whole), *sums, halves=1))
-        return [list(sums[i * KEY_TILES :][:KEY_TILES]) for i in range(len(rows))]
+            whole = e.index(rule.width // 2)
+            sums = e.loop(e.index(0), whole, 1, two, [zero] * (2 * len(rows)))
+            if rule.width % 2:
+                sums = tuple(two(whole, *sums, count=1))
+            for i, scores in enumerate(found):
+                scores.append(e.add(*sums[2 * i :][:2]))
+        return found
 
-    def _keys(self, w: Writer, start: Ssa, step: Ssa) -> tuple[Ssa, ...]:
+    def _keys(self, w: Writer, start: Ssa, step: Ssa) -> tuple[Ssa, Ssa]:
+        """Two numbers along D of 16 keys; behind the last one of an odd D there are others."""
         e, rule = w.e, self.rule
-        width = LANES * rule.pair * BYTES[rule.element]
-        place = e.offset(start, e.mul(step, e.index(width)))
-        if rule.pair == 1:
-            return (w.widened(w.load(place, rule.element, LANES)),)
-        return w.widened_pair(e.load(place, vector(LANES, I32)))
+        width = LANES * BYTES[rule.element]
+        place = e.offset(start, e.mul(step, e.index(2 * width)))
+        if rule.pair == 2:
+            return w.widened_pair(e.load(place, vector(LANES, I32)))
+        first, second = (
+            w.widened(w.load(there, rule.element, LANES))
+            for there in (place, e.offset(place, e.index(width)))
+        )
+        return first, second
 
     def _masked(
         self, w: Writer, scores: Sequence[Ssa], query: Query, tile: Ssa
@@ -247,33 +292,51 @@ class Flash:
             first = e.mul(e.add(tile, e.index(place)), e.index(LANES))
             key = e.add(e.splat(_narrow(e, first), LANES), lanes)
             seen = e.arith("andi", e.compare("sge", key, low), e.compare("slt", key, high))
-            score = e.mul(score, e.number(rule.scale, score))
+            scale = e.number(rule.scale, score)
+            if rule.is_scaled:
+                scales = scales_of(w, self.keys, rule.width, first)
+                scale = e.mul(e.load(scales, score.type), scale)
+            score = e.mul(score, scale)
             if rule.softcap is not None:
                 capped = fn.tanh(e, e.mul(score, e.number(1 / rule.softcap, score)))
                 score = e.mul(capped, e.number(rule.softcap, score))
             if query.slope is not None:
                 distance = e.convert("sitofp", e.sub(key, position), F32)
                 score = e.fma(distance, e.splat(query.slope, LANES), score)
+            if query.mask is not None:
+                score, seen = query.mask.apply(w, first, score, seen)
             found.append((e.select(seen, score, e.number(LEAST, score)), seen))
         return found
 
     def _weigh(
-        self, w: Writer, scores: Sequence[tuple[Ssa, Ssa]], i: int, most: Ssa, total: Ssa
+        self,
+        w: Writer,
+        scores: Sequence[tuple[Ssa, Ssa]],
+        i: int,
+        tile: Ssa,
+        most: Ssa,
+        total: Ssa,
     ) -> tuple[Ssa, Ssa, Ssa]:
-        """Store the weights of a block of keys; the new maximum and sum, and what shrinks the old
-        sums."""
-        e = w.e
+        """Store the weights of a block of keys, times the scales of their values; the new maximum
+        and sum, and what shrinks the old sums."""
+        e, rule = w.e, self.rule
+        scales = None
+        if rule.is_scaled:
+            scales = scales_of(w, self.values, rule.value_width, e.mul(tile, e.index(LANES)))
         highest = scores[0][0]
         for score, _ in scores[1:]:
             highest = e.maximum(highest, score)
-        new_most = e.maximum(most, e.reduce("maxnumf", highest))
+        new_most = e.maximum(most, e.reduce("maximum", highest))
         level = e.splat(new_most, LANES)
         sum = e.constant("0.0", highest.type)
         for place, (score, seen) in enumerate(scores):
             weight = fn.exp(e, e.sub(score, level))
             weight = e.select(seen, weight, e.constant("0.0", weight.type))
-            e.store(weight, e.offset(self.scratch[i], e.index(place * LANES * 4)))
             sum = e.add(sum, weight)
+            there = e.index(place * LANES * 4)
+            if scales is not None:
+                weight = e.mul(weight, e.load(e.offset(scales, there), weight.type))
+            e.store(weight, e.offset(self.scratch[i], there))
         factor = exp_of(e, e.sub(most, new_most))
         return new_most, e.add(e.mul(total, factor), e.reduce("add", sum)), factor
 
@@ -307,6 +370,13 @@ class Flash:
         for i in group:
             for at, _ in places:
                 e.store(next(ended), e.offset(self.sums[i], e.index(4 * at)))
+
+
+def scales_of(w: Writer, state: Ssa, width: int, key: Ssa) -> Ssa:
+    """Where the scale of `key` is: behind the numbers [C, width] of a head, from `state` on."""
+    e = w.e
+    numbers = e.mul(w.argument("C"), e.index(width))
+    return e.offset(e.offset(state, numbers), e.mul(key, e.index(BYTES[F32])))
 
 
 def _narrow(e: Emitter, x: Ssa) -> Ssa:

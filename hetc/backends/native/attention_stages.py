@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hetc.backends.native.arithmetic import Dots
 from hetc.backends.native.attention import (
     LEAST,
     Flash,
@@ -13,12 +15,16 @@ from hetc.backends.native.attention import (
     finish,
     seen_keys,
 )
+from hetc.backends.native.attention_masks import MaskRow
+from hetc.backends.native.dot_attention import QUERIES, DotWalk, by_dots
 from hetc.backends.native.ssa import F32, LANES, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 from hetc.ir.dims import product
 
 _MOST_QUERIES = 8
+# A query, its sink, and where its result goes.
+_Asked = tuple[Query, Ssa | None, Ssa]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class ByKeys:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     partial: View
     levels: View
     scratch: View
@@ -83,8 +90,9 @@ class ByKeys:
             slope = None
             if self.slopes is not None:
                 slope = e.load(w.address(self.slopes, [at]), F32)
+            mask = MaskRow.of(w, self.mask, [row, at, token])
             queries.append(
-                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope)
+                Query(w.address(self.q, [row, at, token]), position, own_low, own_high, slope, mask)
             )
             sums.append(w.address(self.partial, [part, row, token, at]))
         flash = Flash(
@@ -177,9 +185,10 @@ class Combine:
 
 @dataclass(frozen=True)
 class ByQueries:
-    """Threads take turns at blocks of queries, each with all its keys: for many queries (prefill).
+    """Threads draw blocks of queries, each with all its keys: for many queries (prefill).
 
-    `scratch` [queries, 64] and `sums` [queries, E] are private.
+    Private: `scratch` [queries, 128], `sums` [queries, E], `narrow` [queries, D], `levels`
+    [queries, 32].
     """
 
     rule: Rule
@@ -187,10 +196,14 @@ class ByQueries:
     keys: View
     values: View
     slopes: View | None
+    mask: View | None
     sinks: View | None
     out: View
     scratch: View
     sums: View
+    narrow: View
+    levels: View
+    tickets: View
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -200,70 +213,71 @@ class ByQueries:
     def writes(self) -> tuple[View, ...]:
         return (self.out,)
 
-    @property
-    def heads_at_once(self) -> int:
-        return self.rule.heads_at_once(_MOST_QUERIES // 2)
-
-    @property
-    def tokens_at_once(self) -> int:
-        return _MOST_QUERIES // self.heads_at_once
-
     def write(self, w: Writer) -> None:
         e, rule = w.e, self.rule
         batch, _, tokens, _ = (w.size(size) for size in self.q.shape)
-        heads, rows = e.index(rule.heads // self.heads_at_once), e.index(self.tokens_at_once)
-        blocks = e.div(e.add(tokens, e.index(self.tokens_at_once - 1)), rows)
+        dots = w.isa.dots and by_dots(rule) and self.mask is None
+        most = QUERIES if dots else _MOST_QUERIES
+        at_once = rule.heads_at_once(most // 2)
+        heads, rows = e.index(rule.heads // at_once), e.index(most // at_once)
+        blocks = e.div(e.add(tokens, e.sub(rows, e.index(1))), rows)
+        last = e.sub(tokens, e.index(1))
 
-        def item(place: Ssa) -> tuple[()]:
-            # Later blocks see more keys: neighbours go to different threads.
+        def item(place: Ssa) -> None:
             block, rest = e.remainder(place, blocks), e.div(place, blocks)
             head, row = e.remainder(rest, heads), e.div(rest, heads)
-            self._item(w, row, e.mul(block, rows), e.mul(head, e.index(self.heads_at_once)))
-            return ()
+            first, queries = e.mul(head, e.index(at_once)), []
+            for number in range(most // at_once):
+                # Beyond the end, the last token is done again.
+                token = e.minimum(e.add(e.mul(block, rows), e.index(number)), last)
+                position = e.add(w.argument("P"), token)
+                low, high = seen_keys(w, rule, position)
+                for other in range(at_once):
+                    at = e.add(first, e.index(other))
+                    slope = self._of_head(w, self.slopes, at)
+                    x = w.address(self.q, [row, at, token])
+                    target = w.address(self.out, [row, at, token])
+                    sink = self._of_head(w, self.sinks, at)
+                    mask = MaskRow.of(w, self.mask, [row, at, token])
+                    queries.append((Query(x, position, low, high, slope, mask), sink, target))
+            group = e.div(first, e.index(rule.repeat))
+            keys, values = (w.address(view, [row, group]) for view in (self.keys, self.values))
+            (self._by_dots if dots else self._plainly)(w, keys, values, queries)
 
-        total = e.mul(e.mul(batch, heads), blocks)
-        e.loop(w.unit, total, w.argument("N"), item)
+        w.draw(self.tickets, e.mul(e.mul(batch, heads), blocks), item)
 
-    def _item(self, w: Writer, row: Ssa, first: Ssa, head: Ssa) -> None:
-        e, rule = w.e, self.rule
-        group = e.div(head, e.index(rule.repeat))
-        last = e.sub(w.size(self.q.shape[2]), e.index(1))
-        queries, targets, heads = [], [], []
-        for number in range(self.tokens_at_once):
-            # Beyond the end, the last token is done again.
-            token = e.minimum(e.add(first, e.index(number)), last)
-            position = e.add(w.argument("P"), token)
-            low, high = seen_keys(w, rule, position)
-            for other in range(self.heads_at_once):
-                at = e.add(head, e.index(other))
-                slope = None
-                if self.slopes is not None:
-                    slope = e.load(w.address(self.slopes, [at]), F32)
-                queries.append(
-                    Query(w.address(self.q, [row, at, token]), position, low, high, slope)
-                )
-                targets.append(w.address(self.out, [row, at, token]))
-                heads.append(at)
-        count = len(queries)
-        sums = [w.address(self.sums, [e.index(number)]) for number in range(count)]
-        scratch = [w.address(self.scratch, [e.index(number)]) for number in range(count)]
-        flash = Flash(
-            rule,
-            w.address(self.keys, [row, group]),
-            w.address(self.values, [row, group]),
-            scratch,
-            sums,
-        )
+    def _of_head(self, w: Writer, view: View | None, head: Ssa) -> Ssa | None:
+        return None if view is None else w.e.load(w.address(view, [head]), F32)
+
+    def _plainly(self, w: Writer, keys: Ssa, values: Ssa, asked: Sequence[_Asked]) -> None:
+        e = w.e
+        queries = [query for query, _, _ in asked]
+        sums = [w.address(self.sums, [e.index(number)]) for number in range(len(asked))]
+        scratch = [w.address(self.scratch, [e.index(number)]) for number in range(len(asked))]
+        flash = Flash(self.rule, keys, values, scratch, sums)
         begin = e.div(queries[0].low, e.index(LANES))
         end_key = queries[-1].high
         end = e.div(e.add(end_key, e.index(LANES - 1)), e.index(LANES))
-        for number, found in enumerate(flash.walk(w, queries, begin, end, end_key)):
-            sink = None
-            if self.sinks is not None:
-                sink = e.load(w.address(self.sinks, [heads[number]]), F32)
+        walked = flash.walk(w, queries, begin, end, end_key)
+        for (_, sink, target), place, found in zip(asked, sums, walked, strict=True):
             factor = finish(w, found[1], found[0], sink)
-            for column in range(0, rule.value_width, LANES):
-                lanes = min(LANES, rule.value_width - column)
-                value = e.load(e.offset(sums[number], e.index(4 * column)), vector(lanes, F32))
+            for column in range(0, self.rule.value_width, LANES):
+                lanes = min(LANES, self.rule.value_width - column)
+                value = e.load(e.offset(place, e.index(4 * column)), vector(lanes, F32))
                 value = e.mul(value, e.splat(factor, lanes))
-                w.put(value, self.out, targets[number], e.index(column))
+                w.put(value, self.out, target, e.index(column))
+
+    def _by_dots(self, w: Writer, keys: Ssa, values: Ssa, asked: Sequence[_Asked]) -> None:
+        e = w.e
+        places = (self.narrow, self.scratch, self.sums, self.levels)
+        has_slopes = self.slopes is not None
+        walk = DotWalk(self.rule, len(asked), has_slopes, keys, values, *places)
+        for number, (query, _, _) in enumerate(asked):
+            narrow = w.address(self.narrow, [e.index(number)])
+            Dots().prepare(w, self.q, query.row, narrow, self.rule.width)
+            walk.begin(w, number, query)
+        # Positions ascend, and what is seen with them.
+        first, last = asked[0][0], asked[-1][0]
+        walk.walk(w, (last.low, first.high), (first.low, last.high))
+        for number, (_, sink, target) in enumerate(asked):
+            walk.end(w, number, sink, self.out, target)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
-from hetc.backends.native.half import half_text
+from hetc.backends.native.half import Observe, half_text
 from hetc.backends.native.isa import VARIANTS, Isa
 from hetc.backends.native.lower_ops import supports
 from hetc.backends.native.model import Model
 from hetc.backends.native.plan import Planner
+from hetc.backends.native.storage import Storage
 from hetc.bundle.contract import PHASES, Phase
 from hetc.bundle.native import (
     LAYOUT_FILE,
@@ -33,16 +35,19 @@ _SOME_POSITIONS = 16
 class NativePlan:
     """Both halves of a model for the native engine, from its outlined decode half.
 
-    With `weights`, what positions make is tried out before it is taken for a table.
+    With `weights`, what positions make is tried out before it is taken for a table. The KV state
+    is in memory as `state_element`, `i8` with a scale for each row of a head, or as the contract
+    has it.
     """
 
     decode: Graph
     positions: int
     weights: WeightLookup | None = None
+    state_element: Literal["i8"] | None = None
 
     @cached_property
     def _model(self) -> Model:
-        return Model.of(self.decode, self.positions, self.weights)
+        return Model.of(self.decode, self.positions, self.weights, self.state_element)
 
     @cached_property
     def _halves(self) -> Mapping[Phase, Planner]:
@@ -61,9 +66,16 @@ class NativePlan:
         return tuple(dict.fromkeys(found))
 
     @property
-    def _variants(self) -> tuple[Isa, ...]:
+    def _storage(self) -> Storage:
+        """What is stored: known once both halves are planned."""
+        assert self._halves
+        return self._model.storage
+
+    @property
+    def variants(self) -> tuple[Isa, ...]:
         """The instruction sets that differ for this model: dot products need what they multiply."""
-        elements = self._model.storage.elements
+        states = self._halves["decode"].values.memory.states.places
+        elements = self._storage.elements | {place.element for place in states}
         pairs, bytes = "bf16" in elements, bool(elements & {"q8", "q4"})
         # The last of a base whose text is the same asks for the least.
         same: dict[tuple[str, str, str], Isa] = {}
@@ -78,21 +90,27 @@ class NativePlan:
             first = self.reasons[0]
             raise BackendError(first.code, first.text, at=first.at)
         texts = {
-            half_file(phase, isa.name): half_text(planner, isa).encode()
-            for phase, planner in self._halves.items()
-            for isa in self._variants
+            half_file(phase, isa.name): self.text(phase, isa).encode()
+            for phase in PHASES
+            for isa in self.variants
         }
         return {LAYOUT_FILE: self.layout().to_bytes(), **texts}
+
+    def text(self, phase: Phase, isa: Isa, observe: Observe | None = None) -> str:
+        """The text of a half for one instruction set; `observe` as for `half_text`."""
+        return half_text(self._halves[phase], isa, observe)
 
     def layout(self) -> NativeLayout:
         """What the runtime needs to know of the texts."""
         memories = {phase: planner.values.memory for phase, planner in self._halves.items()}
         return NativeLayout(
             logit_columns=self._halves["decode"].logit_columns,
-            weight_bytes=self._model.storage.nbytes,
+            weight_bytes=self._storage.nbytes,
             state_bytes=str(memories["decode"].states.nbytes),
             scratch={
-                phase: Scratch(str(half.shared_bytes), str(half.private_bytes), half.barrier_bytes)
+                phase: Scratch(
+                    str(half.shared_bytes), str(half.private_bytes), str(half.barrier_bytes)
+                )
                 for phase, half in memories.items()
             },
             states=tuple(
@@ -100,29 +118,31 @@ class NativePlan:
                     place.name,
                     place.role,
                     str(place.offset),
-                    place.groups,
-                    place.width,
+                    place.sizes,
+                    place.first,
+                    place.row,
                     place.element,
+                    place.stored,
                     place.keep,
                 )
                 for place in memories["decode"].states.places
             ),
-            variants=tuple(Variant(isa.name, isa.needs) for isa in self._variants),
+            variants=tuple(Variant(isa.name, isa.needs) for isa in self.variants),
         )
 
     def packed(self, weights: WeightLookup) -> Iterator[memoryview]:
         """The packed weights, a piece at a time."""
-        return self._model.storage.pack(weights)
+        return self._storage.pack(weights)
 
     @property
     def matrix_bytes(self) -> int:
         """The bytes of all matrices but experts: what a token reads, beside the state."""
-        return self._model.storage.matrix_bytes
+        return self._storage.matrix_bytes
 
     @property
     def packed_bytes(self) -> int:
         """How many bytes `packed` gives."""
-        return self._model.storage.nbytes
+        return self._storage.nbytes
 
 
 class NativeBackend:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hetc.backends.native.blocks import GROUP, LINE, BlockFormat
-from hetc.backends.native.ssa import I32, I64, LANES, Ssa
+from hetc.backends.native.blocks import LINE, BlockFormat
+from hetc.backends.native.ssa import BYTES, I32, I64, LANES, Ssa
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
@@ -133,25 +133,31 @@ class BlockLookup:
         w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
 
     def _number(self, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
-        e, bits = w.e, self.format.bits
-        group, step = e.div(column, e.index(GROUP)), e.remainder(column, e.index(GROUP))
-        block = e.offset(tile, e.mul(group, e.index(self.format.nbytes)))
+        e, format = w.e, self.format
+        each = e.index(format.group)
+        group, step = e.div(column, each), e.remainder(column, each)
+        block = e.offset(tile, e.mul(group, e.index(format.nbytes)))
         line, byte = e.div(step, e.index(4)), e.remainder(step, e.index(4))
         shift = e.index(0)
-        if bits == 4:
+        if format.bits == 4:
             # The second of two lines is in the upper halves.
             shift, line = e.mul(e.remainder(line, e.index(2)), e.index(4)), e.div(line, e.index(2))
         place = e.offset(block, e.add(e.mul(line, e.index(LINE)), byte))
         stored = e.load(e.offset(place, e.mul(lane, e.index(4))), "i8")
         q = e.convert("extui", stored, I32)
-        if bits == 4:
+        if format.bits == 4:
             narrow = e.convert("trunci", shift, I32)
             q = e.arith("andi", e.arith("shrui", q, narrow), e.constant("15", I32))
         number = e.convert("uitofp", q, "f32")
-        after = e.offset(block, e.index(LINE * self.format.lines))
-        after = e.offset(after, e.mul(lane, e.index(2)))
-        scale = w.widened(w.load(after, "f16"))
-        if not self.format.has_low:
-            return e.mul(scale, e.sub(number, e.number(128.0, number)))
-        low = w.widened(w.load(e.offset(after, e.index(2 * LANES)), "f16"))
-        return e.add(e.mul(scale, number), low)
+
+        def beside(place: int, element: str) -> Ssa:
+            there = e.offset(block, e.add(e.index(place), e.mul(lane, e.index(BYTES[element]))))
+            return w.widened(w.load(there, element))
+
+        scale = beside(format.scale_place, format.numbers)
+        if format.offset == "middle":
+            return e.mul(scale, e.sub(number, e.number(format.middle, number)))
+        more = beside(format.offset_place, format.offset_type)
+        if format.offset == "zero":
+            return e.mul(scale, e.sub(number, more))
+        return e.add(e.mul(scale, number), more)

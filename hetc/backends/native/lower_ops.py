@@ -9,50 +9,56 @@ import numpy as np
 
 from hetc.backends.native.attention import Append, Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
-from hetc.backends.native.blocks import GROUP
+from hetc.backends.native.dot_attention import KEYS, LEVELS, QUERIES
 from hetc.backends.native.expressions import is_expression
+from hetc.backends.native.grouped import GroupedProduct, Order
 from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
-from hetc.backends.native.model import Refused
+from hetc.backends.native.lower_rows import ANY_ROWS, ROW_PLANS
+from hetc.backends.native.lower_states import append, is_rows_of_states, mask_of, new_rows
+from hetc.backends.native.matrix_products import MatrixProduct
+from hetc.backends.native.model import Refused, form_of
+from hetc.backends.native.panels import MOST_TILES, panel_floats
 from hetc.backends.native.products import ExpertProduct, Product
-from hetc.backends.native.routing import Softmax as SoftmaxStage
-from hetc.backends.native.routing import Sum as SumStage
-from hetc.backends.native.routing import TopK as TopKStage
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import LANES
 from hetc.backends.native.stages import Elementwise, Norm, Rotary
-from hetc.backends.native.storage import Matrix, Rows
+from hetc.backends.native.storage import Experts, Matrix, Rows, Table
 from hetc.backends.native.tiles import TileForm
-from hetc.backends.native.values import B, HalfValues, K, T
-from hetc.backends.native.views import View, contiguous, row_major
+from hetc.backends.native.values import B, HalfValues, K, N, T
+from hetc.backends.native.views import View, as_rows, contiguous, row_major
 from hetc.errors import Reason
-from hetc.ir.dims import DimLike, product
+from hetc.ir.dims import DimLike
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention, Rope
 from hetc.ir.ops.control import Call, describe
 from hetc.ir.ops.elementwise import Cast
-from hetc.ir.ops.index import Embedding, Gather, TopK
-from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.index import Embedding, Gather
+from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.reduce import Softmax, Sum
 from hetc.ir.ops.sequence import KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
 from hetc.ir.ops.source import Source
-from hetc.ir.types import BF16, F16, F32, I64
+from hetc.ir.types import BF16, BOOL, F16, F32, I32, I64
 
-FLOATS = (F32, BF16, F16)
+COMPUTED = (F32, BF16, F16, I32, I64, BOOL)
 # Ops whose result is their operand, looked at in another way.
 LOOKS = (Broadcast, Cast, Gather, KeepLast, KVAppend, Reshape, Slice, Split, Transpose)
 
 
 def plan_op(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> None:
-    result = op.results[0]
-    if result.dtype not in FLOATS and not (result.dtype is I64 and isinstance(op, LOOKS)):
-        raise Refused("HETC-E041", f"the native engine computes no {result.dtype}", op)
-    if not isinstance(op, LOOKS) and not (result.rank and isinstance(result.shape[-1], int)):
-        raise Refused("HETC-E045", f"rows of {result.type} are of no known size", op)
-    if is_expression(op) and not isinstance(op, Cast):
+    for value in (*op.operands, *op.results):
+        if value.dtype not in COMPUTED:
+            raise Refused("HETC-E041", f"the native engine computes no {value.dtype}", op)
+    if is_rows_of_states(half, op):
+        return
+    if is_expression(op) and not _is_look(op):
         _elementwise(half, scope, op, inside)
         return
+    result = op.results[0]
+    if not isinstance(op, (*LOOKS, *ANY_ROWS)) and not (
+        result.rank and isinstance(result.shape[-1], int)
+    ):
+        raise Refused("HETC-E045", f"rows of {result.type} are of no known size", op)
     make = PLANS.get(type(op))
     if make is None:
         raise Refused("HETC-E040", f"the native engine has no form of {describe(op)}", op)
@@ -62,10 +68,17 @@ def plan_op(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> No
 def _elementwise(half: HalfValues, scope: Scope, op: Op, inside: frozenset[Op]) -> None:
     shape = half.shape(op.result)
     read, used = leaves(op, inside)
-    operands = {value: half.view(scope, value, op) for value in read}
-    whole = [view for view in operands.values() if view.shape == shape]
+    views = [half.view(scope, value, op) for value in read]
+    whole = [view for view in views if view.shape == shape]
     out = half.result(op.result, whole[0] if whole else contiguous("", shape))
+    out, *views = as_rows([out, *(view.broadcast(shape) for view in views)])
+    operands = dict(zip(read, views, strict=True))
     half.add(Elementwise(op, operands, used, out, half.prefill))
+
+
+def _is_look(op: Op) -> bool:
+    """Whether a cast changes nothing: floats are f32 while the code runs, whatever they are."""
+    return isinstance(op, Cast) and op.x.dtype.is_float and op.result.dtype.is_float
 
 
 def _alias(half: HalfValues, scope: Scope, op: Any) -> None:
@@ -90,10 +103,7 @@ def _alias(half: HalfValues, scope: Scope, op: Any) -> None:
             )
         case Reshape():
             shape = half.shape(op.result)
-            seen = x.reshaped(shape)
-            if seen is None and op.result.dtype not in FLOATS:
-                raise Refused("HETC-E041", f"the native engine copies no {op.result.dtype}", op)
-            views = (seen or half.copied(x).reshaped(shape),)
+            views = (x.reshaped(shape) or half.copied(x).reshaped(shape),)
         case _:
             raise Refused("HETC-E040", f"the native engine has no form of {describe(op)}", op)
     for value, view in zip(op.results, views, strict=True):
@@ -140,7 +150,7 @@ def _embedding(half: HalfValues, scope: Scope, op: Embedding) -> None:
     ids = half.view(scope, op.ids, op)
     shape = half.shape(op.result)
     out = half.result(op.result, contiguous("", shape))
-    found = _shared_matrix(half, op.table)
+    found = _shared_matrix(half, op.table) or _own_matrix(half, op.table)
     if found is not None:
         buffer, matrix = found
         half.add(_lookup_in_tiles(buffer, matrix, op.table, ids, out, split=half.prefill))
@@ -159,6 +169,15 @@ def _shared_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
                 matrix = half.model.matrix(op)
                 return half.memory.stored(region, matrix, matrix.form.element), matrix
     return None
+
+
+def _own_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
+    """Blocks that hold nothing but a quantized table, and their buffer."""
+    form = form_of(table, table.shape[-1])
+    if form.format is None:
+        return None
+    matrix = Table((table,), (None,), form)
+    return half.memory.stored(half.region, matrix, form.element), matrix
 
 
 def _lookup_in_tiles(
@@ -196,19 +215,33 @@ def _linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.views[member.result] = View(buffer, shape, strides, first * 16)
         first += tiles
     out = View(buffer, (rows, width), (width, 1))
-    prepared, tickets = _prepared(half, matrix.form, rows), half.memory.tickets()
-    half.add(Product(matrix, stored, x, out, prepared, tickets, half.prefill))
+    # What the last token alone needs is of few rows in prefill too.
+    if not half.prefill or op in half.last:
+        prepared = _prepared(half, matrix.form, rows, many=False)
+        half.add(Product(matrix, stored, x, out, prepared, half.memory.tickets(N)))
+        return
+    prepared, panel = _prepared(half, matrix.form, rows, many=True), None
+    if matrix.form.format is not None:
+        panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
+    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, half.memory.tickets(1)))
 
 
-def _prepared(half: HalfValues, form: TileForm, rows: DimLike) -> View | None:
-    """Room for the rows of x in the form that a product may want them in, in units of f32."""
-    if form.format is not None:
-        width = form.inner // GROUP * (GROUP + 1)
-    elif form.element == "bf16" and half.prefill:
-        width = -(-form.inner // 2)
-    else:
+def _prepared(half: HalfValues, form: TileForm, rows: DimLike, *, many: bool) -> View | None:
+    """Room for the rows of x in the form that a product may want them in, in units of f32: for all
+    threads together, or for each."""
+    width = _prepared_width(form, many=many)
+    if not width:
         return None
-    return View(half.light("prepared", rows * width), (rows, width), (width, 1))
+    make = half.memory.shared if many else half.memory.private
+    return View(make("prepared", rows * width), (rows, width), (width, 1))
+
+
+def _prepared_width(form: TileForm, *, many: bool) -> int:
+    """What a row of x takes in the form that a product may want it in, in units of f32; 0 where x
+    is as it is."""
+    if form.format is not None:
+        return form.inner // form.format.group * (form.format.group + 1)
+    return -(-form.inner // 2) if form.element == "bf16" and many else 0
 
 
 def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
@@ -219,68 +252,71 @@ def _expert_linear(half: HalfValues, scope: Scope, op: ExpertLinear) -> None:
     x, ids = half.dense_rows(half.view(scope, op.x, op)), half.view(scope, op.ids, op)
     rows, width = x.shape[0], experts.tiles * LANES
     buffer = half.memory.shared("experts", rows * width)
-    place = half.memory.stored(half.region, experts, experts.form.element)
     half.views[op.result] = View(buffer, half.shape(op.result), (width, 1))
     out = View(buffer, (rows, width), (width, 1))
-    prepared = _prepared(half, experts.form, rows)
+    if half.prefill:
+        _grouped(half, experts, x, out, _order(half, ids, experts.count))
+        return
+    place = half.memory.stored(half.region, experts, experts.form.element)
+    prepared = _prepared(half, experts.form, rows, many=False)
     half.add(ExpertProduct(experts, place, x, ids, out, prepared, half.prefill))
 
 
-def _softmax(half: HalfValues, scope: Scope, op: Softmax) -> None:
-    x = half.view(scope, op.x, op)
-    if op.axis % x.rank != x.rank - 1:
-        raise Refused("HETC-E040", "the native engine has softmax of the last axis only", op)
-    half.add(SoftmaxStage(x, half.result(op.result, x), half.prefill))
+def _order(half: HalfValues, ids: View, experts: int) -> Order:
+    """The rows by their expert: what several products of the same choice share."""
+    if ids not in half.orders:
+        rows, ends = (
+            contiguous(half.memory.private(name, size, "i64"), (size,))
+            for name, size in (("order", ids.shape[0]), ("ends", experts + 1))
+        )
+        half.orders[ids] = Order(ids, experts, rows, ends)
+        half.add(half.orders[ids])
+    return half.orders[ids]
 
 
-def _top_k(half: HalfValues, scope: Scope, op: TopK) -> None:
-    x = half.view(scope, op.x, op)
-    if op.axis % x.rank != x.rank - 1 or not op.largest:
-        raise Refused("HETC-E040", "the native engine finds the largest of rows only", op)
-    values, ids = op.results
-    size = product(half.shape(values))
-    places = [half.light("top", size, element) for element in ("f32", "i64")]
-    for value, place in zip((values, ids), places, strict=True):
-        half.views[value] = contiguous(place, half.shape(value))
-    scratch = half.private("left", (1, x.columns))
-    half.add(TopKStage(x, half.views[values], half.views[ids], scratch, half.prefill))
+def _grouped(half: HalfValues, experts: Experts, x: View, out: View, order: Order | None) -> None:
+    place = half.memory.stored(half.region, experts, experts.form.element)
+    rows = x.shape[0]
+    width = max(x.columns, _prepared_width(experts.form, many=half.prefill))
+    prepared = View(half.light("sorted", rows * width), (rows, width), (width, 1))
+    tickets = half.memory.tickets(1)
+    half.add(GroupedProduct(experts, place, x, out, order, prepared, tickets, half.prefill))
 
 
-def _sum(half: HalfValues, scope: Scope, op: Sum) -> None:
-    x = half.view(scope, op.x, op)
-    axis = op.axes[0] % x.rank
-    count = x.shape[axis]
-    if len(op.axes) != 1 or not isinstance(count, int):
-        raise Refused("HETC-E040", "the native engine sums over one axis of known size", op)
-    kept = x.sliced(axis, 0, 1)
-    if not op.keepdim:
-        order = (place for place in range(x.rank) if place != axis)
-        kept = View(x.buffer, op.result.shape, tuple(x.strides[place] for place in order), x.offset)
-    out = half.result(op.result, contiguous("", half.shape(op.result)))
-    half.add(SumStage(kept, count, x.strides[axis], out, half.prefill))
-
-
-def _append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
-    axis = op.axis % op.past.rank
-    name = op.past.name
-    if op.past.op is not None or name not in scope.run.states or (op.past.rank, axis) != (4, 2):
-        raise Refused("HETC-E042", "the native engine appends to [B,G,P,D] states only", op)
-    half.appended[op.result] = (op.past, half.view(scope, op.new, op))
+def _matmul(half: HalfValues, scope: Scope, op: MatMul) -> None:
+    """Rows of each group times a matrix of its own: `a` [..., G, M, K], `b` [G, K, N] stored."""
+    if scope.kind(op.b) != "static" or op.b.rank != 3 or op.a.rank < 3:
+        raise Refused("HETC-E043", "the native engine multiplies by weights only", op)
+    a = half.view(scope, op.a, op)
+    group = a.rank - 3
+    if a.shape[group] != op.b.shape[0]:
+        raise Refused("HETC-E043", "the native engine has a matrix for each group only", op)
+    experts = half.model.groups(op)
+    # One group after the other, and inside of it all other axes.
+    order = [group, *(axis for axis in range(a.rank - 1) if axis != group), a.rank - 1]
+    x = half.dense_rows(a.transposed(order))
+    rows, width = x.shape[0], experts.tiles * LANES
+    out = View(half.memory.shared("groups", rows * width), (rows, width), (width, 1))
+    _grouped(half, experts, x, out, None)
+    shape = tuple(a.shape[axis] for axis in order[:-1])
+    made = View(out.buffer, (*shape, op.b.shape[2]), (*row_major(shape, width), 1))
+    half.views[op.result] = made.transposed([order.index(axis) for axis in range(a.rank)])
 
 
 def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
-    if op.mask is not None:
-        raise Refused("HETC-E042", "the native engine knows no attention masks", op)
+    mask = None if op.mask is None else mask_of(half, scope, op, op.mask)
     if op.k not in half.appended or op.v not in half.appended:
-        raise Refused("HETC-E042", "the native engine attends to its KV state only", op)
-    (past_keys, new_keys), (past_values, new_values) = (
-        half.appended[value] for value in (op.k, op.v)
-    )
-    rule = _rule(op)
-    keys = half.memory.states.view(scope, past_keys, "keys", rule)
-    values = half.memory.states.view(scope, past_values, "values", rule)
+        raise Refused("HETC-E042", "the native engine attends to its states only", op)
+    states = half.memory.states
+    formals = [tuple(part.state for part in half.appended[value]) for value in (op.k, op.v)]
+    # Rows that several states share keep their type.
+    is_own = all(len(parts) == 1 for parts in formals)
+    rule = _rule(op, half.model.state_element if is_own else None)
+    keys = states.keys(scope, formals[0], rule)
+    values = states.values(scope, formals[1], rule)
     if not {op.k, op.v} <= half.written:
         half.written |= {op.k, op.v}
+        new_keys, new_values = (new_rows(half, value) for value in (op.k, op.v))
         half.add(Append(rule, new_keys, new_values, keys, values, half.prefill))
     q = half.view(scope, op.q, op)
     if q.strides[-1] != 1:
@@ -291,12 +327,14 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
     batch, heads, tokens, width = half.shape(op.result)
     row = heads * width
     model = View("", (batch, heads, tokens, width), (tokens * row, width, row, 1))
-    scratch = half.private("weights", (8, 64))
     out = half.result(op.result, model)
     if half.prefill:
-        sums = half.private("sums", (8, rule.value_width))
-        half.add(ByQueries(rule, q, keys, values, slopes, sinks, out, scratch, sums))
+        widths = (KEYS, rule.value_width, rule.padded_width, LEVELS)
+        weights, sums, narrow, levels = (half.private("walk", (QUERIES, size)) for size in widths)
+        own, tickets = (weights, sums, narrow, levels), half.memory.tickets(1)
+        half.add(ByQueries(rule, q, keys, values, slopes, mask, sinks, out, *own, tickets))
         return
+    scratch = half.private("weights", (8, 64))
     partial, levels = (
         contiguous(
             half.memory.shared(name, K * B * T * heads * size),
@@ -304,7 +342,7 @@ def _attention(half: HalfValues, scope: Scope, op: Attention) -> None:
         )
         for name, size in (("partial", rule.value_width), ("levels", 2))
     )
-    half.add(ByKeys(rule, q, keys, values, slopes, partial, levels, scratch))
+    half.add(ByKeys(rule, q, keys, values, slopes, mask, partial, levels, scratch))
     half.add(Combine(rule, partial, levels, sinks, out, split=False))
 
 
@@ -315,19 +353,18 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     Embedding: _embedding,
     ExpertLinear: _expert_linear,
     Gather: _gather,
-    KVAppend: _append,
+    KVAppend: append,
     KeepLast: lambda half, scope, op: None,
     LayerNorm: _norm,
     Linear: _linear,
+    MatMul: _matmul,
     RMSNorm: _norm,
     Reshape: _alias,
     Rope: _rope,
     Slice: _alias,
-    Softmax: _softmax,
     Split: _alias,
-    Sum: _sum,
-    TopK: _top_k,
     Transpose: _alias,
+    **ROW_PLANS,
 }
 
 
@@ -353,7 +390,7 @@ def leaves(op: Op, inside: frozenset[Op]) -> tuple[list[Value], frozenset[Op]]:
     return list(read), frozenset(used)
 
 
-def _rule(op: Attention) -> Rule:
+def _rule(op: Attention, state_element: str | None) -> Rule:
     heads, groups = op.q.shape[1], op.k.shape[1]
     width, value_width = op.k.shape[3], op.v.shape[3]
     sizes = [size for size in (heads, groups, width, value_width) if isinstance(size, int)]
@@ -363,7 +400,7 @@ def _rule(op: Attention) -> Rule:
         sizes[0] // sizes[1],
         sizes[2],
         sizes[3],
-        op.k.dtype.name,
+        state_element or op.k.dtype.name,
         op.scale,
         op.softcap,
         op.causal,

@@ -8,7 +8,7 @@ from hetc.backends.native.module import BARRIER_BYTES
 from hetc.backends.native.ssa import BYTES
 from hetc.backends.native.states import StatePlan
 from hetc.backends.native.storage import Item, Region, Storage
-from hetc.backends.native.views import View, contiguous, padded
+from hetc.backends.native.views import View, padded
 from hetc.backends.native.writer import Buffer, Memory
 from hetc.ir.dims import DimLike
 
@@ -25,7 +25,7 @@ class MemoryPlan:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     shared_bytes: DimLike = 0
     private_bytes: DimLike = 0
-    barrier_bytes: int = BARRIER_BYTES
+    barrier_bytes: DimLike = BARRIER_BYTES
     _stored: dict[str, tuple[Region, int, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,11 +44,12 @@ class MemoryPlan:
         self.private_bytes = offset + padded(size * BYTES[element], _ALIGN)
         return self._new(name, "private", element, offset)
 
-    def tickets(self) -> View:
-        """A counter, in a cache line of its own, that is at 0 when the function begins."""
+    def tickets(self, count: DimLike) -> View:
+        """Counters, in cache lines of their own, that are at 0 when the function begins."""
         offset = self.barrier_bytes
-        self.barrier_bytes += _ALIGN
-        return contiguous(self._new("tickets", "barrier", "i64", offset), (1,))
+        self.barrier_bytes = offset + count * _ALIGN
+        buffer = self._new("tickets", "barrier", "i64", offset)
+        return View(buffer, (count,), (_ALIGN // BYTES["i64"],))
 
     def stored(self, region: Region, item: Item, element: str) -> str:
         """The buffer of an item of the packed weights."""
@@ -56,6 +57,13 @@ class MemoryPlan:
         name = f"weights.{region.scope.run.id}.{offset}"
         self._stored[name] = (region, offset, element)
         return name
+
+    def element(self, view: View) -> str:
+        """What the elements of a view are."""
+        if view.buffer in self._stored:
+            return self._stored[view.buffer][2]
+        found = self.buffers.get(view.buffer)
+        return self.states.element(view) if found is None else found.element
 
     def settle(self) -> None:
         """Once every item and state of both halves is known: where they lie."""

@@ -8,15 +8,16 @@ import numpy as np
 
 from hetc.backends.dataflow.blocks import find_blocks
 from hetc.backends.native.groups import format_of, lookups_of_matrices
+from hetc.backends.native.normal_form import normal_form
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.storage import Experts, Matrix, Region, Storage
 from hetc.backends.native.tiles import TileForm
 from hetc.errors import Reason
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import DimLike, symbol
 from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 
 # The position at which a table is tried out.
 _TRIED = 3
@@ -37,6 +38,7 @@ class Model:
     graph: Graph
     positions: int
     weights: WeightLookup | None = None
+    state_element: str | None = None
     storage: Storage = field(default_factory=Storage)
     scopes: list[Scope] = field(default_factory=list)
     matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
@@ -46,10 +48,12 @@ class Model:
         graph: Graph,
         positions: int,
         weights: WeightLookup | None = None,
+        state_element: str | None = None,
     ) -> Model:
-        """`graph` is a decode half with its layers outlined; it runs at up to so many positions."""
-        graph = lookups_of_matrices(graph)
-        model = Model(graph, positions, weights)
+        """`graph` is a decode half with its layers outlined; it runs at up to so many positions,
+        with states in memory as `state_element` (as the contract has them where None)."""
+        graph = normal_form(lookups_of_matrices(graph))
+        model = Model(graph, positions, weights, state_element)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)
@@ -61,7 +65,7 @@ class Model:
         """How the weights of `op`, and of all products of its input, are stored."""
         group = self.matrices[op]
         weights, biases = tuple(op.weight for op in group), tuple(op.bias for op in group)
-        return Matrix(weights, biases, _form(op.weight, op.weight.shape[1]))
+        return Matrix(weights, biases, form_of(op.weight, op.weight.shape[1]))
 
     def is_table(self, value: Value, axis: int) -> bool:
         """Whether a positional value has the same row at a position, whichever tokens are new.
@@ -76,16 +80,23 @@ class Model:
         rows = scope.evaluate(value, 0, self.weights, first)
         later = scope.evaluate(value, 0, self.weights, behind)
         wanted = np.take(rows, range(_TRIED, _TRIED + 2), axis=axis)
+        for place, size in enumerate(value.shape):
+            if size == symbol("P") + symbol("T"):
+                wanted = np.take(wanted, range(_TRIED + 2), axis=place)
         # NumPy may round the ends of an array otherwise than its middle.
         return np.allclose(wanted, later, rtol=1e-5, atol=1e-6, equal_nan=True)
 
     def experts(self, op: ExpertLinear) -> Experts:
         """How the weights of all experts are stored."""
-        form = _form(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
+        form = form_of(op.weight, op.weight.shape[op.inner_outer[0]], blocks=not op.transposed)
         return Experts(op.weight, op.bias, op.transposed, form)
 
+    def groups(self, op: MatMul) -> Experts:
+        """How the stored matrices [G, K, N] of a product are stored."""
+        return Experts(op.b, None, True, form_of(op.b, op.b.shape[1], blocks=False))
 
-def _form(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:
+
+def form_of(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:
     """How a matrix of so many inputs lies in tiles; in blocks where its groups run along them."""
     assert isinstance(inner, int), "what is stored has a known size"
     return TileForm(inner, weight.dtype.name, format_of(weight) if blocks else None)
@@ -99,6 +110,6 @@ def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
         if isinstance(op, Linear):
             stored = [value for value in (op.weight, op.bias) if value is not None]
             if all(scope.kind(value) == "static" for value in stored):
-                form = _form(op.weight, op.weight.shape[1])
+                form = form_of(op.weight, op.weight.shape[1])
                 by_input.setdefault((op.x, form), []).append(op)
     return {op: tuple(group) for group in by_input.values() for op in group}

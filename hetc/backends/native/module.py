@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hetc.backends.native.isa import Isa
 from hetc.backends.native.ssa import I32, Emitter, Ssa
 
 FUNCTION = "half"
@@ -12,9 +11,9 @@ GENERATION_OFFSET = 64
 BARRIER_BYTES = 128
 
 
-def module_text(body: Emitter, isa: Isa) -> str:
+def module_text(body: Emitter) -> str:
     """The module whose function `half(%args)` is `body`."""
-    target = ""
+    isa, target = body.isa, ""
     if isa.target is not None:
         cpu, feature = isa.target
         features = f'#llvm.target_features<["{feature}"]>'

@@ -7,14 +7,13 @@ chunk of the prompt at a time, with logits of the last token alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from hetc.backends.dataflow.blocks import Run
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lower_ops import LOOKS, leaves, plan_op
 from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.stages import Copy
 from hetc.backends.native.values import LOGITS, B, Block, HalfValues, T
 from hetc.backends.native.views import View, like
 from hetc.bundle.contract import Phase
@@ -55,7 +54,7 @@ class Planner:
             found = half.views[logits]
             if found.shape != place.shape:
                 found = found.sliced(1, T - 1, 1)
-            half.add(Copy(found, place, split=True))
+            half.copy(found, place)
         self._require_whole_states()
 
     # Blocks.
@@ -80,6 +79,8 @@ class Planner:
         block = Block(run.repeat)
         half.blocks.append(block)
         inside = self._inside(scope)
+        for formal, _ in self._fixed_states(scope):
+            half.views[formal] = half.memory.states.whole(scope, formal)
         for op in run.ops:
             dynamic = any(scope.kind(value) == "dynamic" for value in op.results)
             if not dynamic or op in inside:
@@ -95,8 +96,21 @@ class Planner:
                 self._unknown.update(op.results)
         for formal, result in carried.items():
             if result in half.views and half.views[result] != half.views[formal]:
-                half.add(Copy(half.views[result], half.views[formal], half.prefill))
+                half.copy(half.views[result], half.views[formal])
+        for formal, result in self._fixed_states(scope):
+            if result in half.views:
+                half.copy(half.views[result], half.views[formal])
         self._leave(scope, carried)
+
+    def _fixed_states(self, scope: Scope) -> Iterator[tuple[Value, Value]]:
+        """States of one size, however many tokens there were, and what they become."""
+        outputs = set(scope.run.graph.outputs)
+        for out in scope.run.outs:
+            formal = scope.run.states[out.tensor]
+            batch, *sizes = formal.shape or (0,)
+            if batch == B and all(isinstance(size, int) for size in sizes) and out.keep is None:
+                made = (value for value in out.op.results if value in outputs)
+                yield formal, next(value for value in made if value.type == formal.type)
 
     def _enter(self, scope: Scope) -> dict[Value, Value]:
         """Give the inputs of a called graph their views; input -> the result that is handed on."""
@@ -111,7 +125,7 @@ class Planner:
             view = like(first, half.light("carried", product(first.shape)))
             if not half.blocks or half.blocks[-1].times > 1:
                 half.blocks.append(Block(1))
-            half.add(Copy(first, view, half.prefill))
+            half.copy(first, view)
             half.views[formal] = view
             result = run.graph.outputs[args[1].index]
             carried[formal] = result
@@ -147,18 +161,13 @@ class Planner:
         return frozenset(found)
 
     def _require_whole_states(self) -> None:
-        """Every state must be one that attention reads, in one role, and appended to."""
-        half = self.values
+        """Every state must have a place: attention reads it, or it is of one size."""
         for scope in self.model.scopes:
             for name, formal in scope.run.states.items():
                 out = next((out for out in scope.run.outs if out.tensor == name), None)
-                if (
-                    out is None
-                    or not out.append
-                    or len(half.memory.states.roles(scope, formal)) != 1
-                ):
+                if out is None or not self.values.memory.states.is_held(scope, formal):
                     at = out.op.loc if out is not None else name
-                    text = "the native engine has no state but keys and values of attention"
+                    text = "the native engine has no place for this state"
                     self.refused.append(Reason("HETC-E042", text, at=at))
 
 

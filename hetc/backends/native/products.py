@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd, Sums
+from hetc.backends.native.arithmetic import Arithmetic, MultiplyAdd, Preparation, Sums
 from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.ssa import I64, LANES, Ssa
@@ -21,20 +21,20 @@ from hetc.backends.native.writer import Writer
 
 # Numbers along K in one turn of the inner loop.
 _UNROLLED = 16
-# So many tickets let the last ones end at about the same time, and are few to draw.
-_RUNS = 24
+# A thread takes its share in so many runs, or fewer: of some tiles each, and few to draw.
+_MOST_RUNS, _TILES_OF_A_RUN = 24, 4
 
 
 @dataclass(frozen=True)
 class Product:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
-    `stored` is the buffer that holds the matrix. `prepared` has a row for each of x, where the
-    matrix may be multiplied by another form of it. For `many` rows, x is prepared by all threads
-    together and several tiles are taken at a time; for few, every thread prepares x for itself.
+    For few rows: `matrix_products.py` has the one for many. `stored` is the buffer that holds the
+    matrix. `prepared` has a row for each of x, where the matrix may be multiplied by another form
+    of it; every thread prepares x for itself.
 
-    Threads draw the next tiles from the counter in `tickets`: one that is slow, or has no core for
-    a while, does less.
+    Threads draw the next tiles from the counters in `tickets` (one; for few rows one a thread): one
+    that is slow, or has no core for a while, does less.
     """
 
     matrix: Matrix
@@ -43,7 +43,6 @@ class Product:
     out: View
     prepared: View | None
     tickets: View
-    many: bool
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -54,58 +53,26 @@ class Product:
         return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
-        e = w.e
-        arithmetic = arithmetic_of(self.matrix.form, w.isa, many=self.many)
-        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.many)
-        bias = None
-        if self.matrix.bias_offset is not None:
-            bias = e.offset(w.base(self.stored), e.index(self.matrix.bias_offset))
-        block = Block(self.matrix.form, arithmetic, factors, self.out, bias)
-        if self.many:
-            self._in_panels(w, block)
-        else:
-            self._in_runs(w, block)
+        arithmetic = arithmetic_of(self.matrix.form, w.isa)
+        factors = factors_of(w, arithmetic, self.x, self.prepared, shared=False)
+        bias = bias_of(w, self.matrix, self.stored)
+        self._in_runs(w, Block(self.matrix.form, arithmetic, factors, self.out, bias))
 
     def _in_runs(self, w: Writer, block: Block) -> None:
-        """A ticket is some tiles one after the other, enough of them to be read as one stream."""
-        e, tiles = w.e, sum(self.matrix.tiles)
-        length = max(1, tiles // _RUNS)
-        sizes = _halves(w.isa.block_rows)
+        """Memory is the limit: a thread reads its tiles one behind the other, as one stream. Each
+        jump to another place costs about 0.5 us, until the CPU reads ahead there."""
+        tiles, sizes = sum(self.matrix.tiles), _halves(w.isa.block_rows)
 
-        def one(ticket: Ssa) -> None:
-            low = e.mul(ticket, e.index(length))
-            high = e.minimum(e.add(low, e.index(length)), e.index(tiles))
-            e.loop(low, high, 1, lambda tile: self._panel(w, block, tile, 1, sizes))
+        def run(low: Ssa, high: Ssa) -> None:
+            w.e.loop(low, high, 1, lambda tile: self._tile(w, block, tile, sizes))
 
-        w.draw(self.tickets, -(-tiles // length), one)
+        runs = max(1, min(_MOST_RUNS, tiles // _TILES_OF_A_RUN))
+        w.draw_runs(self.tickets, tiles, runs, run)
 
-    def _in_panels(self, w: Writer, block: Block) -> None:
-        """A ticket is as many tiles as one block has, at the end a single one."""
-        e, most = w.e, w.isa.block_tiles
-        panels, rest = divmod(sum(self.matrix.tiles), most)
-        # Of what is left of the rows, prefill has little, and each size is code of its own.
-        sizes = [w.isa.block_rows, 1]
-
-        def several(ticket: Ssa) -> None:
-            self._panel(w, block, e.mul(ticket, e.index(most)), most, sizes)
-
-        def single(ticket: Ssa) -> None:
-            tile = e.add(e.sub(ticket, e.index(panels)), e.index(panels * most))
-            self._panel(w, block, tile, 1, sizes)
-
-        def one(ticket: Ssa) -> None:
-            is_whole = e.compare("ult", ticket, e.index(panels))
-            e.when(is_whole, lambda: several(ticket), lambda: single(ticket))
-
-        w.draw(self.tickets, panels + rest, one if rest else several)
-
-    def _panel(
-        self, w: Writer, block: Block, tile: Ssa, tiles: int, sizes: Sequence[int]
-    ) -> tuple[()]:
-        """`tiles` tiles from `tile` on for all rows, as many at a time as each of `sizes` says."""
+    def _tile(self, w: Writer, block: Block, tile: Ssa, sizes: Sequence[int]) -> tuple[()]:
+        """One tile for all rows, as many at a time as each of `sizes` says."""
         e, total, begin = w.e, w.size(self.x.shape[0]), w.e.index(0)
-        weights = e.mul(tile, e.index(self.matrix.form.tile_bytes))
-        weights = e.offset(w.base(self.stored), weights)
+        weights = tile_address(w, self.matrix, self.stored, tile)
         for size in sizes:
             end = total
             if size > 1:
@@ -113,7 +80,8 @@ class Product:
                 end = e.add(begin, e.mul(e.div(e.sub(total, begin), several), several))
 
             def some(row: Ssa, size: int = size) -> tuple[()]:
-                block.write(w, row, tile, weights, size, tiles)
+                rows = [e.add(row, e.index(place)) for place in range(size)]
+                block.write(w, rows, tile, weights, 1)
                 return ()
 
             e.loop(begin, end, size, some)
@@ -151,7 +119,7 @@ class ExpertProduct:
 
     def write(self, w: Writer) -> None:
         e, experts = w.e, self.experts
-        arithmetic = arithmetic_of(experts.form, w.isa, many=False)
+        arithmetic = arithmetic_of(experts.form, w.isa)
         factors = factors_of(w, arithmetic, self.x, self.prepared, shared=self.shared)
         low, high = w.share(e.index(experts.tiles))
 
@@ -166,7 +134,7 @@ class ExpertProduct:
 
             def some(tile: Ssa) -> tuple[()]:
                 place = e.offset(weights, e.mul(tile, e.index(experts.form.tile_bytes)))
-                block.write(w, row, tile, place, 1, 1)
+                block.write(w, [row], tile, place, 1)
                 return ()
 
             e.loop(low, high, 1, some)
@@ -176,7 +144,7 @@ class ExpertProduct:
 
 
 def factors_of(
-    w: Writer, arithmetic: Arithmetic, x: View, prepared: View | None, *, shared: bool
+    w: Writer, arithmetic: Preparation, x: View, prepared: View | None, *, shared: bool
 ) -> View:
     """x [R, K] in the form that the arithmetic reads, made by every thread or by all together."""
     if not arithmetic.prepares:
@@ -195,18 +163,20 @@ def factors_of(
 
 @dataclass(frozen=True)
 class Block:
-    """The sums of some rows and some tiles of a product."""
+    """The sums of some rows and some tiles of a product; `order` [R] has the number that each row
+    has in `out`, where that is another."""
 
     form: TileForm
     arithmetic: Arithmetic
     factors: View
     out: View
     bias: Ssa | None
+    order: View | None = None
 
-    def write(self, w: Writer, row: Ssa, tile: Ssa, weights: Ssa, rows: int, tiles: int) -> None:
-        """`rows` rows and `tiles` tiles from `row` and `tile` on, which begins at `weights`."""
+    def write(self, w: Writer, rows: Sequence[Ssa], tile: Ssa, weights: Ssa, tiles: int) -> None:
+        """The sums of `rows` and of `tiles` tiles from `tile` on, which begins at `weights`."""
         e, form, arithmetic = w.e, self.form, self.arithmetic
-        xs = [w.address(self.factors, [e.add(row, e.index(place))]) for place in range(rows)]
+        xs = [w.address(self.factors, [row]) for row in rows]
         panels = [e.offset(weights, e.index(place * form.tile_bytes)) for place in range(tiles)]
 
         def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
@@ -214,7 +184,7 @@ class Block:
             right = e.mul(step, e.index(arithmetic.panel_bytes))
             return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
 
-        sums = Sums.zero(e, rows, tiles, w.isa.sums_in_flight)
+        sums = Sums.zero(e, len(rows), tiles, w.isa.sums_in_flight)
         steps = form.inner // arithmetic.group
         unrolled = max(1, _UNROLLED // arithmetic.group)
         whole = steps // unrolled * unrolled
@@ -233,30 +203,46 @@ class Block:
             arithmetic.step(w, sums, *rest, number)
         if form.inner % arithmetic.group:
             arithmetic.odd(w, sums, *behind(e.index(steps)))
-        self._store(w, sums, row, tile)
-
-    def _store(self, w: Writer, sums: Sums, row: Ssa, tile: Ssa) -> None:
-        e = w.e
-        for place in range(sums.rows):
-            out = w.address(self.out, [e.add(row, e.index(place))])
-            for number in range(sums.tiles):
-                column = e.mul(e.add(tile, e.index(number)), e.index(LANES * 4))
-                total = sums.total(e, place, number)
-                if self.bias is not None:
-                    total = e.add(total, e.load(e.offset(self.bias, column), total.type))
-                e.store(total, e.offset(out, column))
+        totals = [[sums.total(e, row, number) for number in range(tiles)] for row in range(len(xs))]
+        if self.order is not None:
+            rows = [e.load(w.address(self.order, [row]), I64) for row in rows]
+        store_sums(w, totals, self.out, self.bias, rows, tile)
 
 
-def arithmetic_of(form: TileForm, isa: Isa, *, many: bool) -> Arithmetic:
-    """The fastest that the instructions of `isa` have for a matrix.
+def store_sums(
+    w: Writer,
+    sums: Sequence[Sequence[Ssa]],
+    out: View,
+    bias: Ssa | None,
+    rows: Sequence[Ssa],
+    tile: Ssa,
+) -> None:
+    """Put `sums` [rows, tiles] where `rows` and the tiles from `tile` on are in `out`, with the
+    bias that begins at `bias`."""
+    e = w.e
+    for row, tiles in zip(rows, sums, strict=True):
+        start = w.address(out, [row])
+        for number, total in enumerate(tiles):
+            column = e.mul(e.add(tile, e.index(number)), e.index(LANES * 4))
+            if bias is not None:
+                total = e.add(total, e.load(e.offset(bias, column), total.type))
+            e.store(total, e.offset(start, column))
 
-    With few rows memory is the limit, and x of bf16 can as well stay exact.
-    """
+
+def tile_address(w: Writer, matrix: Matrix, stored: str, tile: Ssa) -> Ssa:
+    """Where a tile of a matrix begins."""
+    return w.e.offset(w.base(stored), w.e.mul(tile, w.e.index(matrix.form.tile_bytes)))
+
+
+def bias_of(w: Writer, matrix: Matrix, stored: str) -> Ssa | None:
+    """Where the biases of a matrix begin."""
+    if matrix.bias_offset is None:
+        return None
+    return w.e.offset(w.base(stored), w.e.index(matrix.bias_offset))
+
+
+def arithmetic_of(form: TileForm, isa: Isa) -> Arithmetic:
+    """What is best for few rows: memory is the limit, and x can as well stay as exact as it is."""
     if form.format is not None:
-        if not (isa.byte_dots_of_many if many else isa.byte_dots):
-            return Widened(form.format)
-        # One term would be cheaper in prefill, and changed which token came out as the best.
-        return IntegerDots(form.format, terms=2)
-    if form.element == "bf16" and isa.dots and many:
-        return Dots()
+        return IntegerDots(form.format, terms=2) if isa.byte_dots else Widened(form.format)
     return MultiplyAdd(form.element, form.pair)

@@ -1,14 +1,13 @@
-"""What chooses experts and puts their results together: softmax, the k largest, sums."""
+"""What chooses experts: softmax and the k largest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from hetc.backends.native import vector_math as fn
-from hetc.backends.native.ssa import F32, LANES, Ssa, vector
+from hetc.backends.native.ssa import F32, LANES, Emitter, Ssa, vector
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
-from hetc.ir.dims import DimLike
 
 _LEAST = -3.0e38
 
@@ -38,11 +37,11 @@ class Softmax:
         def largest(column: Ssa, lanes: int, most: Ssa) -> tuple[Ssa]:
             value = w.lanes(self.x, x, column, lanes)
             if lanes < LANES:
-                value = e.splat(e.reduce("maxnumf", value), LANES)
+                value = e.splat(e.reduce("maximum", value), LANES)
             return (e.maximum(most, value),)
 
         (most,) = w.columns(count, largest, (e.number(_LEAST, vector(LANES, F32)),))
-        level = e.reduce("maxnumf", most)
+        level = e.reduce("maximum", most)
 
         def weigh(column: Ssa, lanes: int, total: Ssa) -> tuple[Ssa]:
             value = e.sub(w.lanes(self.x, x, column, lanes), e.splat(level, lanes))
@@ -105,55 +104,23 @@ class TopK:
         w.columns(count, copy)
 
         def choose(place: Ssa) -> tuple[()]:
-            best, where = e.loop(
-                e.index(0), e.index(count), 1, better, (e.number(_LEAST, F32), e.index(0))
-            )
+            start = (e.number(float("-inf"), F32), e.index(-1))
+            best, where = e.loop(e.index(0), e.index(count), 1, better, start)
             w.put(best, self.values, values, place)
             e.store(where, e.offset(ids, e.mul(place, e.index(8))))
             struck = e.offset(left, e.mul(where, e.index(4)))
-            e.store(e.number(float("-inf"), F32), struck)
+            e.store(e.number(float("nan"), F32), struck)
             return ()
 
         def better(column: Ssa, best: Ssa, where: Ssa) -> tuple[Ssa, Ssa]:
             value = e.load(e.offset(left, e.mul(column, e.index(4))), F32)
-            more = e.compare("ogt", value, best)
+            # The first that is left, were it minus infinity; what was struck out is no number.
+            none = e.arith("andi", e.compare("slt", where, e.index(0)), _is_number(e, value))
+            more = e.arith("ori", e.compare("ogt", value, best), none)
             return e.select(more, value, best), e.select(more, column, where)
 
         e.loop(e.index(0), e.index(self.values.columns), 1, choose)
 
 
-@dataclass(frozen=True)
-class Sum:
-    """`out` = the sum of `count` rows of `x`, which lie `stride` elements apart."""
-
-    x: View
-    count: int
-    stride: DimLike
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.x,)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
-
-    def write(self, w: Writer) -> None:
-        e, apart = w.e, w.size(self.stride * 4)
-
-        def row(out: Ssa, x: Ssa) -> None:
-            def some(column: Ssa, lanes: int) -> tuple[()]:
-                def add(number: Ssa, total: Ssa) -> tuple[Ssa]:
-                    place = e.offset(x, e.mul(number, apart))
-                    return (e.add(total, w.lanes(self.x, place, column, lanes)),)
-
-                start = (e.number(0.0, vector(lanes, F32)),)
-                (total,) = e.loop(e.index(0), e.index(self.count), 1, add, start)
-                w.put(total, self.out, out, column)
-                return ()
-
-            w.columns(self.out.columns, some)
-
-        w.rows([self.out, self.x], self.split, row)
+def _is_number(e: Emitter, x: Ssa) -> Ssa:
+    return e.compare("ord", x, x)

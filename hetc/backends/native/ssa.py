@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hetc.backends.native.isa import PORTABLE, Isa
 
 PTR, I1, I32, I64, F32 = "!llvm.ptr", "i1", "i32", "i64", "f32"
 LANES = 16
-BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2, "i16": 2, "i8": 1, "i64": 8}
+BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2, "i16": 2, "i8": 1, "i64": 8, "bool": 1}
+# What is held as it is while the code runs; floats are f32.
+HELD = frozenset({"i64", "i32", "bool"})
 
 
 @dataclass(frozen=True)
@@ -148,17 +151,25 @@ class Emitter:
         type = vector(lanes, x.type)
         return self.op(f"vector.broadcast {x.name} : {x.type} to {type}", type)
 
-    def reduce(self, kind: str, x: Ssa) -> Ssa:
-        """All lanes as one: `add` or `maxnumf`."""
-        return self.op(
-            f"vector.reduction <{kind}>, {x.name} : {x.type} into {x.element}", x.element
-        )
+    def reduce(self, kind: Literal["add", "maximum"], x: Ssa) -> Ssa:
+        """All lanes as one, half with half: LLVM would take one lane after the other."""
+        combine = self.add if kind == "add" else self.maximum
+        odd: list[Ssa] = []
+        while x.lanes > 1:
+            half = x.lanes // 2
+            if x.lanes % 2:
+                odd.append(self._some_lanes(x, 2 * half, 1))
+            x = combine(self._some_lanes(x, 0, half), self._some_lanes(x, half, half))
+        for lane in odd:
+            x = combine(x, lane)
+        return self.op(f"vector.extract {x.name}[0] : {x.element} from {x.type}", x.element)
 
     def first_lanes(self, x: Ssa, lanes: int) -> Ssa:
-        if lanes == x.lanes:
-            return x
+        return x if lanes == x.lanes else self._some_lanes(x, 0, lanes)
+
+    def _some_lanes(self, x: Ssa, first: int, lanes: int) -> Ssa:
         type = vector(lanes, x.element)
-        cut = f"{{offsets = [0], sizes = [{lanes}], strides = [1]}}"
+        cut = f"{{offsets = [{first}], sizes = [{lanes}], strides = [1]}}"
         return self.op(f"vector.extract_strided_slice {x.name} {cut} : {x.type} to {type}", type)
 
     def insert(self, x: Ssa, into: Ssa, lane: int) -> Ssa:

@@ -14,11 +14,11 @@ import numpy as np
 
 from hetc.backends.native.groups import parts_of
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.ssa import BYTES, LANES
+from hetc.backends.native.ssa import BYTES, HELD, LANES
 from hetc.backends.native.tiles import TileForm, tiles_of
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Value
-from hetc.ir.types import Array
+from hetc.ir.types import Array, DType
 
 ALIGN = 128
 # Where a product ends, the code reads some numbers more: they must be there.
@@ -73,6 +73,11 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Table(Matrix):
+    """A quantized matrix that is looked up in, and not multiplied by."""
+
+
+@dataclass(frozen=True)
 class Experts:
     """The matrices [E, N, K] of E experts (or [E, K, N]), and behind them their biases [E, N]."""
 
@@ -114,9 +119,9 @@ class Experts:
             for matrix in evaluate(self.weight):
                 yield self.form.pack(matrix.T if self.transposed else matrix)
         else:
-            q, scale, low = parts_of(self.weight, evaluate)
+            q, scale, more = parts_of(self.weight, evaluate)
             for expert in range(self.count):
-                own = None if low is None else low[expert]
+                own = None if more is None else more[expert]
                 yield self.form.format.pack(q[expert], scale[expert], own)
         if self.bias is not None:
             array = scope.evaluate(self.bias, iteration, weights, {})
@@ -127,7 +132,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class Rows:
-    """A static tensor in row-major order; floats narrower than a table's own become f32."""
+    """A static tensor in row-major order, its numbers as `element`s."""
 
     value: Value
     element: str
@@ -141,9 +146,15 @@ class Rows:
         yield array if self.element != "f32" else array.astype(np.float32)
 
 
+def element_of(dtype: DType) -> str:
+    """What a value of `dtype` is held as while the code runs: floats as f32."""
+    assert dtype.is_float or dtype.name in HELD, f"no {dtype} is computed"
+    return "f32" if dtype.is_float else dtype.name
+
+
 @dataclass(frozen=True)
 class Positions:
-    """A positional tensor as an f32 table: its value where T is every position there can be."""
+    """A positional tensor as a table: its value where T is every position there can be."""
 
     value: Value
     positions: int
@@ -151,11 +162,16 @@ class Positions:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * 4
+        return int(np.prod(self.shape)) * BYTES[self.element]
+
+    @property
+    def element(self) -> str:
+        return element_of(self.value.dtype)
 
     def pack(self, scope: Scope, iteration: int, weights: WeightLookup) -> Iterator[Array]:
         sizes = {"B": 1, "T": self.positions, "P": 0}
-        yield scope.evaluate(self.value, iteration, weights, sizes).astype(np.float32)
+        array = scope.evaluate(self.value, iteration, weights, sizes)
+        yield array.astype(np.float32) if self.element == "f32" else array
 
 
 Item = Matrix | Experts | Rows | Positions
@@ -212,7 +228,7 @@ class Storage:
             item.nbytes * region.scope.run.repeat
             for region in self.regions
             for item in region.items
-            if isinstance(item, Matrix)
+            if isinstance(item, Matrix) and not isinstance(item, Table)
         )
 
     def pack(self, weights: WeightLookup) -> Iterator[memoryview]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetc.backends.native.blocks import GROUP, BlockFormat
+from hetc.backends.native.blocks import BlockFormat
 from hetc.backends.native.ssa import BYTES, LANES
 from hetc.ir.types import Array
 
@@ -31,7 +31,7 @@ class TileForm:
     @property
     def tile_bytes(self) -> int:
         if self.format is not None:
-            return self.inner // GROUP * self.format.nbytes
+            return self.inner // self.format.group * self.format.nbytes
         return -(-self.inner // self.pair) * self.pair * LANES * BYTES[self.element]
 
     def pack(self, matrix: Array) -> Array:

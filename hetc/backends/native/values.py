@@ -10,17 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hetc.backends.native.barriers import Access
+from hetc.backends.native.grouped import Order
 from hetc.backends.native.memory import MemoryPlan
 from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.stages import Copy, Stage
-from hetc.backends.native.storage import Positions, Region, Rows
-from hetc.backends.native.views import View, collapse, contiguous, like
+from hetc.backends.native.storage import Positions, Region, Rows, element_of
+from hetc.backends.native.views import View, as_rows, collapse, contiguous, like
 from hetc.ir.dims import Dim, DimLike, product, substitute, symbol
 from hetc.ir.op import Op, Value
+from hetc.ir.ops.shape import Broadcast
 from hetc.ir.types import Shape
 
-B, T, P, K = (symbol(name) for name in "BTPK")
+B, T, P, N, K = (symbol(name) for name in "BTPNK")
 LOGITS = "logits"
 _LARGEST_TABLE = 512 * 2**20
 
@@ -34,6 +36,14 @@ class Block:
     stages: list[Stage] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     accesses: list[Access] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A state of a row for each position, an input of the block, and its new rows [B, G, T, D]."""
+
+    state: Value
+    new: View
 
 
 class HalfValues:
@@ -53,9 +63,11 @@ class HalfValues:
         # Places that some results must go to.
         self.targets: dict[Value, View] = {}
         self.views: dict[Value, View] = {}
-        # Result of an append -> the state, and the new rows.
-        self.appended: dict[Value, tuple[Value, View]] = {}
+        # What attention can read: states side by side.
+        self.appended: dict[Value, tuple[Appended, ...]] = {}
         self.written: set[Value] = set()
+        # Numbers of experts -> the rows in their order.
+        self.orders: dict[View, Order] = {}
 
     def shape(self, value: Value) -> Shape:
         """Sizes of a result; of what only the last token's logits need, for one token."""
@@ -68,6 +80,8 @@ class HalfValues:
         kind = scope.kind(value)
         if kind == "static":
             view = self.static(value)
+        elif isinstance(value.op, Broadcast) and scope.kind(value.op.x) == "static":
+            view = self.static(value.op.x).broadcast(self.shape(value))
         elif kind == "positional":
             view = self.table(scope.source(value), reader)
         elif value in self.views:
@@ -82,13 +96,15 @@ class HalfValues:
         return view
 
     def static(self, value: Value) -> View:
-        """A value that weights alone make, as f32."""
+        """A value that weights alone make."""
         shape = tuple(size for size in value.shape if isinstance(size, int))
-        return contiguous(self.memory.stored(self.region, Rows(value, "f32"), "f32"), shape)
+        rows = Rows(value, element_of(value.dtype))
+        return contiguous(self.memory.stored(self.region, rows, rows.element), shape)
 
     def table(self, value: Value, reader: Op) -> View:
-        """A positional value: row P of its table is that of the first new token."""
-        sizes = {"B": 1, "T": self.model.positions}
+        """A positional value: row P of its table is that of the first new token. An axis of P+T is
+        one of keys, of which the table has all."""
+        sizes = {"B": 1, "T": self.model.positions, "P": 0}
         known = tuple(substitute(size, sizes) for size in value.shape)
         if any(isinstance(size, Dim) for size in known) or T not in value.shape:
             raise Refused("HETC-E044", f"{value.type} is no table of positions", reader)
@@ -103,7 +119,7 @@ class HalfValues:
         # The main graph's values are known in every block: one table is enough for all.
         once = (r for r in self.model.storage.regions if r.scope.run.repeat == 1)
         region = next((r for r in once if r.scope.kind(value) == "positional"), self.region)
-        view = contiguous(self.memory.stored(region, item, "f32"), shape)
+        view = contiguous(self.memory.stored(region, item, item.element), shape)
         strides = [
             0 if size == B else stride
             for size, stride in zip(value.shape, view.strides, strict=True)
@@ -117,14 +133,17 @@ class HalfValues:
         return make(name, size, element)
 
     def result(self, value: Value, model: View) -> View:
-        """A place for a result that is laid out as `model` is."""
+        """A place for a result in dense rows that is laid out as `model` is, where that has them;
+        what is written in any order of axes has rows in `as_rows` of it."""
         if value in self.targets:
             view = self.targets[value]
         else:
             assert value.op is not None
-            if model.columns != 1 and model.strides[-1] != 1:
+            last = model.shape[-1] if model.rank else 1
+            if isinstance(last, int) and last != 1 and model.strides[-1] != 1:
                 model = contiguous("", model.shape)
-            view = like(model, self.light(value.op.kind, product(model.shape)))
+            element = element_of(value.dtype)
+            view = like(model, self.light(value.op.kind, product(model.shape), element))
         self.views[value] = view
         return view
 
@@ -149,9 +168,17 @@ class HalfValues:
         return self.dense_rows(self.copied(view))
 
     def copied(self, view: View) -> View:
-        copy = contiguous(self.light("copy", product(view.shape)), view.shape)
-        self.add(Copy(view, copy, self.prefill))
+        """The elements of `view` in row-major order."""
+        size, element = product(view.shape), self.memory.element(view)
+        copy = contiguous(self.light("copy", size, element), view.shape)
+        self.copy(view, copy)
         return copy
+
+    def copy(self, x: View, out: View) -> None:
+        """`out` = `x`, whose shape broadcasts to that of `out`."""
+        target, source = as_rows([out, x.broadcast(out.shape)])
+        # What all threads see is written once.
+        self.add(Copy(source, target, self.prefill or self.memory.is_shared(out)))
 
     def private(self, name: str, shape: tuple[int, int]) -> View:
         """Memory of each thread for what a stage needs inside."""

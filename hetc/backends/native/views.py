@@ -34,6 +34,12 @@ class View:
         assert isinstance(last, int), "the last axis of what is computed has a known size"
         return last
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the elements along some axis of a known size lie side by side."""
+        axes = zip(self.shape, self.strides, strict=True)
+        return any(stride == 1 and isinstance(size, int) and size > 1 for size, stride in axes)
+
     def transposed(self, perm: Sequence[int]) -> View:
         shape, strides = (tuple(part[axis] for axis in perm) for part in (self.shape, self.strides))
         return replace(self, shape=shape, strides=strides)
@@ -112,6 +118,21 @@ def _monomial(value: DimLike) -> tuple[tuple[str, ...], int]:
     if isinstance(value, int):
         return (), value
     return value.terms[0] if len(value.terms) == 1 else (tuple(value.symbols), 0)
+
+
+def as_rows(views: Sequence[View]) -> tuple[View, ...]:
+    """Views of one shape with one axis order, in which the first, which is written, has rows of a
+    known size that lie densely; rows of one element where it has none."""
+    first = views[0]
+    if first.rank and isinstance(first.shape[-1], int) and first.strides[-1] == 1:
+        return tuple(views)
+    for axis in reversed(range(first.rank)):
+        if first.strides[axis] == 1 and isinstance(first.shape[axis], int):
+            order = [*(other for other in range(first.rank) if other != axis), axis]
+            return tuple(view.transposed(order) for view in views)
+    return tuple(
+        replace(view, shape=(*view.shape, 1), strides=(*view.strides, 1)) for view in views
+    )
 
 
 def row_major(shape: Shape, inner: DimLike = 1) -> list[DimLike]:

@@ -128,24 +128,52 @@ class Writer:
 
     # Who does what.
 
-    def share(self, total: Ssa) -> tuple[Ssa, Ssa]:
-        """This thread's part of `total` things: first, and behind the last."""
-        e, threads = self.e, self._arguments["N"]
-        low = e.div(e.mul(total, self.unit), threads)
-        high = e.div(e.mul(total, e.add(self.unit, e.index(1))), threads)
-        return low, high
+    def share(self, total: Ssa, unit: Ssa | None = None) -> tuple[Ssa, Ssa]:
+        """This thread's part of `total` things, or that of `unit`: first, and behind the last."""
+        return self._part(total, unit or self.unit, self._arguments["N"])
 
-    def draw(self, tickets: View, total: int, body: Callable[[Ssa], None]) -> None:
+    def _part(self, total: Ssa, place: Ssa, count: Ssa) -> tuple[Ssa, Ssa]:
+        e = self.e
+        low = e.div(e.mul(total, place), count)
+        return low, e.div(e.mul(total, e.add(place, e.index(1))), count)
+
+    def draw(self, tickets: View, total: Ssa, body: Callable[[Ssa], None]) -> None:
         """`body(ticket)` for the tickets that this thread draws of `total`, in this iteration.
 
         The counter is at 0 when the function begins, and never set back: in every iteration each
         ticket is drawn once, and by every thread one more, which tells it that there is no other.
         """
+        self._draw(self.address(tickets), total, body)
+
+    def _draw(self, counter: Ssa, total: Ssa, body: Callable[[Ssa], None]) -> None:
         e, first = self.e, self.e.index(0)
         if self._iteration is not None:
-            drawn = e.add(e.index(total), self._arguments["N"])
+            drawn = e.add(total, self._arguments["N"])
             first = e.mul(self._iteration, drawn)
-        e.tickets(self.address(tickets), first, e.index(total), body)
+        e.tickets(counter, first, total, body)
+
+    def draw_runs(
+        self, tickets: View, total: int, runs: int, body: Callable[[Ssa, Ssa], None]
+    ) -> None:
+        """`body(low, high)` for runs of things from `low` to `high`, of `total` in all.
+
+        A thread takes its share in `runs` of them, one behind the other, so that it reads one
+        stream; then runs that others have left of theirs. `tickets` has a counter for each thread.
+        """
+        e, threads = self.e, self._arguments["N"]
+
+        def queue(turn: Ssa) -> tuple[()]:
+            owner = e.remainder(e.add(self.unit, turn), threads)
+            low, high = self.share(e.index(total), owner)
+
+            def one(ticket: Ssa) -> None:
+                first, end = self._part(e.sub(high, low), ticket, e.index(runs))
+                body(e.add(low, first), e.add(low, end))
+
+            self._draw(self.address(tickets, [owner]), e.index(runs), one)
+            return ()
+
+        e.loop(e.index(0), threads, 1, queue)
 
     def rows(self, views: Sequence[View], split: bool, body: Callable[..., None]) -> None:
         """`body(*addresses)` for every row: where it begins in each of `views` (of one shape).
@@ -194,7 +222,8 @@ class Writer:
         return values
 
     def lanes(self, view: View, row: Ssa, column: Ssa, lanes: int) -> Ssa:
-        """`lanes` elements of the row that begins at `row`, from `column` on, as f32."""
+        """`lanes` elements of the row that begins at `row`, from `column` on: floats as f32,
+        bools as i1."""
         e, element, stride = self.e, self.element(view), view.strides[-1] if view.rank else 0
         width = BYTES[element]
         if stride == 0:
@@ -206,29 +235,38 @@ class Writer:
         return self.gathered(first, offsets, element)
 
     def gathered(self, first: Ssa, offsets: Sequence[Ssa], element: str) -> Ssa:
-        """The elements that lie `offsets` bytes behind `first`, as f32."""
+        """The elements that lie `offsets` bytes behind `first`, as `lanes` gives them."""
         e = self.e
-        found = e.constant("0.0", vector(len(offsets), F32))
-        for lane, offset in enumerate(offsets):
-            number = self.widened(self.load(e.offset(first, offset), element))
+        numbers = [self.load(e.offset(first, offset), element) for offset in offsets]
+        type = vector(len(numbers), numbers[0].type)
+        element = numbers[0].type
+        zero = "false" if element == "i1" else "0" if element.startswith("i") else "0.0"
+        found = e.constant(zero, type)
+        for lane, number in enumerate(numbers):
             found = e.insert(number, found, lane)
-        return found
+        return self.widened(found)
 
     def load(self, place: Ssa, element: str, lanes: int = 0) -> Ssa:
-        """`lanes` elements as they are stored, one as a scalar for 0; bf16 is taken for i16."""
-        element = "i16" if element == "bf16" else element
-        return self.e.load(place, vector(lanes, element) if lanes else element)
+        """`lanes` elements as they are stored, one as a scalar for 0; bf16 is taken for i16, and
+        bools, which are bytes, for i1."""
+        stored = {"bf16": "i16", "bool": "i8"}.get(element, element)
+        found = self.e.load(place, vector(lanes, stored) if lanes else stored)
+        if element != "bool":
+            return found
+        return self.e.compare("ne", found, self.e.constant("0", found.type))
 
     def put(self, value: Ssa, view: View, row: Ssa, column: Ssa) -> None:
-        """Store f32 `value` in the row of a view whose last axis is dense."""
+        """Store `value`, as `lanes` gives it, in the row of a view whose last axis is dense."""
         element = self.element(view)
         place = self.e.offset(row, self.e.mul(column, self.e.index(BYTES[element])))
         self.e.store(self.narrowed(value, element), place)
 
     def widened(self, x: Ssa) -> Ssa:
-        """What `load` gave, as f32. Of bf16 (as i16) these are the upper bits."""
+        """What `load` gave, floats and i8 as f32. bf16 (as i16) is its upper bits."""
+        if x.element == "i8":
+            return self.e.convert("sitofp", self.e.convert("extsi", x, I32), F32)
         if x.element != "i16":
-            return x if x.element == F32 else self.e.convert("extf", x, F32)
+            return self.e.convert("extf", x, F32) if x.element == "f16" else x
         wide = self.e.convert("extui", x, I32)
         high = self.e.arith("shli", wide, self.e.constant("16", wide.type))
         return self.e.convert("bitcast", high, F32)
@@ -241,10 +279,14 @@ class Writer:
         return e.convert("bitcast", first, F32), e.convert("bitcast", second, F32)
 
     def narrowed(self, x: Ssa, element: str) -> Ssa:
-        """f32 `x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
+        """`x` as it is stored. To bf16 by integers: not every CPU has an instruction for it."""
         e = self.e
+        if element == "bool":
+            return e.convert("extui", x, "i8")
+        if element == "i8":
+            return e.convert("trunci", e.convert("fptosi", e.intrinsic("rint", x), I32), element)
         if element != "bf16":
-            return x if element == F32 else e.convert("truncf", x, element)
+            return x if element == x.element else e.convert("truncf", x, element)
         bits = e.convert("bitcast", x, I32)
         sixteen, one = e.constant("16", bits.type), e.constant("1", bits.type)
         # To the nearest, halves to even.

@@ -140,10 +140,13 @@ class Context:
         """The weight that `change` makes of another when it is loaded; asked twice, it is the same
         one.
         """
-        key = (item.name, how, str(shape), str(dtype))
+        load = item.data.load
+        return self.derived(item, how, WeightData(shape, dtype, lambda: change(load())))
+
+    def derived(self, item: WeightItem, how: str, data: WeightData) -> WeightItem:
+        """The weight with `data` that are made of another; asked twice, it is the same one."""
+        key = (item.name, how, str(data.shape), str(data.dtype))
         if key not in self._derived:
-            load = item.data.load
-            data = WeightData(shape, dtype, lambda: change(load()))
             self._derived[key] = self.weight(f"{item.name}_{how}", data)
         return self._derived[key]
 

@@ -13,6 +13,7 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_elementwise,
     table_index,
     table_nn,
+    table_quantized,
     table_reduce,
     table_shape,
     table_source,

@@ -4,7 +4,7 @@ something reads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,15 @@ class WeightItem(Item):
 
     def materialize(self) -> Value:
         return Weight(self.name, self.type, loc=module_path_of_weight(self.name)).result
+
+
+def loader(item: Item) -> Callable[[], Array]:
+    """What gives the elements of a weight, or of a tensor whose elements are known."""
+    if isinstance(item, WeightItem):
+        return item.data.load
+    known = item.known
+    assert known is not None, "a weight or known elements"
+    return lambda: known
 
 
 class SequenceItem(tuple[Item, ...]):

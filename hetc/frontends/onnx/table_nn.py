@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
-from hetc.frontends.onnx.item import Item, WeightItem
+from hetc.frontends.onnx.item import Item, WeightItem, loader
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_elementwise import converted
 from hetc.frontends.onnx.table_shape import reshaped
@@ -153,7 +151,7 @@ def dequantize_linear(
     if isinstance(x, WeightItem) and all(
         isinstance(item, WeightItem) or item.known is not None for item in stored
     ):
-        loads = [_loader(item) for item in stored]
+        loads = [loader(item) for item in stored]
         rank = x.rank
 
         def change(data: Array) -> Array:
@@ -169,14 +167,6 @@ def dequantize_linear(
         shift = converted(ctx, _spread_item(ctx, zero, x, axis, block), scale.dtype)
         wide = ctx.binary(ew.Sub, wide, shift)
     return ctx.binary(ew.Mul, wide, _spread_item(ctx, scale, x, axis, block))
-
-
-def _loader(item: Item) -> Callable[[], Array]:
-    if isinstance(item, WeightItem):
-        return item.data.load
-    known = item.known
-    assert known is not None
-    return lambda: known
 
 
 def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...]) -> Array:

@@ -18,6 +18,7 @@ from hetc.frontends.sources.checkpoint import StoredTensor
 from hetc.frontends.sources.libraries import first_line
 from hetc.frontends.sources.model_source import Array, LazyTensor
 from hetc.frontends.sources.tensors import dtype_name, to_numpy
+from hetc.ir.model import StoredGroups
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ class Candidate:
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], Array]
+    groups: StoredGroups | None = None
 
 
 @dataclass
@@ -107,7 +109,9 @@ def bind(
                 do="check that config.json and the weights are of the same model",
             )
     tensors = {
-        source: LazyTensor(source, candidate.shape, candidate.dtype, candidate.load)
+        source: LazyTensor(
+            source, candidate.shape, candidate.dtype, candidate.load, candidate.groups
+        )
         for source, candidate in candidates.items()
     }
     return {name: tensors[origin[name]] for name in expected}

@@ -1,6 +1,7 @@
 """GGUF files: metadata and tensors by the `gguf` package, what they mean by transformers' tables.
 
-Weights are dequantized one by one, when asked for, to float32: what the file says, not rounded.
+Weights are dequantized one by one, when asked for, to float32: what the file says, not rounded. The
+integers of quantized ones are there beside them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from hetc.frontends.sources.binding import Candidate, bind
 from hetc.frontends.sources.gguf_config import ROPE_FACTORS, gguf_config
-from hetc.frontends.sources.gguf_tensors import GGUFFile, GGUFTensor, read_gguf
+from hetc.frontends.sources.gguf_groups import Process, groups_of
+from hetc.frontends.sources.gguf_tensors import FLOATS, GGUFFile, GGUFTensor, read_gguf
 from hetc.frontends.sources.libraries import require
 from hetc.frontends.sources.model_source import Array, LazyTensor, ModelSource
 from hetc.frontends.sources.skeleton import build_skeleton
@@ -32,7 +34,7 @@ def open_gguf(path: str | Path) -> ModelSource:
     path = Path(path).resolve()
     file = read_gguf(path)
     config, facts, notes = gguf_config(file)
-    weights = _weights(build_skeleton(config), file, facts)
+    weights, widened = _weights(build_skeleton(config), file, facts)
     tokenizer, more = gguf_tokenizer(path, config)
     return ModelSource(
         name=path.stem,
@@ -41,11 +43,14 @@ def open_gguf(path: str | Path) -> ModelSource:
         weights=weights,
         tokenizer=tokenizer,
         dtype=dtype_name(config.dtype),
-        notes=(*notes, *more),
+        notes=(*notes, *widened, *more),
     )
 
 
-def _weights(model: Any, file: GGUFFile, facts: dict[str, Any]) -> dict[str, LazyTensor]:
+def _weights(
+    model: Any, file: GGUFFile, facts: dict[str, Any]
+) -> tuple[dict[str, LazyTensor], tuple[str, ...]]:
+    """The weights by name, and a note of those that are quantized and lose their integers."""
     from transformers.modeling_gguf_pytorch_utils import (
         TENSOR_PROCESSORS,
         TensorProcessor,
@@ -65,13 +70,23 @@ def _weights(model: Any, file: GGUFFile, facts: dict[str, Any]) -> dict[str, Laz
             parts.setdefault(target, []).append(tensor)
         elif name != ROPE_FACTORS:
             left_over.append(name)
-    candidates = {
-        target: Candidate(
-            _shape(expected[target], sources), "f32", _loader(target, sources, processor, names)
-        )
+    candidates = {}
+    for target, sources in parts.items():
+        process = _process(target, sources, processor, names)
+        shape = _shape(expected[target], sources)
+        groups = groups_of(shape, sources, process)
+        candidates[target] = Candidate(shape, "f32", _loader(sources, process), groups)
+    widened = [
+        part
         for target, sources in parts.items()
-    }
-    return bind(model, candidates, left_over, file.path.name)
+        for part in sources
+        if part.kind.name not in FLOATS and candidates[target].groups is None
+    ]
+    notes: tuple[str, ...] = ()
+    if widened:
+        first = f"{widened[0].name} ({widened[0].kind.name})"
+        notes = (f"{len(widened)} quantized tensors can only be widened, {first} for one",)
+    return bind(model, candidates, left_over, file.path.name), notes
 
 
 class _Shallow:
@@ -99,16 +114,24 @@ def _shape(expected: tuple[int, ...], parts: Sequence[GGUFTensor]) -> tuple[int,
     return expected if stored == math.prod(expected) else parts[0].shape
 
 
-def _loader(
-    target: str, parts: Sequence[GGUFTensor], processor: Any, names: Mapping[str, str]
-) -> Callable[[], Array]:
+def _loader(parts: Sequence[GGUFTensor], process: Process) -> Callable[[], Array]:
     def load() -> Array:
+        values = process([part.values() for part in parts])
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+    return load
+
+
+def _process(
+    target: str, parts: Sequence[GGUFTensor], processor: Any, names: Mapping[str, str]
+) -> Process:
+    def process(arrays: Sequence[Array]) -> Array:
         # A processor returns a tensor under its own name, or puts stacked ones here itself.
         stacked: dict[str, Any] = {"tensors": {}}
         returned: Array | None = None
-        for part in parts:
+        for part, array in zip(parts, arrays, strict=True):
             made = processor.process(
-                weights=part.values(),
+                weights=array,
                 name=part.name,
                 tensor_key_mapping=names,
                 parsed_parameters=stacked,
@@ -117,6 +140,7 @@ def _loader(
                 returned = made.weights
         if target in stacked["tensors"]:
             returned = stacked["tensors"][target].numpy()
-        return np.ascontiguousarray(returned, dtype=np.float32)
+        assert returned is not None, "a processor leaves what it was given somewhere"
+        return returned
 
-    return load
+    return process

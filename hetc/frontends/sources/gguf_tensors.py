@@ -31,6 +31,8 @@ MALFORMED = (
     OverflowError,
     MemoryError,
 )
+# Kinds of tensors that are not quantized.
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hetc.ir.model import StoredGroups
+
 Array = np.ndarray
 
 
@@ -30,13 +32,15 @@ class LazyTensor:
 
     `name` is the weight's canonical state-dict name: tied weights are one object under several
     keys. `dtype` is the type that `load()` gives: the stored one ("bf16", "f16", "f32", ...), or
-    "f32" for a weight that is dequantized. `shape` is the model's own, not the file's.
+    "f32" for a weight that is dequantized. `shape` is the model's own, not the file's. `groups` are
+    the integers that a quantized one is stored in.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], Array]
+    groups: StoredGroups | None = None
 
 
 @dataclass(frozen=True)

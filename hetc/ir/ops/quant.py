@@ -16,6 +16,27 @@ def require_groups(op: Op, x: Value, numbers: Value, group: int) -> None:
     op.require(x.shape[:-1] == numbers.shape[:-1], "x and its scales differ in the leading axes")
 
 
+def dequantized(x: Array, scale: Array, zero: Array | None, shift: Array | None) -> Array:
+    """`(x - zero) * scale + shift` in f32: `x [..., K]`, the others one for a group of its last
+    axis."""
+    wide: Array = x.reshape(*scale.shape, -1).astype(np.float32)
+    if zero is not None:
+        wide -= zero.astype(np.float32)[..., None]
+    wide *= as_f32(scale)[..., None]
+    if shift is not None:
+        wide += as_f32(shift)[..., None]
+    return wide.reshape(x.shape)
+
+
+def unpacked4(x: Array, dtype: DType) -> Array:
+    """The numbers of 4 bits in the bytes of `x`, the low half first, as u8 or, signed, i8."""
+    halves = np.stack([x & 15, x >> 4], axis=-1).reshape(*x.shape[:-1], -1)
+    if dtype is U8:
+        return halves
+    signed: Array = (halves ^ 8).astype(np.int8) - np.int8(8)
+    return signed
+
+
 @op("quantize")
 class Quantize(Op):
     """`round(x / scale)` in `dtype`, saturating.
@@ -62,24 +83,25 @@ class Dequantize(Op):
 
     def semantics(self, x: Array, scale: Array, *extra: Array) -> Array:
         given = iter(extra)
-        wide: Array = x.reshape(*scale.shape, self.group).astype(np.float32)
-        if self.zero is not None:
-            wide -= next(given).astype(np.float32)[..., None]
-        wide *= as_f32(scale)[..., None]
-        if self.shift is not None:
-            wide += as_f32(next(given))[..., None]
-        return wide.reshape(x.shape).astype(self.dtype.numpy)
+        zero = None if self.zero is None else next(given)
+        shift = None if self.shift is None else next(given)
+        return dequantized(x, scale, zero, shift).astype(self.dtype.numpy)
 
 
 @op("unpack4")
 class Unpack4(Op):
-    """Numbers of 4 bits, two in a byte: `x u8[..., K/2]` gives `u8[..., K]`, the low half first."""
+    """Numbers of 4 bits, two in a byte, the low half first: `x u8[..., K/2]` gives `dtype[..., K]`.
+
+    From 0 to 15 as u8; as i8 from -8 to 7, in two's complement.
+    """
 
     x: Value
+    dtype: DType = U8
 
     def infer(self) -> TensorType:
         self.require(self.x.dtype is U8 and self.x.rank > 0, "x is u8[..., K/2]")
-        return TensorType(U8, (*self.x.shape[:-1], self.x.shape[-1] * 2))
+        self.require(self.dtype in (U8, I8), "4 bits become u8 or i8")
+        return TensorType(self.dtype, (*self.x.shape[:-1], self.x.shape[-1] * 2))
 
     def semantics(self, x: Array) -> Array:
-        return np.stack([x & 15, x >> 4], axis=-1).reshape(*x.shape[:-1], -1)
+        return unpacked4(x, self.dtype)

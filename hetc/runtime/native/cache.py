@@ -16,6 +16,7 @@ from hetc.runtime.handoff import size_of
 from hetc.runtime.native.memory import aligned_bytes
 
 _LANES = 16
+_SCALE, _LARGEST = np.dtype(np.float32), 127
 
 
 class Cache:
@@ -36,60 +37,107 @@ class Cache:
 
     def read(self, state: StateLayout, past: int) -> NDArray[Any]:
         """A copy of a state after `past` tokens, as the contract has it."""
-        rows = past if state.keep is None else min(past, state.keep)
-        return np.ascontiguousarray(self._rows(state)[:, :, past - rows : past])
+        if state.role == "whole":
+            return self._whole(state).copy()
+        shape = contract_shape(state, self.batch, past)
+        rows = self._rows(state)[:, :, past - shape[-2] : past]
+        return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
         """Take over a state of the contract."""
-        self._rows(state)[:, :, past - array.shape[2] : past] = array
+        if state.role == "whole":
+            self._whole(state)[...] = array
+            return
+        heads = array.reshape(self.batch, state.groups, *array.shape[-2:])
+        self._rows(state)[:, :, past - heads.shape[2] : past] = heads
 
     def grown(self, tokens: int, past: int) -> Cache:
         """This cache with room for `tokens`."""
         larger = Cache(self._layout, self.batch, tokens)
         for state in self._layout.states:
-            larger._rows(state)[:, :, :past] = self._rows(state)[:, :, :past]
+            if state.role == "whole":
+                larger._whole(state)[...] = self._whole(state)
+            else:
+                larger._rows(state)[:, :, :past] = self._rows(state)[:, :, :past]
         return larger
 
-    def _rows(self, state: StateLayout) -> NDArray[Any]:
-        """A view [B, G, C, D] of a state; of keys in tiles, one that NumPy can write to."""
-        dtype = BY_NAME[state.element].numpy
+    def _whole(self, state: StateLayout) -> NDArray[Any]:
+        """A view of a state that is as the contract has it."""
+        shape = contract_shape(state, self.batch, 0)
+        dtype = BY_NAME[state.stored].numpy
+        return self._memory(state, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+    def _memory(self, state: StateLayout, nbytes: int) -> NDArray[np.uint8]:
+        """The bytes of a state in the order of memory."""
         start = size_of(state.offset, self._sizes, at=state.name)
-        pair = 2 if state.role == "keys" and state.element == "bf16" else 1
-        width = math.ceil(state.width / pair) * pair
-        count = self.batch * state.groups * self.capacity * width
-        flat = self.memory[start : start + count * dtype.itemsize].view(dtype)
+        return self.memory[start : start + nbytes]
+
+    def _rows(self, state: StateLayout) -> NDArray[Any]:
+        """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
+        dtype = BY_NAME[state.stored].numpy
+        pair = 2 if state.role == "keys" and state.stored == "bf16" else 1
+        row = math.ceil(state.row / pair) * pair
+        numbers = self.capacity * row * dtype.itemsize
+        scales = self.capacity * _SCALE.itemsize if state.stored == "i8" else 0
+        heads = self._memory(state, self.batch * state.groups * (numbers + scales))
+        heads = heads.reshape(self.batch, state.groups, -1)
+        own = slice(state.first, state.first + state.sizes[-1])
+        rows: Any = heads[:, :, :numbers].view(dtype)
         if state.role == "values":
-            return flat.reshape(self.batch, state.groups, self.capacity, width)
-        tiles, steps = self.capacity // _LANES, width // pair
-        tiled = flat.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
-        return _TiledRows(tiled, state.width)  # type: ignore[return-value]
+            rows = rows.reshape(self.batch, state.groups, self.capacity, row)[..., own]
+        else:
+            tiles, steps = self.capacity // _LANES, row // pair
+            tiled = rows.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
+            rows = _TiledRows(tiled, own)
+        return _ScaledRows(rows, heads[:, :, numbers:].view(_SCALE)) if scales else rows  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class _TiledRows:
-    """Keys in tiles, read and written by position as if they were [B, G, C, D]."""
+    """Keys in tiles, read and written by position as if they were [B, G, C, D]; `own` are the
+    numbers of a row that these are."""
 
     tiled: NDArray[Any]
-    width: int
+    own: slice
 
     def _places(self, index: Any) -> tuple[Any, ...]:
         rows = np.arange(self.tiled.shape[2] * _LANES)[index[2]]
         return rows // _LANES, rows % _LANES
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        tile, lane = self._places(index)
-        # [rows, B, G, steps, pair]: index arrays apart from each other come first.
-        found = self.tiled[:, :, tile, :, lane, :]
-        rows, batch, groups = found.shape[:3]
-        return found.reshape(rows, batch, groups, -1)[..., : self.width].transpose(1, 2, 0, 3)
+        found = self._whole_rows(index)[..., self.own]
+        return found.transpose(1, 2, 0, 3)
 
     def __setitem__(self, index: Any, array: Any) -> None:
         tile, lane = self._places(index)
+        whole = self._whole_rows(index)
+        whole[..., self.own] = array.transpose(2, 0, 1, 3)
         steps, pair = self.tiled.shape[3], self.tiled.shape[5]
-        whole = np.zeros((*array.shape[:3], steps * pair), self.tiled.dtype)
-        whole[..., : self.width] = array
-        parts = whole.reshape(*array.shape[:3], steps, pair).transpose(2, 0, 1, 3, 4)
-        self.tiled[:, :, tile, :, lane, :] = parts
+        self.tiled[:, :, tile, :, lane, :] = whole.reshape(*whole.shape[:3], steps, pair)
+
+    def _whole_rows(self, index: Any) -> NDArray[Any]:
+        """A copy [rows, B, G, R]: index arrays apart from each other come first."""
+        tile, lane = self._places(index)
+        found = self.tiled[:, :, tile, :, lane, :]
+        return found.reshape(*found.shape[:3], -1)
+
+
+@dataclass(frozen=True)
+class _ScaledRows:
+    """Rows of whole numbers with a scale each, read and written as the numbers they stand for."""
+
+    rows: Any
+    scales: NDArray[np.float32]
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.rows[index] * self.scales[index][..., None], np.float32)
+
+    def __setitem__(self, index: Any, array: NDArray[Any]) -> None:
+        array = np.asarray(array, np.float32)
+        scales = np.abs(array).max(axis=-1) / _LARGEST
+        self.scales[index] = scales
+        safe = np.where(scales > 0, scales, 1)[..., None]
+        self.rows[index] = np.rint(array / safe).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -103,8 +151,7 @@ class CacheTensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """Its sizes in the contract's layout."""
-        rows = self.past if self.state.keep is None else min(self.past, self.state.keep)
-        return (self.cache.batch, self.state.groups, rows, self.state.width)
+        return contract_shape(self.state, self.cache.batch, self.past)
 
     @property
     def dtype(self) -> str:
@@ -114,6 +161,14 @@ class CacheTensor:
     def numpy(self) -> NDArray[Any]:
         """A copy as an array."""
         return self.cache.read(self.state, self.past)
+
+
+def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]:
+    """The sizes of a state after `past` tokens, as the contract has it."""
+    if state.role == "whole":
+        return (batch, *state.sizes)
+    rows = past if state.keep is None else min(past, state.keep)
+    return (batch, *state.sizes[:-1], rows, state.sizes[-1])
 
 
 def adopt(layout: NativeLayout, tensors: Mapping[str, Any], past: int, room: int) -> Cache:

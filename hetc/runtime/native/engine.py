@@ -120,7 +120,9 @@ class Engine:
                 "weights": weights.ctypes.data,
                 "state": cache.memory.ctypes.data,
                 "shared": self._shared.address(shared),
-                "barrier": self._barrier.zeroed(needed.barrier),
+                "barrier": self._barrier.zeroed(
+                    size_of(needed.barrier, sizes, at="scratch.barrier")
+                ),
                 **sizes,
             }
             arguments = np.empty((units, len(ARGUMENTS)), np.int64)

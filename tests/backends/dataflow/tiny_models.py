@@ -103,7 +103,12 @@ def subject(family: str, batch: int, folder: Path) -> Subject:
     """The tiny model of a family, and what the interpreter of the IR says of it."""
     if not folder.exists():
         save(build(family, **CHANGES.get(family, {})), folder)
-    planned = plan(folder, CompileOptions(prefill="h200", decode="sn40l"), lambda step: None)
+    return subject_of(folder, batch, CompileOptions(prefill="h200", decode="sn40l"))
+
+
+def subject_of(source: Path, batch: int, options: CompileOptions) -> Subject:
+    """The model at `source`, and what the interpreter of the IR says of it."""
+    planned = plan(source, options, lambda step: None)
     program, weights = planned.program, planned.lowered.weights
     shape = batch, PROMPT + STEPS
     tokens = np.random.default_rng(batch).integers(3, planned.vocabulary, shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -35,11 +35,12 @@ class Case:
 
     graph: Graph
     weights: Mapping[str, Array]
+    state_element: Literal["i8"] | None = None
     compiled: dict[tuple[str, str | None], Compiled] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> NativePlan:
-        return NativePlan(self.graph, POSITIONS, self.weight)
+        return NativePlan(self.graph, POSITIONS, self.weight, self.state_element)
 
     @cached_property
     def files(self) -> dict[str, bytes]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hetc.backends.native.isa import VARIANTS
 from hetc.ir.types import Array
-from tests.backends.native.running import case, decoding, executors, largest_error
+from hetc.runtime.native.cpu import cpu_features
+from tests.backends.native.running import Case, case, decoding, executors, largest_error
 
 
 def model(
@@ -44,6 +46,7 @@ graph @decode(%tokens: i64[B,T], %past: i64[], %key: f32{keys}, %value: f32{valu
 }}""".replace("f32", dtype)
 
 
+BF16_DOTS = next(isa for isa in VARIANTS if isa.dots)
 SHAPES = [(1, 1, 5), (6, 2, 8), (4, 4, 20), (9, 3, 64), (14, 1, 16)]
 OPTIONS = [
     "scale = 0.5, causal",
@@ -76,6 +79,37 @@ def test_attention(shape: tuple[int, int, int], options: str, tmp_path: Path) ->
                 assert largest_error(made, ran, tokens, steps) < 1e-5
 
 
+MASK = """%i = iota {size = T, start = P}
+  %j = iota {size = P+T}
+  %query = reshape %i {shape = [T, 1]}
+  %key_at = reshape %j {shape = [1, P+T]}
+  %behind = sub %query, %key_at
+  %rest = mod %behind, 3
+  %third = eq %rest, 0
+  """
+MASKS = {
+    "bools": "%mask = reshape %third {shape = [1, 1, T, P+T]}",
+    "addends": """%each = reshape %14 {shape = [1, 6, 1, 1]}
+  %near = cast %behind
+  %mask = mul %near, %each""",
+    "hidden": "%mask = where %third, 0.5, -inf",
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("options", ["mask = %mask, causal", "mask = %mask, sinks = %14, causal"])
+def test_masks_of_positions(name: str, options: str, tmp_path: Path) -> None:
+    """Every third key, or a slope of each head, as a table: bools, or addends of some heads."""
+    text = model(heads=6, groups=2, width=8, options=options)
+    made = case(text.replace("  %15 =", f"  {MASK}{MASKS[name]}\n  %15 ="))
+    rng = np.random.default_rng(2)
+    for threads in (1, 3):
+        with executors(made, tmp_path, threads) as ran:
+            for batch, steps in ((1, [15, 1, 1, 1]), (2, [61, 3, 1, 1, 2])):
+                tokens = rng.integers(0, 50, (batch, sum(steps)))
+                assert largest_error(made, ran, tokens, steps) < 1e-5
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("width", [7, 8])
 def test_narrow_states_hold_what_the_contract_says(dtype: str, width: int, tmp_path: Path) -> None:
@@ -84,6 +118,20 @@ def test_narrow_states_hold_what_the_contract_says(dtype: str, width: int, tmp_p
     with executors(made, tmp_path, 2) as ran:
         # The interpreter rounds every result, the engine the state alone.
         assert largest_error(made, ran, tokens, [17, 1, 1, 1]) < 0.02
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_dot_products_of_many_queries(options: str, tmp_path: Path) -> None:
+    """Across the edges of their blocks (128 keys) and of chunks (of 512 tokens in all)."""
+    if not cpu_features().issuperset(BF16_DOTS.needs):
+        pytest.skip(f"this CPU has not {', '.join(BF16_DOTS.needs)}")
+    made = case(model(heads=6, groups=2, width=10, value_width=32, options=options, dtype="bf16"))
+    assert BF16_DOTS.name in {variant.name for variant in made.plan.layout().variants}
+    rng = np.random.default_rng(9)
+    with executors(made, tmp_path, 2, BF16_DOTS.name) as ran:
+        for batch, steps in ((1, [1, 1]), (2, [61, 3]), (3, [300, 1])):
+            tokens = rng.integers(0, 50, (batch, sum(steps)))
+            assert largest_error(made, ran, tokens, steps) < 0.02
 
 
 def test_values_may_be_of_another_width(tmp_path: Path) -> None:
@@ -139,3 +187,36 @@ def test_fewer_threads_compute_the_same_bits(active: int, tmp_path: Path) -> Non
             _, state = ran["prefill"].run(tokens[:, :80], None)
             found.append(ran["decode"].run(tokens[:, 80:], decoding(state))[0])
     assert np.array_equal(found[0], found[1])
+
+
+def of_rows(table: Array, width: int) -> Array:
+    """Numbers of 8 bits with a scale for every `width` of them, and what they stand for."""
+    rows = table.reshape(len(table), -1, width)
+    scales = np.abs(rows).max(axis=-1, keepdims=True) / 127
+    found: Array = (np.round(rows / scales) * scales).reshape(table.shape).astype(table.dtype)
+    return found
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[1], OPTIONS[-1]])
+@pytest.mark.parametrize("shape", [(6, 2, 8), (9, 3, 64), (4, 4, 20)])
+def test_states_of_8_bits(shape: tuple[int, int, int], options: str, tmp_path: Path) -> None:
+    """Keys and values are rows of tables: attention to tables of 8 bits is the same."""
+    heads, groups, width = shape
+    made = case(model(heads=heads, groups=groups, width=width, options=options))
+    rounded = {name: of_rows(made.weights[name], width) for name in ("tk", "tv")}
+    expected = Case(made.graph, {**made.weights, **rounded})
+    stored = Case(made.graph, made.weights, "i8")
+    rng = np.random.default_rng(9)
+    for batch, steps, threads in ((1, [15, 1, 1, 1], 1), (2, [61, 3, 1, 1, 2], 2)):
+        tokens = rng.integers(0, 50, (batch, sum(steps)))
+        with executors(stored, tmp_path, threads) as ran:
+            assert largest_error(expected, ran, tokens, steps) < 1e-5
+            _, state = ran["prefill"].run(tokens, None)
+            state.owner = "decode"
+            # A copy goes through the contract's form; a longer one through that of a larger cache.
+            copied, more = state.copy(), rng.integers(0, 50, (batch, 1))
+            found, after = ran["decode"].run(more, state)
+            copied.owner = "decode"
+            again, _ = ran["decode"].run(more, copied)
+            np.testing.assert_allclose(again, found, atol=1e-5)
+            assert after.dtype("key") == "f32"

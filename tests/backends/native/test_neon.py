@@ -101,7 +101,7 @@ def logits_on_arm(made: Case, variant: str, tokens: Array, folder: Path) -> Arra
         "state": size_of(layout.state_bytes, sizes, at="state"),
         "shared": size_of(scratch.shared, sizes, at="shared"),
         "private": size_of(scratch.private, sizes, at="private"),
-        "barrier": scratch.barrier,
+        "barrier": size_of(scratch.barrier, sizes, at="barrier"),
     }
     head = np.array([(nbytes | sizes)[name] for name in ARGUMENTS], np.int64)
     done = subprocess.run(

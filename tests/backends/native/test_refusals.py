@@ -19,10 +19,9 @@ POSITIONS = """  %2 = iota {size = T, start = P}
 BODIES = {
     "an op without a form": ("  %2 = cumsum %1 {axis = 2}\n  return %2\n}", "HETC-E040", "cumsum"),
     "rows without a size": (
-        "  %2 = transpose %1 {perm = [0, 2, 1]}\n  %3 = relu %2\n"
-        "  %4 = transpose %3 {perm = [0, 2, 1]}\n  return %4\n}",
+        "  %2 = reduce_max %1 {axes = [1], keepdim}\n  %3 = add %1, %2\n  return %3\n}",
         "HETC-E045",
-        "f32[B,8,T]",
+        "runs along T elements",
     ),
     "a product of two activations": (
         "  %2 = transpose %1 {perm = [0, 2, 1]}\n  %3 = matmul %1, %2\n"

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetc.backends.native import vector_math
-from hetc.backends.native.isa import PORTABLE
 from hetc.backends.native.module import BARRIER_BYTES, FUNCTION, barrier, module_text
 from hetc.backends.native.ssa import F32, I32, I64, LANES, PTR, Emitter, Ssa, vector
 from hetc.errors import RuntimeFault
@@ -25,7 +24,7 @@ ARGS = Ssa("%args", PTR)
 def compiled(body: Callable[[Emitter], None]) -> Compiled:
     e = Emitter()
     body(e)
-    return Compiled(module_text(e, PORTABLE), FUNCTION, at="test")
+    return Compiled(module_text(e), FUNCTION, at="test")
 
 
 def applied(function: Callable[[Emitter, Ssa], Ssa], x: Array) -> Array:
@@ -166,4 +165,4 @@ def test_what_mlir_refuses_is_one_error() -> None:
 
 def test_a_function_that_is_not_there() -> None:
     with pytest.raises(RuntimeFault, match="no function other"):
-        Compiled(module_text(Emitter(), PORTABLE), "other", at="decode")
+        Compiled(module_text(Emitter()), "other", at="decode")

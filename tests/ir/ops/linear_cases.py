@@ -107,8 +107,10 @@ def dequantize(draw: Draw) -> Trial:
 @case("unpack4", dtypes=[U8])
 def unpack4(draw: Draw) -> Trial:
     x = draw.array(*draw.shape(1, 3), low=0, high=255)
-    expected = np.empty((*x.shape[:-1], 2 * x.shape[-1]), np.uint8)
+    dtype = draw.choice([U8, I8])
+    expected = np.empty((*x.shape[:-1], 2 * x.shape[-1]), dtype.numpy)
     for place in np.ndindex(*expected.shape):
         byte = int(x[(*place[:-1], place[-1] // 2)])
-        expected[place] = byte // 16 if place[-1] % 2 else byte % 16
-    return Trial({"x": x}, [expected])
+        half = byte // 16 if place[-1] % 2 else byte % 16
+        expected[place] = half - 16 if dtype is I8 and half > 7 else half
+    return Trial({"x": x, "dtype": dtype}, [expected])

@@ -7,6 +7,10 @@ tile that it has a part in, the shares in the order (output tile, input tile), e
 inputs outermost, outputs innermost, as the axpy form takes them. The stream brings the shares in
 the order (output tile, input tile, tensor, piece), those of another tier by that tier's stream.
 
+A matrix in **groups of integers** lies as its codes do: of 4 bits, a number is a byte of two
+inputs. Its scales, zeros and shifts are vectors: they come before the tiles and stay, and a tile is
+dequantized where it is multiplied.
+
 **Experts** (use `matrix`, stream kind `expert`): rows are experts, each one's matrix packed like a
 matrix of its own. The chosen ones come in ascending order, each one with all tensors of the stream.
 

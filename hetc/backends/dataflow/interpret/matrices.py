@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from hetc.backends.dataflow.interpret.layout import Matrix, Share, shares
 from hetc.backends.dataflow.interpret.memory import Memory, Span, place, require_bytes
@@ -14,22 +16,60 @@ from hetc.errors import PlanError
 from hetc.ir.dims import evaluate
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
+from hetc.ir.ops.quant import Dequantize, Unpack4, dequantized, unpacked4
 from hetc.ir.ops.shape import View
 from hetc.ir.types import Array
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """An op that multiplies with a matrix, and the views that turn it on its way from memory."""
+    """An op that multiplies with a matrix, the views that turn it on its way from memory, and what
+    dequantizes its tiles where they are integers."""
 
     op: Op
     views: tuple[View, ...]
+    dequantize: Dequantize | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(N, K)"""
+        """(N, K), K in stored numbers."""
         rows, columns = (evaluate(dim, {}) for dim in self.op.operands[1].shape[-2:])
+        columns //= self.packed
         return (columns, rows) if self._inputs_first else (rows, columns)
+
+    @property
+    def packed(self) -> int:
+        """Elements in one stored number."""
+        return 1 if self._unpack is None else 2
+
+    @property
+    def _unpack(self) -> Unpack4 | None:
+        codes = None if self.dequantize is None else self.dequantize.x.op
+        return codes if isinstance(codes, Unpack4) else None
+
+    @property
+    def turning(self) -> tuple[Op, ...]:
+        """All ops that turn the matrix on its way."""
+        found = (*self.views, self._unpack, self.dequantize)
+        return tuple(op for op in found if op is not None)
+
+    def elements(self, share: Share, stored: Iterable[tuple[Array, ...]]) -> tuple[Share, Array]:
+        """A share in elements: its place, and [sockets, k, n]. `stored` has for each socket the
+        tile [k, n] and, of the whole matrix, the scales, zeros and shifts [N, groups]."""
+        op = self.dequantize
+        if op is None:
+            return share, np.stack([tile for tile, *_ in stored])
+        first, stop = (column * self.packed for column in share.columns)
+        groups = np.arange(first, stop) // op.group
+        found = []
+        for tile, *numbers in stored:
+            codes = tile.T if self._unpack is None else unpacked4(tile.T, self._unpack.dtype)
+            each = (part[slice(*share.rows)][:, groups] for part in numbers)
+            scale = next(each)
+            zero = None if op.zero is None else next(each)
+            shift = None if op.shift is None else next(each)
+            found.append(dequantized(codes, scale, zero, shift).astype(op.dtype.numpy).T)
+        return replace(share, columns=(first, stop)), np.stack(found)
 
     @property
     def _inputs_first(self) -> bool:
@@ -65,10 +105,10 @@ class TiledMatrices:
         return frozenset(reader.op for readers in self.readers.values() for reader in readers)
 
     @cached_property
-    def views(self) -> frozenset[Op]:
+    def turning(self) -> frozenset[Op]:
         """All ops that turn one of the matrices."""
         read = (reader for readers in self.readers.values() for reader in readers)
-        return frozenset(view for reader in read for view in reader.views)
+        return frozenset(op for reader in read for op in reader.turning)
 
     def walk(self, experts: Sequence[int]) -> Iterator[tuple[int, Share, Allocation]]:
         """Expert, share and the allocation that it lies in, in the order of the stream."""
@@ -144,12 +184,15 @@ def _readers(wired: Wired, stage: Stage, tensor: str) -> tuple[Reader, ...]:
     for op in ops:
         if not isinstance(op, Linear | MatMul | ExpertLinear):
             continue
-        value, views = op.operands[1], list[View]()
+        value, views, dequantize = op.operands[1], list[View](), None
+        if isinstance(value.op, Dequantize) and value.op in ops:
+            dequantize, value = value.op, value.op.x
+            value = value.op.x if isinstance(value.op, Unpack4) else value
         while isinstance(value.op, View) and value.op in ops:
             views.insert(0, value.op)
             value = value.op.operands[0]
         if wired.stored.get(value) == tensor:
-            found.append(Reader(op, tuple(views)))
+            found.append(Reader(op, tuple(views), dequantize))
     if not found:
         raise wrong_tiles(stage, f"an op that multiplies with {tensor}", "none")
     return tuple(found)

@@ -68,7 +68,7 @@ class StageRun:
             yield from self._get(op.new)
         elif self._tiled is not None and op in self._tiled.products:
             yield from self._multiply(op)
-        elif self._tiled is not None and op in self._tiled.views:
+        elif self._tiled is not None and op in self._tiled.turning:
             # The tiles lie in memory as they are multiplied with.
             return
         elif op.results[0] not in self.values:
@@ -181,8 +181,13 @@ class StageRun:
         assert tiled is not None
         if self._products:
             raise wrong_tiles(self.stage, "inputs of products from other stages", op.loc or op.kind)
+        numbers: dict[Op, list[Shards]] = {}
         for tensor, readers in tiled.readers.items():
             for reader in readers:
+                # Scales are there before the elements come.
+                whole = reader.dequantize
+                scales = () if whole is None else whole.operands[1:]
+                numbers[reader.op] = yield from self._get_all(scales)
                 x = yield from self._get(reader.op.operands[0])
                 outputs = tiled.matrices[tensor].outputs
                 self._products[reader.op] = Product(x, outputs, self.stage.split_k)
@@ -196,7 +201,8 @@ class StageRun:
             tile = raw.view(tiled.matrices[share.tensor].dtype).reshape(-1, *share.shape)
             rows = None if ids is None else np.flatnonzero(ids == expert)
             for reader in tiled.readers[share.tensor]:
-                self._products[reader.op].add(share, tile, rows)
+                own = zip(tile, *numbers[reader.op], strict=True)
+                self._products[reader.op].add(*reader.elements(share, own), rows)
         for made, product in self._products.items():
             self.values[made.result] = product.result((yield from self._bias(made)))
 

@@ -18,7 +18,7 @@ from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Call
 from hetc.ir.ops.linear import Linear, MatMul
-from hetc.ir.ops.quant import Dequantize
+from hetc.ir.ops.quant import Dequantize, Unpack4
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import View
 from hetc.ir.ops.source import Source, Weight
@@ -155,10 +155,12 @@ class Work:
         """N of the `linear` or `matmul` that multiplies by a stored matrix; None without one."""
         for op in self.graph(block).ops:
             if isinstance(op, Linear | MatMul):
-                matrix = op.operands[1]
-                while isinstance(matrix.op, View | Cast | Dequantize):
+                matrix, elements = op.operands[1], op.operands[1].size
+                while isinstance(matrix.op, View | Cast | Dequantize | Unpack4):
+                    if isinstance(matrix.op, Unpack4):
+                        elements = matrix.op.x.size
                     matrix = matrix.op.operands[0]
-                whole = matrix.rank == 2 and matrix.size == op.operands[1].size
+                whole = matrix.rank == 2 and matrix.size == elements
                 if whole and stored_name(matrix) == name:
                     return op.result.shape[-1]
         return None

@@ -8,7 +8,7 @@ from hetc.backends.onnx.elements import computed
 from hetc.backends.onnx.table import Context, emits
 from hetc.ir.op import Value
 from hetc.ir.ops.quant import Dequantize, Quantize, Unpack4
-from hetc.ir.types import F32, I8, I16, U8, Shape
+from hetc.ir.types import F32, I8, I16, I32, U8, Shape
 
 
 def _grouped(value: Value, group: int) -> Shape:
@@ -54,8 +54,12 @@ def unpack4(c: Context, op: Unpack4) -> str:
     low = c.w.node("BitwiseAnd", c.w[op.x], c.w.constant(15, U8))
     high = c.w.node("BitShift", c.w[op.x], c.w.constant(4, U8), direction="RIGHT")
     both = [c.w.node("Unsqueeze", half, c.w.ints([-1])) for half in (low, high)]
-    pairs = c.w.node("Concat", *both, axis=-1)
-    return c.sizes.reshape(pairs, (*op.x.shape, 2), op.result.shape)
+    halves = c.sizes.reshape(c.w.node("Concat", *both, axis=-1), (*op.x.shape, 2), op.result.shape)
+    if op.dtype is U8:
+        return halves
+    # Signed: 0 to 15 with the upper bit turned, less 8. Narrow integers have no subtraction.
+    turned = c.w.cast(c.w.node("BitwiseXor", halves, c.w.constant(8, U8)), I32)
+    return c.w.cast(c.w.node("Sub", turned, c.w.constant(8, I32)), I8)
 
 
 def _in_f32(c: Context, value: Value) -> str:

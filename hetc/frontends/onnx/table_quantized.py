@@ -1,0 +1,87 @@
+"""Products with matrices that the file stores in blocks of small integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
+from hetc.frontends.onnx.item import Item, WeightItem, loader
+from hetc.frontends.onnx.nodes import Node
+from hetc.ir.model import StoredGroups, WeightData
+from hetc.ir.ops.linear import Linear
+from hetc.ir.ops.quant import unpacked4
+from hetc.ir.types import I8, U8, Array, DType
+
+
+@onnx_op("com.microsoft::MatMulNBits")
+def matmul_nbits(
+    ctx: Context,
+    node: Node,
+    a: Item,
+    b: Item,
+    scales: Item,
+    zeros: Item | None = None,
+    order: Item | None = None,
+    bias: Item | None = None,
+) -> Item:
+    """`a [..., K]` times `(code - zero) * scale` [N, K], blocks of K sharing a scale and a zero.
+
+    Codes of 4 bits lie two in a byte, the low half first, and so do their zeros, each row of them
+    in whole bytes; without zeros, zero is the middle of the codes. The last block of a row is
+    filled up.
+    """
+    bits = node.get("bits", 4)
+    if bits not in (4, 8):
+        raise Unsupported(f"a matrix of {bits} bits")
+    if order is not None or (zeros is not None and zeros.dtype is not U8):
+        raise Unsupported("a quantized matrix that is reordered, or has zeros that are no integers")
+    stored = [item for item in (b, scales, zeros) if item is not None]
+    if not isinstance(b, WeightItem) or not all(map(_is_known, stored)):
+        raise Unsupported("a quantized matrix that is no initializer")
+    outputs, inner, block = (node.attributes[key] for key in ("N", "K", "block_size"))
+    blocks = math.ceil(inner / block)
+    row = math.ceil(blocks * bits / 8)
+    for item, size in zip(stored, (blocks * block * bits // 8, blocks, row), strict=False):
+        if item.type.size != outputs * size:
+            raise ValueError(f"{item.type} where {outputs} x {size} numbers are expected")
+
+    def turned() -> Array:
+        # With the upper bit turned, codes are signed around their middle.
+        codes = loader(b)().reshape(outputs, -1)
+        return codes if zeros is not None else codes ^ np.uint8(0x88 if bits == 4 else 0x80)
+
+    def zero() -> Array:
+        assert zeros is not None
+        rows = loader(zeros)().reshape(outputs, row)
+        return unpacked4(rows, U8)[:, :blocks] if bits == 4 else rows
+
+    kind = I8 if zeros is None else U8
+    in_bytes = U8 if bits == 4 else kind
+    width = blocks * block * bits // 8
+    groups = StoredGroups(
+        group=block,
+        codes=WeightData((outputs, width), in_bytes, lambda: turned().view(in_bytes.numpy)),
+        scale=_numbers((outputs, blocks), scales.dtype, loader(scales)),
+        zero=None if zeros is None else _numbers((outputs, blocks), U8, zero),
+        packed=kind if bits == 4 else None,
+    )
+    data = WeightData(
+        (outputs, inner),
+        a.dtype,
+        lambda: groups.dequantized()[:, :inner].astype(a.dtype.numpy, copy=False),
+        groups if inner % block == 0 else None,
+    )
+    if data.groups is None:
+        ctx.notes.append(f"{b.name}: {inner} columns are no whole blocks of {block}: widened")
+    return ctx.emit(Linear, a, ctx.derived(b, "dequantized", data), bias)
+
+
+def _is_known(item: Item) -> bool:
+    return isinstance(item, WeightItem) or item.known is not None
+
+
+def _numbers(shape: tuple[int, int], dtype: DType, load: Callable[[], Array]) -> WeightData:
+    return WeightData(shape, dtype, lambda: load().reshape(shape))
