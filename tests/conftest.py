@@ -73,8 +73,10 @@ def smollm2_gguf() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the native engine keeps code: nowhere in the home of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("code")
+    """Where the native engine keeps code: nowhere in the home of whoever runs the tests, and once
+    for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "caches"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder / "hetc" / "native"
