@@ -169,7 +169,8 @@ class BytePanel(GroupPanel):
                 bits = e.constant(str(TERM_BITS), WORDS)
                 dots = [[e.arith("shli", dot, bits) for dot in row] for row in dots]
             for line in range(self.lines):
-                q = [e.load(e.offset(at, e.index(LINE * line)), WORDS) for at in places]
+                lines = [e.offset(at, e.index(LINE * line)) for at in places]
+                q = [e.load(line, WORDS, again=term > 0) for line in lines]
                 for row, x in zip(dots, xs, strict=True):
                     at = e.index(arithmetic.group * term + 4 * line)
                     four = as_bytes(e, e.splat(e.load(e.offset(x, at), I32), LANES))

@@ -185,11 +185,16 @@ class Emitter:
             f"llvm.getelementptr {base.name}[{bytes.name}] : (!llvm.ptr, i64) -> !llvm.ptr, i8", PTR
         )
 
-    def load(self, address: Ssa, type: str, align: int = 0) -> Ssa:
-        """The value at `address`, aligned to its element unless `align` says more."""
+    def load(self, address: Ssa, type: str, align: int = 0, *, again: bool = False) -> Ssa:
+        """The value at `address`, aligned to its element unless `align` says more.
+
+        With `again`, it is read whether or not it was before. LLVM would rather keep what it has
+        read, and where registers are too few for that, write it to the stack.
+        """
         align = align or BYTES[Ssa("", type).element] if type != PTR else 8
+        place = f"volatile {address.name}" if again else address.name
         return self.op(
-            f"llvm.load {address.name} {{alignment = {align} : i64}} : !llvm.ptr -> {type}", type
+            f"llvm.load {place} {{alignment = {align} : i64}} : !llvm.ptr -> {type}", type
         )
 
     def store(self, value: Ssa, address: Ssa) -> None:

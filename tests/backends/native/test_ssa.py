@@ -92,6 +92,13 @@ def test_exp_of_what_no_f32_can_hold() -> None:
     assert (found[2:4] > 1e38).all()
 
 
+def test_powers_of_two_for_what_is_rounded_to_bf16() -> None:
+    x = np.concatenate([np.linspace(-126, 0, 510), [-127.5, -1e30]]).astype(np.float32)
+    found = applied(vector_math.small_exp2, x)
+    np.testing.assert_allclose(found[:-2], np.exp2(x[:-2].astype(np.float64)), rtol=1e-4)
+    assert (found[-2:] == 0).all()
+
+
 @given(st.lists(st.floats(width=32), min_size=1, max_size=3))
 def test_numbers_arrive_exactly(numbers: list[float]) -> None:
     def body(e: Emitter) -> None:
