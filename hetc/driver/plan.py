@@ -148,7 +148,7 @@ class Planned:
         quantized = self.lowered.quantized
         left = () if quantized is None else quantized.result.left
         runs = self.model.weights is not None
-        native = self.native.reasons if runs else ()
+        native = self.native.reasons or self.native.unchanged_states if runs else ()
         return (*self.model.opaque, *left, *native, *self.onnx_reasons, *unplanned)
 
 

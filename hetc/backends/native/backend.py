@@ -65,6 +65,17 @@ class NativePlan:
         found = (reason for planner in self._halves.values() for reason in planner.refused)
         return tuple(dict.fromkeys(found))
 
+    @cached_property
+    def unchanged_states(self) -> tuple[Reason, ...]:
+        """Keys and values that keep the contract's type although another was asked for."""
+        places = self._halves["decode"].values.memory.states.places
+        asked = self._model.state_element
+        kept = [place for place in places if place.role != "whole" and place.stored != asked]
+        if asked is None or not kept:
+            return ()
+        text = f"{len(kept)} states share their rows with others, and keep their type"
+        return (Reason("HETC-E046", text, at=kept[0].name),)
+
     @property
     def _storage(self) -> Storage:
         """What is stored: known once both halves are planned."""
