@@ -107,35 +107,37 @@ class MultiplyAdd:
     def step(
         self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa], number: int
     ) -> None:
-        self._add(w, sums, xs, panels, number, self.pair)
+        columns = self._columns(w, panels, number)
+        multiply_add(w, sums, xs, columns, number * self.pair)
 
     def odd(self, w: Writer, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]) -> None:
-        self._add(w, sums, xs, panels, 0, 1)
+        columns = [column[:1] for column in self._columns(w, panels, 0)]
+        multiply_add(w, sums, xs, columns, 0)
 
-    def _add(
-        self,
-        w: Writer,
-        sums: Sums,
-        xs: Sequence[Ssa],
-        panels: Sequence[Ssa],
-        number: int,
-        count: int,
-    ) -> None:
-        e, pair, place = w.e, self.pair, w.e.index(number * self.panel_bytes)
-        columns = [self._weights(w, e.offset(panel, place)) for panel in panels]
-        for row, x in enumerate(xs):
-            for half in range(count):
-                step = number * pair + half
-                factor = e.splat(e.load(e.offset(x, e.index(4 * step)), F32), LANES)
-                for tile, column in enumerate(columns):
-                    at = sums.place(row, tile, step)
-                    sums.values[at] = e.fma(column[half], factor, sums.values[at])
+    def _columns(self, w: Writer, panels: Sequence[Ssa], number: int) -> list[tuple[Ssa, ...]]:
+        place = w.e.index(number * self.panel_bytes)
+        return [self._weights(w, w.e.offset(panel, place)) for panel in panels]
 
     def _weights(self, w: Writer, place: Ssa) -> tuple[Ssa, ...]:
         """The numbers of one step for 16 outputs, as f32: one vector, or two of a pair."""
         if self.pair == 1:
             return (w.widened(w.load(place, self.element, LANES)),)
         return w.widened_pair(w.e.load(place, vector(LANES, I32)))
+
+
+def multiply_add(
+    w: Writer, sums: Sums, xs: Sequence[Ssa], columns: Sequence[Sequence[Ssa]], first: int
+) -> None:
+    """Add to `sums` the products of every row of f32 and the `columns` of each tile, which are
+    those of the steps from `first` on."""
+    e = w.e
+    for row, x in enumerate(xs):
+        for place, numbers in enumerate(zip(*columns, strict=True)):
+            step = first + place
+            factor = e.splat(e.load(e.offset(x, e.index(4 * step)), F32), LANES)
+            for tile, column in enumerate(numbers):
+                at = sums.place(row, tile, step)
+                sums.values[at] = e.fma(column, factor, sums.values[at])
 
 
 @dataclass(frozen=True)

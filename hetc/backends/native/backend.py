@@ -37,17 +37,24 @@ class NativePlan:
 
     With `weights`, what positions make is tried out before it is taken for a table. The KV state
     is in memory as `state_element`, `i8` with a scale for each row of a head, or as the contract
-    has it.
+    has it. With `lossless` and weights, matrices of bf16 are stored in 12 bits where they fit.
     """
 
     decode: Graph
     positions: int
     weights: WeightLookup | None = None
     state_element: Literal["i8"] | None = None
+    lossless: bool = True
 
     @cached_property
     def _model(self) -> Model:
-        return Model.of(self.decode, self.positions, self.weights, self.state_element)
+        return Model.of(
+            self.decode,
+            self.positions,
+            self.weights,
+            self.state_element,
+            lossless=self.lossless,
+        )
 
     @cached_property
     def _halves(self) -> Mapping[Phase, Planner]:

@@ -23,7 +23,7 @@ def pair_dot(e: Emitter, sum: Ssa, x: Ssa, y: Ssa) -> Ssa:
     return _PAIR_DOTS[e.isa.pair_dots](e, sum, x, y)
 
 
-def _call(name: str, e: Emitter, *operands: Ssa, type: str = "") -> Ssa:
+def call(name: str, e: Emitter, *operands: Ssa, type: str = "") -> Ssa:
     """An intrinsic that gives `type`, that of its first operand unless said."""
     names = ", ".join(operand.name for operand in operands)
     types = ", ".join(operand.type for operand in operands)
@@ -31,7 +31,7 @@ def _call(name: str, e: Emitter, *operands: Ssa, type: str = "") -> Ssa:
     return e.op(f'llvm.call_intrinsic "llvm.{name}"({names}) : ({types}) -> {given}', given)
 
 
-def _in_parts(count: int, dot: Dot, e: Emitter, sum: Ssa, *factors: Ssa) -> Ssa:
+def in_parts(count: int, dot: Dot, e: Emitter, sum: Ssa, *factors: Ssa) -> Ssa:
     """`dot` on so many parts of every operand, one after the other."""
     whole, lanes = sum, sum.lanes // count
     for part in range(count):
@@ -63,7 +63,7 @@ def _pmaddwd(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
     even = low[0], e.arith("shrsi", low[1], eight)
     odd = e.arith("shrui", u, eight), e.arith("shrsi", s, eight)
     for pair in (even, odd):
-        sum = e.add(sum, _call("x86.avx2.pmadd.wd", e, *pair, type=sum.type))
+        sum = e.add(sum, call("x86.avx2.pmadd.wd", e, *pair, type=sum.type))
     return sum
 
 
@@ -72,18 +72,18 @@ def _sdot(e: Emitter, sum: Ssa, unsigned: Ssa, signed: Ssa) -> Ssa:
     less = e.arith("xori", unsigned, e.constant("-128", unsigned.type))
     name = "aarch64.neon.sdot.v4i32.v16i8"
     # It depends on x alone: for several outputs of one x it is made once.
-    shift = _call(name, e, e.constant("0", sum.type), e.constant("64", signed.type), signed)
-    return e.add(_call(name, e, sum, less, signed), e.add(shift, shift))
+    shift = call(name, e, e.constant("0", sum.type), e.constant("64", signed.type), signed)
+    return e.add(call(name, e, sum, less, signed), e.add(shift, shift))
 
 
 _BYTE_DOTS: dict[str, Callable[..., Ssa]] = {
-    "vpdpbusd512": partial(_call, "x86.avx512.vpdpbusd.512"),
-    "vpdpbusd256": partial(_in_parts, 2, partial(_call, "x86.avx512.vpdpbusd.256")),
-    "pmaddwd": partial(_in_parts, 2, _pmaddwd),
-    "usdot": partial(_in_parts, 4, partial(_call, "aarch64.neon.usdot.v4i32.v16i8")),
-    "sdot": partial(_in_parts, 4, _sdot),
+    "vpdpbusd512": partial(call, "x86.avx512.vpdpbusd.512"),
+    "vpdpbusd256": partial(in_parts, 2, partial(call, "x86.avx512.vpdpbusd.256")),
+    "pmaddwd": partial(in_parts, 2, _pmaddwd),
+    "usdot": partial(in_parts, 4, partial(call, "aarch64.neon.usdot.v4i32.v16i8")),
+    "sdot": partial(in_parts, 4, _sdot),
 }
 _PAIR_DOTS: dict[str, Callable[..., Ssa]] = {
-    "dpbf16ps": partial(_call, "x86.avx512bf16.dpbf16ps.512"),
-    "bfdot": partial(_in_parts, 4, partial(_call, "aarch64.neon.bfdot.v4f32.v8bf16")),
+    "dpbf16ps": partial(call, "x86.avx512bf16.dpbf16ps.512"),
+    "bfdot": partial(in_parts, 4, partial(call, "aarch64.neon.bfdot.v4f32.v8bf16")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hetc.backends.native.blocks import LINE, BlockFormat
+from hetc.backends.native.coded import BLOCK, OTHER, STEPS, TABLE, Coded
 from hetc.backends.native.ssa import BYTES, I32, I64, LANES, Ssa
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -161,3 +162,72 @@ class BlockLookup:
         if format.offset == "zero":
             return e.mul(scale, e.sub(number, more))
         return e.add(e.mul(scale, number), more)
+
+
+@dataclass(frozen=True)
+class CodedLookup:
+    """Rows of a matrix of bf16 in 12 bits, from byte `start` of `buffer` on; see `coded.py`."""
+
+    buffer: str
+    start: int
+    coded: Coded
+    ids: View
+    out: View
+    split: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return (self.ids,)
+
+    @property
+    def writes(self) -> tuple[View, ...]:
+        return (self.out,)
+
+    def write(self, w: Writer) -> None:
+        e = w.e
+        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
+
+        def row(out: Ssa, place: Ssa) -> None:
+            number = e.load(place, I64)
+            tile, lane = e.div(number, e.index(LANES)), e.remainder(number, e.index(LANES))
+            first = e.offset(w.base(self.buffer), e.index(self.start))
+            first = e.offset(first, e.mul(tile, e.index(self.coded.tile_bytes)))
+
+            def one(column: Ssa) -> tuple[()]:
+                w.put(self._number(w, first, lane, column), self.out, out, column)
+                return ()
+
+            e.loop(e.index(0), e.index(self.out.columns), 1, one)
+
+        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+
+    def _number(self, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
+        e, coded = w.e, self.coded
+
+        def parts(number: Ssa, size: int) -> tuple[Ssa, Ssa]:
+            return e.div(number, e.index(size)), e.remainder(number, e.index(size))
+
+        def byte(place: Ssa) -> Ssa:
+            return e.convert("extui", e.load(place, "i8"), I64)
+
+        chunk, step = parts(column, coded.chunk)
+        begin = e.offset(tile, e.mul(chunk, e.index(coded.chunk_bytes)))
+        block, step = parts(step, STEPS)
+        line, step = parts(step, STEPS // 2)
+        pair, second = parts(step, 2)
+        quarter, output = parts(lane, 4)
+        inside = e.add(e.mul(quarter, e.index(16)), e.mul(pair, e.index(8)))
+        inside = e.add(inside, e.add(e.mul(output, e.index(2)), second))
+        codes = e.offset(begin, e.add(e.index(LINE), e.mul(block, e.index(BLOCK))))
+        lower = e.offset(codes, e.mul(e.add(line, e.index(1)), e.index(LINE)))
+        low = byte(e.offset(lower, inside))
+        shifted = e.arith("shrui", byte(e.offset(codes, inside)), e.mul(line, e.index(4)))
+        code = e.arith("andi", shifted, e.index(15))
+        # Both are looked up: where the lower byte names no other number, the first serves.
+        is_other = e.compare("eq", code, e.index(OTHER))
+        other = e.select(is_other, low, e.index(0))
+        upper_place = e.select(is_other, e.add(other, e.index(TABLE)), code)
+        lower_other = byte(e.offset(begin, e.add(other, e.index(2 * TABLE))))
+        low = e.select(is_other, lower_other, low)
+        bits = e.add(e.mul(byte(e.offset(begin, upper_place)), e.index(256)), low)
+        return w.widened(e.convert("trunci", bits, "i16"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hetc.backends.native.grouped import GroupedProduct, Order
-from hetc.backends.native.lookups import BlockLookup, Lookup, TileLookup
+from hetc.backends.native.lookups import BlockLookup, CodedLookup, Lookup, TileLookup
 from hetc.backends.native.matrix_products import MatrixProduct
 from hetc.backends.native.model import Refused, form_of
 from hetc.backends.native.panels import MOST_TILES, panel_floats
@@ -58,12 +58,14 @@ def _own_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
 
 def _lookup_in_tiles(
     buffer: str, matrix: Matrix, table: Value, ids: View, out: View, *, split: bool
-) -> TileLookup | BlockLookup:
+) -> TileLookup | BlockLookup | CodedLookup:
     place = [weight is table for weight in matrix.weights].index(True)
     first, form = sum(matrix.tiles[:place]), matrix.form
     if form.format is not None:
         start = first * form.tile_bytes
         return BlockLookup(buffer, start, form.tile_bytes, form.format, ids, out, split)
+    if form.coded is not None:
+        return CodedLookup(buffer, first * form.tile_bytes, form.coded, ids, out, split)
     pair, width = form.pair, form.tile_bytes * 8 // table.dtype.bits
     shape = (matrix.tiles[place], width // (LANES * pair), LANES)
     view = View(buffer, shape, (width, LANES * pair, pair), first * width)
@@ -97,7 +99,7 @@ def linear(half: HalfValues, scope: Scope, op: Linear) -> None:
         half.add(Product(matrix, stored, x, out, prepared, half.memory.tickets(N)))
         return
     prepared, panel = _prepared(half, matrix.form, rows, many=True), None
-    if matrix.form.format is not None:
+    if matrix.form.format is not None or matrix.form.coded is not None:
         panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
     half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, half.memory.tickets(1)))
 

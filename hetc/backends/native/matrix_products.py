@@ -1,8 +1,8 @@
 """Products of many rows (prefill): arithmetic is the limit, and what is read serves many rows.
 
-A ticket is a panel, some tiles that are multiplied together, and a span of rows. Quantized tiles
-are first brought to the form that the inner loop multiplies, in memory of the thread; the panel is
-small enough to stay in the cache while the rows pass.
+A ticket is a panel, some tiles that are multiplied together, and a span of rows. Quantized and
+coded tiles are first brought to the form that the inner loop multiplies, in memory of the thread;
+the panel is small enough to stay in the cache while the rows pass.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd
+from hetc.backends.native.coded_arithmetic import PlainPanel
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.panels import BytePanel, GroupPanel, PairPanel, WidePanel
 from hetc.backends.native.products import Block, bias_of, factors_of, store_sums, tile_address
@@ -45,12 +46,12 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class AsStored:
-    """Tiles are multiplied as they lie in the file, or as f32 where `wide` makes these of them."""
+    """Tiles are multiplied as they lie in the file, or as `wide` makes them of these."""
 
     rows: int
     tiles: int
     block: Block
-    wide: WidePanel | None
+    wide: WidePanel | PlainPanel | None
     place: Ssa | None
 
     def panel(self, w: Writer, weights: Ssa, tiles: int) -> Ssa:
@@ -156,15 +157,18 @@ class MatrixProduct:
         form, isa = self.matrix.form, w.isa
         bias = bias_of(w, self.matrix, self.stored)
         place = None if self.panel is None else w.address(self.panel)
-        if place is not None and (isa.dots or isa.byte_dots_of_many):
+        if form.format is not None and place is not None and (isa.dots or isa.byte_dots_of_many):
             # As fast as bytes in two terms, and less beside it for every group.
             groups = PairPanel(form) if isa.dots else BytePanel(form)
             factors = factors_of(w, groups.x, self.x, self.prepared, shared=True)
             return InGroups(groups, place, factors, self.out, bias, isa.block_tiles)
-        wide, arithmetic = None, arithmetic_of_many(form, isa)
+        wide: WidePanel | PlainPanel | None = None
         if form.format is not None:
             wide = WidePanel(form)
-            form = wide.wide
+        elif form.coded is not None:
+            wide = PlainPanel(form.coded)
+        arithmetic = arithmetic_of_many(form, isa)
+        form = form if wide is None else wide.wide
         factors = factors_of(w, arithmetic, self.x, self.prepared, shared=True)
         block = Block(form, arithmetic, factors, self.out, bias)
         return AsStored(isa.block_rows, isa.block_tiles, block, wide, place)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hetc.backends.dataflow.blocks import find_blocks
+from hetc.backends.native.coded import Coded
 from hetc.backends.native.groups import format_of, lookups_of_matrices
 from hetc.backends.native.normal_form import normal_form
 from hetc.backends.native.scope import Scope
@@ -42,6 +44,8 @@ class Model:
     storage: Storage = field(default_factory=Storage)
     scopes: list[Scope] = field(default_factory=list)
     matrices: dict[Op, tuple[Linear, ...]] = field(default_factory=dict)
+    # Products whose matrices are stored in 12 bits.
+    coded: dict[Op, Coded] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -49,23 +53,30 @@ class Model:
         positions: int,
         weights: WeightLookup | None = None,
         state_element: str | None = None,
+        *,
+        lossless: bool = True,
     ) -> Model:
         """`graph` is a decode half with its layers outlined; it runs at up to so many positions,
-        with states in memory as `state_element` (as the contract has them where None)."""
+        with states in memory as `state_element` (as the contract has them where None). With
+        `lossless` and weights, matrices of bf16 are stored in 12 bits where they fit."""
         graph = normal_form(lookups_of_matrices(graph))
         model = Model(graph, positions, weights, state_element)
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)
             model.storage.regions.append(Region(scope))
-            model.matrices.update(_products_of_one_input(scope))
+            groups = _products_of_one_input(scope)
+            model.matrices.update(groups)
+            if weights is not None and lossless:
+                model.coded.update(_coded(scope, groups, weights))
         return model
 
     def matrix(self, op: Linear) -> Matrix:
         """How the weights of `op`, and of all products of its input, are stored."""
         group = self.matrices[op]
         weights, biases = tuple(op.weight for op in group), tuple(op.bias for op in group)
-        return Matrix(weights, biases, form_of(op.weight, op.weight.shape[1]))
+        form = form_of(op.weight, op.weight.shape[1])
+        return Matrix(weights, biases, replace(form, coded=self.coded.get(op)))
 
     def is_table(self, value: Value, axis: int) -> bool:
         """Whether a positional value has the same row at a position, whichever tokens are new.
@@ -113,3 +124,21 @@ def _products_of_one_input(scope: Scope) -> dict[Op, tuple[Linear, ...]]:
                 form = form_of(op.weight, op.weight.shape[1])
                 by_input.setdefault((op.x, form), []).append(op)
     return {op: tuple(group) for group in by_input.values() for op in group}
+
+
+def _coded(
+    scope: Scope, groups: Mapping[Op, tuple[Linear, ...]], weights: WeightLookup
+) -> dict[Op, Coded]:
+    """The products whose matrices of bf16 fit in 12 bits, those of every layer and of all products
+    of one input: one form serves them."""
+    found: dict[Op, Coded] = {}
+    for group in set(groups.values()):
+        form = form_of(group[0].weight, group[0].weight.shape[1])
+        coded = Coded.of(form.inner) if form.element == "bf16" and form.format is None else None
+        if coded is not None and all(
+            coded.fits(scope.evaluate(op.weight, iteration, weights, {}))
+            for iteration in range(scope.run.repeat)
+            for op in group
+        ):
+            found.update(dict.fromkeys(group, coded))
+    return found

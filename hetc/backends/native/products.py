@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetc.backends.native.arithmetic import Arithmetic, MultiplyAdd, Preparation, Sums
+from hetc.backends.native.coded import LINE, Coded
+from hetc.backends.native.coded_arithmetic import CodedMultiplyAdd, Tables
 from hetc.backends.native.integer_arithmetic import IntegerDots, Widened
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.ssa import I64, LANES, Ssa
@@ -179,34 +181,71 @@ class Block:
         xs = [w.address(self.factors, [row]) for row in rows]
         panels = [e.offset(weights, e.index(place * form.tile_bytes)) for place in range(tiles)]
 
-        def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
-            left = e.mul(step, e.index(arithmetic.x_bytes))
-            right = e.mul(step, e.index(arithmetic.panel_bytes))
-            return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
-
         sums = Sums.zero(e, len(rows), tiles, w.isa.sums_in_flight)
-        steps = form.inner // arithmetic.group
-        unrolled = max(1, _UNROLLED // arithmetic.group)
-        whole = steps // unrolled * unrolled
-        if whole:
-
-            def several(step: Ssa, *carried: Ssa) -> list[Ssa]:
-                inside, there = sums.holding(carried), behind(step)
-                for number in range(unrolled):
-                    arithmetic.step(w, inside, *there, number)
-                return inside.values
-
-            carried = e.loop(e.index(0), e.index(whole), unrolled, several, sums.values)
-            sums = sums.holding(carried)
-        rest = behind(e.index(whole))
-        for number in range(steps - whole):
-            arithmetic.step(w, sums, *rest, number)
-        if form.inner % arithmetic.group:
-            arithmetic.odd(w, sums, *behind(e.index(steps)))
+        if form.coded is None:
+            sums = _along(w, arithmetic, sums, xs, panels, form.inner)
+        else:
+            sums = _in_chunks(w, form.coded, sums, xs, panels)
         totals = [[sums.total(e, row, number) for number in range(tiles)] for row in range(len(xs))]
         if self.order is not None:
             rows = [e.load(w.address(self.order, [row]), I64) for row in rows]
         store_sums(w, totals, self.out, self.bias, rows, tile)
+
+
+def _along(
+    w: Writer,
+    arithmetic: Arithmetic,
+    sums: Sums,
+    xs: Sequence[Ssa],
+    panels: Sequence[Ssa],
+    inner: int,
+) -> Sums:
+    """`sums` and the products of `inner` numbers behind the addresses of rows and tiles."""
+    e = w.e
+
+    def behind(step: Ssa) -> tuple[list[Ssa], list[Ssa]]:
+        left = e.mul(step, e.index(arithmetic.x_bytes))
+        right = e.mul(step, e.index(arithmetic.panel_bytes))
+        return [e.offset(x, left) for x in xs], [e.offset(panel, right) for panel in panels]
+
+    steps = inner // arithmetic.group
+    unrolled = max(1, _UNROLLED // arithmetic.group)
+    whole = steps // unrolled * unrolled
+    if whole:
+
+        def several(step: Ssa, *carried: Ssa) -> list[Ssa]:
+            inside, there = sums.holding(carried), behind(step)
+            for number in range(unrolled):
+                arithmetic.step(w, inside, *there, number)
+            return inside.values
+
+        carried = e.loop(e.index(0), e.index(whole), unrolled, several, sums.values)
+        sums = sums.holding(carried)
+    rest = behind(e.index(whole))
+    for number in range(steps - whole):
+        arithmetic.step(w, sums, *rest, number)
+    if inner % arithmetic.group:
+        arithmetic.odd(w, sums, *behind(e.index(steps)))
+    return sums
+
+
+def _in_chunks(
+    w: Writer, coded: Coded, sums: Sums, xs: Sequence[Ssa], panels: Sequence[Ssa]
+) -> Sums:
+    """The same of coded tiles, chunk by chunk, each with tables of its own."""
+    e = w.e
+
+    def one(number: Ssa, *carried: Ssa) -> list[Ssa]:
+        place = e.mul(number, e.index(coded.chunk_bytes))
+        chunks = [e.offset(panel, place) for panel in panels]
+        arithmetic = CodedMultiplyAdd(tuple(Tables.load(w, chunk) for chunk in chunks))
+        left = e.mul(number, e.index(4 * coded.chunk))
+        near = [e.offset(x, left) for x in xs]
+        blocks = [e.offset(chunk, e.index(LINE)) for chunk in chunks]
+        return _along(w, arithmetic, sums.holding(carried), near, blocks, coded.chunk).values
+
+    chunks = e.index(coded.inner // coded.chunk)
+    return sums.holding(e.loop(e.index(0), chunks, 1, one, sums.values))
 
 
 def store_sums(

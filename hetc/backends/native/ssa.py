@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Literal
 
 from hetc.backends.native.isa import PORTABLE, Isa
@@ -172,6 +173,12 @@ class Emitter:
         cut = f"{{offsets = [{first}], sizes = [{lanes}], strides = [1]}}"
         return self.op(f"vector.extract_strided_slice {x.name} {cut} : {x.type} to {type}", type)
 
+    def shuffle(self, x: Ssa, y: Ssa, order: Sequence[int]) -> Ssa:
+        """The lanes of `x`, behind which those of `y` are counted, that `order` says."""
+        type = vector(len(order), x.element)
+        text = f"vector.shuffle {x.name}, {y.name} {list(order)} : {x.type}, {y.type}"
+        return self.op(text, type)
+
     def insert(self, x: Ssa, into: Ssa, lane: int) -> Ssa:
         return self.op(
             f"vector.insert {x.name}, {into.name} [{lane}] : {x.type} into {into.type}", into.type
@@ -243,6 +250,25 @@ class Emitter:
             self.line("} else {")
             otherwise()
         self.line("}")
+
+    def if_any(
+        self,
+        conditions: Sequence[Ssa],
+        body: Callable[[], Sequence[Ssa]],
+        otherwise: Sequence[Ssa],
+    ) -> tuple[Ssa, ...]:
+        """What `body` gives where one lane of one of `conditions` holds, else `otherwise`."""
+        some = reduce(partial(self.arith, "ori"), conditions)
+        text = f"vector.reduction <or>, {some.name} : {some.type} into i1"
+        condition, group = self.op(text, I1), self._fresh()
+        types = ", ".join(value.type for value in otherwise)
+        count = len(otherwise)
+        self.line(f"{group}:{count} = scf.if {condition.name} -> ({types}) {{")
+        self._yield(body())
+        self.line("} else {")
+        self._yield(otherwise)
+        self.line("}")
+        return tuple(Ssa(f"{group}#{place}", value.type) for place, value in enumerate(otherwise))
 
     def tickets(
         self, counter: Ssa, first_ticket: Ssa, total: Ssa, body: Callable[[Ssa], None]

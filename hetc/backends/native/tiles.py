@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetc.backends.native.blocks import BlockFormat
+from hetc.backends.native.coded import Coded
 from hetc.backends.native.ssa import BYTES, LANES
 from hetc.ir.types import Array
 
 
 @dataclass(frozen=True)
 class TileForm:
-    """A tile holds K steps of 16 numbers, or with `format` quantized blocks.
+    """A tile holds K steps of 16 numbers, or with `format` quantized blocks, or with
+    `coded` bf16 in 12 bits.
 
     Two numbers of bf16 along K lie side by side: as 32 bits they are one number for f32 arithmetic,
     and its neighbour.
@@ -22,6 +24,7 @@ class TileForm:
     inner: int
     element: str
     format: BlockFormat | None = None
+    coded: Coded | None = None
 
     @property
     def pair(self) -> int:
@@ -32,10 +35,14 @@ class TileForm:
     def tile_bytes(self) -> int:
         if self.format is not None:
             return self.inner // self.format.group * self.format.nbytes
+        if self.coded is not None:
+            return self.coded.tile_bytes
         return -(-self.inner // self.pair) * self.pair * LANES * BYTES[self.element]
 
     def pack(self, matrix: Array) -> Array:
         """`matrix` [N, K] without a format, filled up to whole tiles with zeros."""
+        if self.coded is not None:
+            return self.coded.pack(matrix)
         return tiled(matrix, self.pair)
 
 

@@ -36,11 +36,14 @@ class Case:
     graph: Graph
     weights: Mapping[str, Array]
     state_element: Literal["i8"] | None = None
+    lossless: bool = True
     compiled: dict[tuple[str, str | None], Compiled] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> NativePlan:
-        return NativePlan(self.graph, POSITIONS, self.weight, self.state_element)
+        return NativePlan(
+            self.graph, POSITIONS, self.weight, self.state_element, lossless=self.lossless
+        )
 
     @cached_property
     def files(self) -> dict[str, bytes]:

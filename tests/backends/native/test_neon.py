@@ -17,6 +17,7 @@ from hetc.ir.types import Array
 from hetc.runtime.handoff import size_of
 from hetc.runtime.native import jit
 from tests.backends.native.running import Case, case
+from tests.backends.native.test_coded import both, weights_with
 from tests.backends.native.test_native_attention import model as attention
 from tests.backends.native.test_native_ops import in_f32, model, weight
 from tests.backends.native.test_quantized import quantized
@@ -129,6 +130,15 @@ def test_bf16_products(variant: str, tmp_path: Path) -> None:
     tokens = np.arange(45).reshape(1, 45)
     found = error(made, exact, variant, tokens, tmp_path)
     assert found < (4e-3 if variant == "neonbf16" else 1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bf16_in_12_bits(variant: str, tmp_path: Path) -> None:
+    tokens = np.arange(45).reshape(1, 45)
+    coded, plain = (
+        logits_on_arm(made, variant, tokens, tmp_path) for made in both(weights_with("others"))
+    )
+    np.testing.assert_array_equal(coded.view(np.uint32), plain.view(np.uint32))
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
