@@ -16,7 +16,7 @@ from hetc.backends.dataflow.place import Placement, PlaceOptions, place
 from hetc.backends.dataflow.route import Routing, Unroutable, route
 from hetc.errors import PlanError
 
-_ATTEMPTS = 3
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def lay_out(
 
     Raises `PlanError`: stages or flows that contradict themselves (HETC-D101 to D104), too few
     lanes (D110), pins that cannot be (D111), a net wider than a link (D120), or a network that
-    stays too narrow after three attempts (D121).
+    stays too narrow after six attempts (D121).
     """
     options = options or PlaceOptions()
     nets = build_nets(fabric, stages, flows)
