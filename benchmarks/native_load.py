@@ -65,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = options.bundle or Path(folder, "bundle")
         if options.bundle is None:
-            compile_bundle(smollm2(), bundle, CompileOptions())
+            compile_bundle(smollm2(), bundle, CompileOptions(quantize="none"))
         rounds = [
             {case: run(bundle, case, Path(folder)) for case in CASES} for _ in range(options.rounds)
         ]

@@ -17,7 +17,8 @@ def summarize(
 ) -> tuple[str, ...]:
     """The summary of at most twelve lines."""
     model = planned.model
-    notes = (*_calibrations(planned), *_quantized(planned, quality), *model.notes)
+    stored = (*_quantized(planned, quality), *_uncoded(planned))
+    notes = (*_calibrations(planned), *stored, *model.notes)
     return summary_lines(
         Summary(
             name=model.name,
@@ -61,6 +62,13 @@ def _quantized(planned: Planned, quality: Quality | None) -> Iterator[str]:
         same = f"the same likeliest token in {100 * quality.same_top:.0f} %"
         told += f" · KL {quality.kl:.2g} nats, {same} of {quality.tokens} tokens"
     yield told
+
+
+def _uncoded(planned: Planned) -> Iterator[str]:
+    """How many matrices the native engine cannot store in fewer bits without loss."""
+    runs = planned.model.weights is not None and not planned.native.reasons
+    if runs and (left := planned.native.uncoded_matrices):
+        yield f"matrices of bf16 that do not fit in 12 bits without loss, and keep 16: {left}"
 
 
 def _counts(forms: Mapping[str, int]) -> str:

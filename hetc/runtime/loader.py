@@ -9,7 +9,7 @@ from typing import Literal
 
 from hetc.bundle import OpenBundle, open_bundle
 from hetc.bundle.contract import PHASES
-from hetc.errors import HetcError, Reason, RuntimeFault
+from hetc.errors import BundleError, HetcError, Reason, RuntimeFault
 from hetc.runtime.bundle import Bundle
 from hetc.runtime.executor import Executor, ExecutorFactory
 from hetc.runtime.halves import Halves
@@ -65,6 +65,9 @@ def _first_that_works(
             continue
         try:
             return _prepare(files, offered[name]), tuple(passed_over)
+        except BundleError:
+            # A file that cannot be trusted is no reason to run the others.
+            raise
         except HetcError as error:
             found = f": {error.found}" if error.found else ""
             passed_over.append(Reason(error.code, error.what + found, at=name))

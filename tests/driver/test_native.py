@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 import threading
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hetc.bundle import OpenBundle
 from hetc.cli import main
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.driver.verify import QUANTIZED_STATE, verify
-from hetc.errors import HetcError, MissingDependency, RuntimeFault
+from hetc.errors import BundleError, HetcError, MissingDependency, RuntimeFault
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 from hetc.runtime.native import NativeOptions, jit, native_executors
@@ -230,6 +231,21 @@ def test_without_the_engine_the_next_executor_runs(
     (note,) = [line for line in notes if line.startswith("note: an executor was passed over: ")]
     assert said in note
     assert "onnx" in timings
+
+
+@pytest.mark.parametrize("kind", ["weights.bin", "layout.json", "prefill.*.mlir"])
+def test_a_changed_file_is_no_reason_for_the_next_executor(
+    kind: str, subjects: Subjects, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copytree(subjects("llama").path, tmp_path / "bundle")
+    for file in (path / "native").glob(kind):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    with pytest.raises(BundleError, match="HETC-B011"):
+        load(path)
+    assert main(["run", str(path), "--tokens", "3,4,5", "-n", "2"]) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_a_closed_bundle_says_so(subjects: Subjects) -> None:

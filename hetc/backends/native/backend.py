@@ -18,7 +18,6 @@ from hetc.bundle.native import (
     LAYOUT_FILE,
     NativeLayout,
     Scratch,
-    StateLayout,
     Variant,
     half_file,
 )
@@ -84,6 +83,11 @@ class NativePlan:
         return (Reason("HETC-E046", text, at=kept[0].name),)
 
     @property
+    def uncoded_matrices(self) -> int:
+        """How many matrices of products keep the 16 bits of their bf16."""
+        return self._model.uncoded
+
+    @property
     def _storage(self) -> Storage:
         """What is stored: known once both halves are planned."""
         assert self._halves
@@ -131,20 +135,7 @@ class NativePlan:
                 )
                 for phase, half in memories.items()
             },
-            states=tuple(
-                StateLayout(
-                    place.name,
-                    place.role,
-                    str(place.offset),
-                    place.sizes,
-                    place.first,
-                    place.row,
-                    place.element,
-                    place.stored,
-                    place.keep,
-                )
-                for place in memories["decode"].states.places
-            ),
+            states=tuple(memories["decode"].states.places),
             variants=tuple(Variant(isa.name, isa.needs) for isa in self.variants),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hetc.backends.native.blocks import LINE, BlockFormat
@@ -38,8 +39,7 @@ class Lookup:
 
             w.columns(self.out.columns, some)
 
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+        w.rows([self.out, _beside(self.ids, self.out)], self.split, row)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class TileLookup:
             w.columns(self.out.columns, some)
 
         assert pair in (1, 2)
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+        w.rows([self.out, _beside(self.ids, self.out)], self.split, row)
 
     def _gather(self, w: Writer, start: Ssa, column: View, at: Ssa, lanes: int) -> Ssa:
         if self.pair == 1:
@@ -95,14 +94,19 @@ class TileLookup:
         return w.gathered(first, offsets, element)
 
 
+# The number at a column of a lane of the tile that begins at an address, as f32.
+Number = Callable[[Writer, Ssa, Ssa, Ssa], Ssa]
+
+
 @dataclass(frozen=True)
-class BlockLookup:
-    """Rows of a quantized matrix, from byte `start` of `buffer` on; see `blocks.py`."""
+class PackedLookup:
+    """Rows of a matrix in tiles of which `number` reads one number, from byte `start` of `buffer`
+    on."""
 
     buffer: str
     start: int
     tile_bytes: int
-    format: BlockFormat
+    number: Number
     ids: View
     out: View
     split: bool
@@ -117,7 +121,6 @@ class BlockLookup:
 
     def write(self, w: Writer) -> None:
         e = w.e
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
 
         def row(out: Ssa, place: Ssa) -> None:
             number = e.load(place, I64)
@@ -126,108 +129,80 @@ class BlockLookup:
             first = e.offset(first, e.mul(tile, e.index(self.tile_bytes)))
 
             def one(column: Ssa) -> tuple[()]:
-                w.put(self._number(w, first, lane, column), self.out, out, column)
+                w.put(self.number(w, first, lane, column), self.out, out, column)
                 return ()
 
             e.loop(e.index(0), e.index(self.out.columns), 1, one)
 
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
-
-    def _number(self, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
-        e, format = w.e, self.format
-        each = e.index(format.group)
-        group, step = e.div(column, each), e.remainder(column, each)
-        block = e.offset(tile, e.mul(group, e.index(format.nbytes)))
-        line, byte = e.div(step, e.index(4)), e.remainder(step, e.index(4))
-        shift = e.index(0)
-        if format.bits == 4:
-            # The second of two lines is in the upper halves.
-            shift, line = e.mul(e.remainder(line, e.index(2)), e.index(4)), e.div(line, e.index(2))
-        place = e.offset(block, e.add(e.mul(line, e.index(LINE)), byte))
-        stored = e.load(e.offset(place, e.mul(lane, e.index(4))), "i8")
-        q = e.convert("extui", stored, I32)
-        if format.bits == 4:
-            narrow = e.convert("trunci", shift, I32)
-            q = e.arith("andi", e.arith("shrui", q, narrow), e.constant("15", I32))
-        number = e.convert("uitofp", q, "f32")
-
-        def beside(place: int, element: str) -> Ssa:
-            there = e.offset(block, e.add(e.index(place), e.mul(lane, e.index(BYTES[element]))))
-            return w.widened(w.load(there, element))
-
-        scale = beside(format.scale_place, format.numbers)
-        if format.offset == "middle":
-            return e.mul(scale, e.sub(number, e.number(format.middle, number)))
-        more = beside(format.offset_place, format.offset_type)
-        if format.offset == "zero":
-            return e.mul(scale, e.sub(number, more))
-        return e.add(e.mul(scale, number), more)
+        w.rows([self.out, _beside(self.ids, self.out)], self.split, row)
 
 
-@dataclass(frozen=True)
-class CodedLookup:
-    """Rows of a matrix of bf16 in 12 bits, from byte `start` of `buffer` on; see `coded.py`."""
+def _beside(ids: View, out: View) -> View:
+    """`ids` [...] for every row of `out` [..., H]."""
+    shown = View(ids.buffer, (*ids.shape, 1), (*ids.strides, 1), ids.offset)
+    return shown.broadcast(out.shape)
 
-    buffer: str
-    start: int
-    coded: Coded
-    ids: View
-    out: View
-    split: bool
 
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.ids,)
+def number_of_block(format: BlockFormat, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
+    """Of a quantized matrix; see `blocks.py`."""
+    e = w.e
+    each = e.index(format.group)
+    group, step = e.div(column, each), e.remainder(column, each)
+    block = e.offset(tile, e.mul(group, e.index(format.nbytes)))
+    line, byte = e.div(step, e.index(4)), e.remainder(step, e.index(4))
+    shift = e.index(0)
+    if format.bits == 4:
+        # The second of two lines is in the upper halves.
+        shift, line = e.mul(e.remainder(line, e.index(2)), e.index(4)), e.div(line, e.index(2))
+    place = e.offset(block, e.add(e.mul(line, e.index(LINE)), byte))
+    stored = e.load(e.offset(place, e.mul(lane, e.index(4))), "i8")
+    q = e.convert("extui", stored, I32)
+    if format.bits == 4:
+        narrow = e.convert("trunci", shift, I32)
+        q = e.arith("andi", e.arith("shrui", q, narrow), e.constant("15", I32))
+    number = e.convert("uitofp", q, "f32")
 
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
+    def beside(place: int, element: str) -> Ssa:
+        there = e.offset(block, e.add(e.index(place), e.mul(lane, e.index(BYTES[element]))))
+        return w.widened(w.load(there, element))
 
-    def write(self, w: Writer) -> None:
-        e = w.e
-        shown = View(self.ids.buffer, (*self.ids.shape, 1), (*self.ids.strides, 1), self.ids.offset)
+    scale = beside(format.scale_place, format.numbers)
+    if format.offset == "middle":
+        return e.mul(scale, e.sub(number, e.number(format.middle, number)))
+    more = beside(format.offset_place, format.offset_type)
+    if format.offset == "zero":
+        return e.mul(scale, e.sub(number, more))
+    return e.add(e.mul(scale, number), more)
 
-        def row(out: Ssa, place: Ssa) -> None:
-            number = e.load(place, I64)
-            tile, lane = e.div(number, e.index(LANES)), e.remainder(number, e.index(LANES))
-            first = e.offset(w.base(self.buffer), e.index(self.start))
-            first = e.offset(first, e.mul(tile, e.index(self.coded.tile_bytes)))
 
-            def one(column: Ssa) -> tuple[()]:
-                w.put(self._number(w, first, lane, column), self.out, out, column)
-                return ()
+def coded_number(coded: Coded, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
+    """Of a matrix of bf16 in 12 bits; see `coded.py`."""
+    e = w.e
 
-            e.loop(e.index(0), e.index(self.out.columns), 1, one)
+    def parts(number: Ssa, size: int) -> tuple[Ssa, Ssa]:
+        return e.div(number, e.index(size)), e.remainder(number, e.index(size))
 
-        w.rows([self.out, shown.broadcast(self.out.shape)], self.split, row)
+    def byte(place: Ssa) -> Ssa:
+        return e.convert("extui", e.load(place, "i8"), I64)
 
-    def _number(self, w: Writer, tile: Ssa, lane: Ssa, column: Ssa) -> Ssa:
-        e, coded = w.e, self.coded
-
-        def parts(number: Ssa, size: int) -> tuple[Ssa, Ssa]:
-            return e.div(number, e.index(size)), e.remainder(number, e.index(size))
-
-        def byte(place: Ssa) -> Ssa:
-            return e.convert("extui", e.load(place, "i8"), I64)
-
-        chunk, step = parts(column, coded.chunk)
-        begin = e.offset(tile, e.mul(chunk, e.index(coded.chunk_bytes)))
-        block, step = parts(step, STEPS)
-        line, step = parts(step, STEPS // 2)
-        pair, second = parts(step, 2)
-        quarter, output = parts(lane, 4)
-        inside = e.add(e.mul(quarter, e.index(16)), e.mul(pair, e.index(8)))
-        inside = e.add(inside, e.add(e.mul(output, e.index(2)), second))
-        codes = e.offset(begin, e.add(e.index(LINE), e.mul(block, e.index(BLOCK))))
-        lower = e.offset(codes, e.mul(e.add(line, e.index(1)), e.index(LINE)))
-        low = byte(e.offset(lower, inside))
-        shifted = e.arith("shrui", byte(e.offset(codes, inside)), e.mul(line, e.index(4)))
-        code = e.arith("andi", shifted, e.index(15))
-        # Both are looked up: where the lower byte names no other number, the first serves.
-        is_other = e.compare("eq", code, e.index(OTHER))
-        other = e.select(is_other, low, e.index(0))
-        upper_place = e.select(is_other, e.add(other, e.index(TABLE)), code)
-        lower_other = byte(e.offset(begin, e.add(other, e.index(2 * TABLE))))
-        low = e.select(is_other, lower_other, low)
-        bits = e.add(e.mul(byte(e.offset(begin, upper_place)), e.index(256)), low)
-        return w.widened(e.convert("trunci", bits, "i16"))
+    chunk, step = parts(column, coded.chunk)
+    begin = e.offset(tile, e.mul(chunk, e.index(coded.chunk_bytes)))
+    block, step = parts(step, STEPS)
+    line, step = parts(step, STEPS // 2)
+    pair, second = parts(step, 2)
+    quarter, output = parts(lane, 4)
+    inside = e.add(e.mul(quarter, e.index(16)), e.mul(pair, e.index(8)))
+    inside = e.add(inside, e.add(e.mul(output, e.index(2)), second))
+    codes = e.offset(begin, e.add(e.index(LINE), e.mul(block, e.index(BLOCK))))
+    lower = e.offset(codes, e.mul(e.add(line, e.index(1)), e.index(LINE)))
+    low = byte(e.offset(lower, inside))
+    shifted = e.arith("shrui", byte(e.offset(codes, inside)), e.mul(line, e.index(4)))
+    code = e.arith("andi", shifted, e.index(15))
+    # Both are looked up: where the lower byte names no other number, the first serves.
+    is_other = e.compare("eq", code, e.index(OTHER))
+    other = e.select(is_other, low, e.index(0))
+    upper_place = e.select(is_other, e.add(other, e.index(TABLE)), code)
+    lower_other = byte(e.offset(begin, e.add(other, e.index(2 * TABLE))))
+    low = e.select(is_other, lower_other, low)
+    bits = e.add(e.mul(byte(e.offset(begin, upper_place)), e.index(256)), low)
+    return w.widened(e.convert("trunci", bits, "i16"))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hetc.backends.native.grouped import GroupedProduct, Order
-from hetc.backends.native.lookups import BlockLookup, CodedLookup, Lookup, TileLookup
+from hetc.backends.native.lookups import (
+    Lookup,
+    PackedLookup,
+    TileLookup,
+    coded_number,
+    number_of_block,
+)
 from hetc.backends.native.matrix_products import MatrixProduct
 from hetc.backends.native.model import Refused, form_of
 from hetc.backends.native.panels import MOST_TILES, panel_floats
@@ -58,14 +66,17 @@ def _own_matrix(half: HalfValues, table: Value) -> tuple[str, Matrix] | None:
 
 def _lookup_in_tiles(
     buffer: str, matrix: Matrix, table: Value, ids: View, out: View, *, split: bool
-) -> TileLookup | BlockLookup | CodedLookup:
+) -> TileLookup | PackedLookup:
     place = [weight is table for weight in matrix.weights].index(True)
     first, form = sum(matrix.tiles[:place]), matrix.form
+    number = None
     if form.format is not None:
+        number = partial(number_of_block, form.format)
+    elif form.coded is not None:
+        number = partial(coded_number, form.coded)
+    if number is not None:
         start = first * form.tile_bytes
-        return BlockLookup(buffer, start, form.tile_bytes, form.format, ids, out, split)
-    if form.coded is not None:
-        return CodedLookup(buffer, first * form.tile_bytes, form.coded, ids, out, split)
+        return PackedLookup(buffer, start, form.tile_bytes, number, ids, out, split)
     pair, width = form.pair, form.tile_bytes * 8 // table.dtype.bits
     shape = (matrix.tiles[place], width // (LANES * pair), LANES)
     view = View(buffer, shape, (width, LANES * pair, pair), first * width)
@@ -101,7 +112,7 @@ def linear(half: HalfValues, scope: Scope, op: Linear) -> None:
     prepared, panel = _prepared(half, matrix.form, rows, many=True), None
     if matrix.form.format is not None or matrix.form.coded is not None:
         panel = half.private("panel", (1, panel_floats(matrix.form, MOST_TILES)))
-    half.add(MatrixProduct(matrix, stored, x, out, prepared, panel, half.memory.tickets(1)))
+    half.add(MatrixProduct(matrix, stored, x, out, prepared, half.memory.tickets(1), panel))
 
 
 def _prepared(half: HalfValues, form: TileForm, rows: DimLike, *, many: bool) -> View | None:

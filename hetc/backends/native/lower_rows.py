@@ -132,7 +132,7 @@ def _reduction(half: HalfValues, scope: Scope, op: Any) -> None:
         kept = _without(kept, axis)
     out = half.result(op.result, contiguous("", half.shape(op.result)))
     rows, first = as_rows([out, kept])
-    half.add(Reduction(type(op), first, count, stride, rows, half.prefill))
+    half.add(Reduction(first, rows, half.prefill, type(op), count, stride))
 
 
 def _concat(half: HalfValues, scope: Scope, op: Concat) -> None:

@@ -15,9 +15,15 @@ from hetc.backends.native.arithmetic import Arithmetic, Dots, MultiplyAdd
 from hetc.backends.native.coded_arithmetic import PlainPanel
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.panels import BytePanel, GroupPanel, PairPanel, WidePanel
-from hetc.backends.native.products import Block, bias_of, factors_of, store_sums, tile_address
+from hetc.backends.native.products import (
+    Block,
+    OfMatrix,
+    bias_of,
+    factors_of,
+    store_sums,
+    tile_address,
+)
 from hetc.backends.native.ssa import Ssa
-from hetc.backends.native.storage import Matrix
 from hetc.backends.native.tiles import TileForm
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
@@ -88,29 +94,11 @@ class InGroups:
 
 
 @dataclass(frozen=True)
-class MatrixProduct:
-    """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
+class MatrixProduct(OfMatrix):
+    """The product of many rows: all threads prepare x together and have one counter. `panel` is
+    private."""
 
-    `stored` is the buffer that holds the matrix. `prepared` has a row for each of x, where the
-    matrix may be multiplied by another form of it. `panel` is private. `tickets` is as for
-    `Product`.
-    """
-
-    matrix: Matrix
-    stored: str
-    x: View
-    out: View
-    prepared: View | None
     panel: View | None
-    tickets: View
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.x,)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,) if self.prepared is None else (self.out, self.prepared)
 
     def write(self, w: Writer) -> None:
         e, kernel = w.e, self._kernel(w)

@@ -78,6 +78,17 @@ class Model:
         form = form_of(op.weight, op.weight.shape[1])
         return Matrix(weights, biases, replace(form, coded=self.coded.get(op)))
 
+    @property
+    def uncoded(self) -> int:
+        """How many matrices of products keep the 16 bits of their bf16, of all layers."""
+        return sum(
+            scope.run.repeat
+            for scope in self.scopes
+            for op in scope.run.ops
+            if isinstance(op, Linear) and op in self.matrices and op not in self.coded
+            if form_of(op.weight, op.weight.shape[1]).is_plain_bf16
+        )
+
     def is_table(self, value: Value, axis: int) -> bool:
         """Whether a positional value has the same row at a position, whichever tokens are new.
 
@@ -134,7 +145,7 @@ def _coded(
     found: dict[Op, Coded] = {}
     for group in set(groups.values()):
         form = form_of(group[0].weight, group[0].weight.shape[1])
-        coded = Coded.of(form.inner) if form.element == "bf16" and form.format is None else None
+        coded = Coded.of(form.inner) if form.is_plain_bf16 else None
         if coded is not None and all(
             coded.fits(scope.evaluate(op.weight, iteration, weights, {}))
             for iteration in range(scope.run.repeat)

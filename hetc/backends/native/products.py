@@ -28,15 +28,12 @@ _MOST_RUNS, _TILES_OF_A_RUN = 24, 4
 
 
 @dataclass(frozen=True)
-class Product:
+class OfMatrix:
     """`out` [R, tiles * 16] = `x` [R, K] times all matrices of `matrix`, plus their biases.
 
-    For few rows: `matrix_products.py` has the one for many. `stored` is the buffer that holds the
-    matrix. `prepared` has a row for each of x, where the matrix may be multiplied by another form
-    of it; every thread prepares x for itself.
-
-    Threads draw the next tiles from the counters in `tickets` (one; for few rows one a thread): one
-    that is slow, or has no core for a while, does less.
+    `stored` is the buffer that holds the matrix. `prepared` has a row for each of x, where the
+    matrix may be multiplied by another form of it. Threads draw what is next from counters in
+    `tickets`: one that is slow, or has no core for a while, does less.
     """
 
     matrix: Matrix
@@ -53,6 +50,13 @@ class Product:
     @property
     def writes(self) -> tuple[View, ...]:
         return (self.out,) if self.prepared is None else (self.out, self.prepared)
+
+
+class Product(OfMatrix):
+    """The product of few rows; `matrix_products.py` has that of many.
+
+    Every thread prepares x for itself, and has a counter of its own.
+    """
 
     def write(self, w: Writer) -> None:
         arithmetic = arithmetic_of(self.matrix.form, w.isa)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hetc.backends.native.expressions import literal
 from hetc.backends.native.ssa import BYTES, F32, Emitter, Ssa, vector
-from hetc.backends.native.views import View
+from hetc.backends.native.stages import OfRows
 from hetc.backends.native.writer import Writer
 from hetc.ir.dims import DimLike
 from hetc.ir.op import Op
@@ -22,24 +22,13 @@ COMBINE: Mapping[type[Op], Callable[[Emitter, Ssa, Ssa], Ssa]] = {
 
 
 @dataclass(frozen=True)
-class Reduction:
+class Reduction(OfRows):
     """`out` = `count` rows of `x`, which lie `stride` elements apart, as `kind` puts them
     together."""
 
     kind: type[Op]
-    x: View
     count: int
     stride: DimLike
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.x,)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
 
     def write(self, w: Writer) -> None:
         e, apart = w.e, w.size(self.stride * BYTES[w.element(self.x)])

@@ -6,27 +6,15 @@ from dataclasses import dataclass
 
 from hetc.backends.native import vector_math as fn
 from hetc.backends.native.ssa import F32, LANES, Emitter, Ssa, vector
+from hetc.backends.native.stages import OfRows
 from hetc.backends.native.views import View
 from hetc.backends.native.writer import Writer
 
 _LEAST = -3.0e38
 
 
-@dataclass(frozen=True)
-class Softmax:
+class Softmax(OfRows):
     """`out` = softmax of the rows of `x`."""
-
-    x: View
-    out: View
-    split: bool
-
-    @property
-    def reads(self) -> tuple[View, ...]:
-        return (self.x,)
-
-    @property
-    def writes(self) -> tuple[View, ...]:
-        return (self.out,)
 
     def write(self, w: Writer) -> None:
         w.rows([self.out, self.x], self.split, lambda out, x: self._row(w, out, x))

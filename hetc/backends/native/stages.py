@@ -83,8 +83,8 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """`out` = `x`, of one shape."""
+class OfRows:
+    """What a stage has that makes rows of `out` from `x`; with `split`, threads share them out."""
 
     x: View
     out: View
@@ -97,6 +97,10 @@ class Copy:
     @property
     def writes(self) -> tuple[View, ...]:
         return (self.out,)
+
+
+class Copy(OfRows):
+    """`out` = `x`, of one shape."""
 
     def write(self, w: Writer) -> None:
         def row(out: Ssa, x: Ssa) -> None:

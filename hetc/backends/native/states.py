@@ -11,6 +11,7 @@ from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import BYTES, F32, LANES
 from hetc.backends.native.views import View, contiguous, padded
 from hetc.backends.native.writer import Buffer
+from hetc.bundle.native import StateLayout
 from hetc.ir.dims import DimLike, product, symbol
 from hetc.ir.op import Value
 from hetc.ir.ops.control import Call
@@ -19,26 +20,6 @@ Role = Literal["keys", "values", "whole"]
 Formals = tuple[Value, ...]
 B, C = symbol("B"), symbol("C")
 _ALIGN = 64
-
-
-@dataclass(frozen=True)
-class StatePlace:
-    """One state of the contract in the engine's own layout, `offset` bytes into the memory, where
-    its numbers are `stored`.
-
-    `sizes` are those of the contract without sequences and positions. Rows have `row` numbers, of
-    which those of this state begin at `first`.
-    """
-
-    name: str
-    role: Role
-    offset: DimLike
-    sizes: tuple[int, ...]
-    first: int
-    row: int
-    element: str
-    stored: str
-    keep: int | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +43,7 @@ class _Wanted:
 class StatePlan:
     """The states of all blocks; they lie alike in both halves, which ask for them alike."""
 
-    places: list[StatePlace] = field(default_factory=list)
+    places: list[StateLayout] = field(default_factory=list)
     nbytes: DimLike = 0
     _wanted: dict[tuple[str, Formals, Role], _Wanted] = field(default_factory=dict)
 
@@ -127,8 +108,8 @@ class StatePlan:
                 keep = None if item.role == "whole" else out.keep
                 element = formal.dtype.name
                 self.places.append(
-                    StatePlace(
-                        name, item.role, offset, size, first, row, element, item.element, keep
+                    StateLayout(
+                        name, item.role, str(offset), size, first, row, element, item.element, keep
                     )
                 )
             first += size[-1] if size else 0

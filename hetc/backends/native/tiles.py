@@ -27,6 +27,11 @@ class TileForm:
     coded: Coded | None = None
 
     @property
+    def is_plain_bf16(self) -> bool:
+        """Whether numbers are bf16 that nothing was rounded to in groups."""
+        return self.element == "bf16" and self.format is None
+
+    @property
     def pair(self) -> int:
         """Numbers along K that lie side by side."""
         return 2 if self.element == "bf16" else 1

@@ -151,6 +151,30 @@ def decoding(state: State) -> State:
     return state
 
 
+def two_products(element: str, wide: int) -> str:
+    """A decode half with two products of one input, one of them `wide`, a bias, K that no group or
+    block has (37), and a table that is looked up in as well."""
+    return f"""
+graph @decode(%tokens: i64[B,T], %past: i64[]) -> (logits: f32[B,T,50]) {{
+  %0 = weight {{name = "table", type = {element}[50,64]}}
+  %1 = embedding %0, %tokens
+  %2 = weight {{name = "a", type = {element}[37,64]}}
+  %3 = weight {{name = "b", type = {element}[{wide},64]}}
+  %4 = weight {{name = "bias", type = {element}[{wide}]}}
+  %5 = linear %1, %2
+  %6 = linear %1, %3 {{bias = %4}}
+  %7 = silu %6
+  %8 = weight {{name = "c", type = {element}[64,{wide}]}}
+  %9 = linear %7, %8
+  %10 = weight {{name = "odd", type = {element}[64,37]}}
+  %11 = linear %5, %10
+  %12 = add %9, %11
+  %13 = linear %12, %0
+  %14 = cast %13 {{dtype = f32}}
+  return %14
+}}"""
+
+
 def largest_error(
     case: Case, ran: Mapping[str, NativeExecutor], tokens: Array, steps: list[int]
 ) -> float:

@@ -12,29 +12,10 @@ from hetc.backends.native.coded import Coded
 from hetc.backends.native.isa import VARIANTS
 from hetc.ir.types import BF16, Array
 from hetc.runtime.native.cpu import cpu_features
-from tests.backends.native.running import Case, case, decoding, executors
+from tests.backends.native.running import Case, case, decoding, executors, two_products
 
-# Two products of one input, a bias, outputs that fill no tile, K in one chunk and in several, K
-# that has no blocks of 8 steps, and a table that is looked up in as well.
-MODEL = """
-graph @decode(%tokens: i64[B,T], %past: i64[]) -> (logits: f32[B,T,50]) {
-  %0 = weight {name = "table", type = bf16[50,64]}
-  %1 = embedding %0, %tokens
-  %2 = weight {name = "a", type = bf16[37,64]}
-  %3 = weight {name = "b", type = bf16[1160,64]}
-  %4 = weight {name = "bias", type = bf16[1160]}
-  %5 = linear %1, %2
-  %6 = linear %1, %3 {bias = %4}
-  %7 = silu %6
-  %8 = weight {name = "c", type = bf16[64,1160]}
-  %9 = linear %7, %8
-  %10 = weight {name = "odd", type = bf16[64,37]}
-  %11 = linear %5, %10
-  %12 = add %9, %11
-  %13 = linear %12, %0
-  %14 = cast %13 {dtype = f32}
-  return %14
-}"""
+# Outputs that fill no tile, K in one chunk and in several.
+MODEL = two_products("bf16", 1160)
 
 
 def bits(words: Array) -> Array:
@@ -145,6 +126,8 @@ def test_logits_are_the_same(name: str, variant: str, tmp_path: Path) -> None:
     if isa not in plain.plan.variants:
         pytest.skip("its text is that of another variant")
     assert coded.plan.matrix_bytes < 0.8 * plain.plan.matrix_bytes
+    # The one with K = 37; and all five.
+    assert (coded.plan.uncoded_matrices, plain.plan.uncoded_matrices) == (1, 5)
     rng = np.random.default_rng(2)
     for batch, count, threads in ((1, 1, 1), (3, 5, 2), (1, 43, 3)):
         tokens = rng.integers(0, 50, (batch, count))

@@ -24,7 +24,7 @@ from hetc.ir.types import BF16, F16, F32, I8, U8, Array, DType
 from hetc.passes.quantize_weights import Form, Quantized, Scheme, quantize_weights
 from hetc.runtime.native import engine
 from hetc.runtime.native.cpu import cpu_features
-from tests.backends.native.running import Case, case, decoding, executors
+from tests.backends.native.running import Case, case, decoding, executors, two_products
 
 FLOATS = {"f16": np.float16, "f32": np.float32}
 
@@ -87,24 +87,7 @@ graph @matrix(%x: f32[B,256]) -> (f32[B,37]) {
   %1 = linear %x, %0
   return %1
 }"""
-MODEL = """
-graph @decode(%tokens: i64[B,T], %past: i64[]) -> (logits: f32[B,T,50]) {
-  %0 = weight {name = "table", type = f32[50,64]}
-  %1 = embedding %0, %tokens
-  %2 = weight {name = "a", type = f32[37,64]}
-  %3 = weight {name = "b", type = f32[96,64]}
-  %4 = weight {name = "bias", type = f32[96]}
-  %5 = linear %1, %2
-  %6 = linear %1, %3 {bias = %4}
-  %7 = silu %6
-  %8 = weight {name = "c", type = f32[64,96]}
-  %9 = linear %7, %8
-  %10 = weight {name = "odd", type = f32[64,37]}
-  %11 = linear %5, %10
-  %12 = add %9, %11
-  %13 = linear %12, %0
-  return %13
-}"""
+MODEL = two_products("f32", 96)
 
 
 def unpacked(packed: Array, format: BlockFormat, outputs: int) -> Array:
