@@ -16,8 +16,8 @@ from hetc.runtime.native.engine import Engine, NativeOptions
 from hetc.runtime.native.jit import Compiled
 from hetc.runtime.state import State
 
-# Tokens of all sequences together in one call. 512 of a prompt would be 1.1 times as fast, but an
-# interrupt waits for a call to end (`python -m benchmarks.native_ab chunks`).
+# Tokens of all sequences together in one call. An interrupt waits for the call to end; 512 of a
+# prompt would be 1.02 times as fast (`python -m benchmarks.native_ab chunks`).
 _MOST_ROWS = {"prefill": 128, "decode": 64}
 
 
