@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +51,23 @@ class Cache:
         heads = array.reshape(self.batch, state.groups, *array.shape[-2:])
         self._rows(state)[:, :, past - heads.shape[2] : past] = heads
 
-    def grown(self, tokens: int, past: int) -> Cache:
-        """This cache with room for `tokens`."""
-        larger = Cache(self._layout, self.batch, tokens)
+    def of_rows(self, rows: Sequence[int], pasts: Sequence[int], tokens: int) -> Cache:
+        """A cache of the sequences `rows`, with so many `pasts`, and room for `tokens` each."""
+        made = Cache(self._layout, len(rows), tokens)
+        for place, (row, past) in enumerate(zip(rows, pasts, strict=True)):
+            made.copy(place, self, row, past)
+        return made
+
+    def copy(self, row: int, other: Cache, other_row: int, past: int) -> None:
+        """Sequence `row` becomes one of another cache with `past` tokens, bit by bit."""
+        # Keys lie in whole tiles.
+        rows = math.ceil(past / _LANES) * _LANES
         for state in self._layout.states:
             if state.role == "whole":
-                larger._whole(state)[...] = self._whole(state)
-            else:
-                larger._rows(state)[:, :, :past] = self._rows(state)[:, :, :past]
-        return larger
+                self._whole(state)[row] = other._whole(state)[other_row]
+                continue
+            for mine, theirs in zip(self._bytes(state), other._bytes(state), strict=True):
+                mine[row, :, :rows] = theirs[other_row, :, :rows]
 
     def _whole(self, state: StateLayout) -> NDArray[Any]:
         """A view of a state that is as the contract has it."""
@@ -72,24 +80,40 @@ class Cache:
         start = size_of(state.offset, self._sizes, at=state.name)
         return self.memory[start : start + nbytes]
 
+    def _bytes(self, state: StateLayout) -> list[NDArray[np.uint8]]:
+        """Views [B, G, C, bytes] of all rows side by side, as they are stored, and of their scales
+        where there are any."""
+        scale = _SCALE.itemsize if state.stored == "i8" else 0
+        row = _row(state) * BY_NAME[state.stored].itemsize
+        numbers = self.capacity * row
+        count = self.batch * state.groups
+        heads = self._memory(state, count * (numbers + self.capacity * scale))
+        heads = heads.reshape(self.batch, state.groups, -1)
+        parts = [(heads[:, :, :numbers], row)] + ([(heads[:, :, numbers:], scale)] if scale else [])
+        return [
+            part.reshape(self.batch, state.groups, self.capacity, width) for part, width in parts
+        ]
+
     def _rows(self, state: StateLayout) -> NDArray[Any]:
         """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
-        dtype = BY_NAME[state.stored].numpy
-        pair = 2 if state.role == "keys" and state.stored == "bf16" else 1
-        row = math.ceil(state.row / pair) * pair
-        numbers = self.capacity * row * dtype.itemsize
-        scales = self.capacity * _SCALE.itemsize if state.stored == "i8" else 0
-        heads = self._memory(state, self.batch * state.groups * (numbers + scales))
-        heads = heads.reshape(self.batch, state.groups, -1)
+        numbers, *scales = self._bytes(state)
+        stored = numbers.view(BY_NAME[state.stored].numpy)
         own = slice(state.first, state.first + state.sizes[-1])
-        rows: Any = heads[:, :, :numbers].view(dtype)
-        if state.role == "values":
-            rows = rows.reshape(self.batch, state.groups, self.capacity, row)[..., own]
-        else:
-            tiles, steps = self.capacity // _LANES, row // pair
-            tiled = rows.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
-            rows = _TiledRows(tiled, own)
-        return _ScaledRows(rows, heads[:, :, numbers:].view(_SCALE)) if scales else rows  # type: ignore[return-value]
+        rows: Any = stored[..., own]
+        if state.role == "keys":
+            sizes = (self.capacity // _LANES, _row(state) // _pair(state), _LANES, _pair(state))
+            rows = _TiledRows(stored.reshape(self.batch, state.groups, *sizes), own)
+        return _ScaledRows(rows, scales[0].view(_SCALE)[..., 0]) if scales else rows  # type: ignore[return-value]
+
+
+def _pair(state: StateLayout) -> int:
+    """Numbers of a row that lie side by side."""
+    return 2 if state.role == "keys" and state.stored == "bf16" else 1
+
+
+def _row(state: StateLayout) -> int:
+    """Numbers of a row in memory."""
+    return math.ceil(state.row / _pair(state)) * _pair(state)
 
 
 @dataclass(frozen=True)
@@ -142,16 +166,19 @@ class _ScaledRows:
 
 @dataclass(frozen=True)
 class CacheTensor:
-    """One state of a cache after `past` tokens, as `State` wants its handles."""
+    """One state of a cache after `past` tokens, as `State` wants its handles: of all sequences, or
+    of `row` alone."""
 
     cache: Cache
     state: StateLayout
     past: int
+    row: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its sizes in the contract's layout."""
-        return contract_shape(self.state, self.cache.batch, self.past)
+        batch = self.cache.batch if self.row is None else 1
+        return contract_shape(self.state, batch, self.past)
 
     @property
     def dtype(self) -> str:
@@ -160,7 +187,8 @@ class CacheTensor:
 
     def numpy(self) -> NDArray[Any]:
         """A copy as an array."""
-        return self.cache.read(self.state, self.past)
+        array = self.cache.read(self.state, self.past)
+        return array if self.row is None else array[self.row : self.row + 1]
 
 
 def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]:
@@ -174,12 +202,26 @@ def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]
 def adopt(layout: NativeLayout, tensors: Mapping[str, Any], past: int, room: int) -> Cache:
     """The cache behind `tensors`, with room for `room` tokens; others are copied into one."""
     held = [tensors[state.name] for state in layout.states]
-    caches = {id(part.cache): part.cache for part in held if isinstance(part, CacheTensor)}
-    if len(caches) == 1 and all(isinstance(part, CacheTensor) for part in held):
-        (cache,) = caches.values()
-        return cache if cache.room >= room else cache.grown(room, past)
+    whole = {(id(part.cache), part.row) for part in held if isinstance(part, CacheTensor)}
+    if len(whole) == 1 and all(isinstance(part, CacheTensor) for part in held):
+        cache, row = held[0].cache, held[0].row
+        if row is None and cache.room >= room:
+            return cache  # type: ignore[no-any-return]
+        rows = range(cache.batch) if row is None else [row]
+        return cache.of_rows(rows, [past] * len(rows), room)  # type: ignore[no-any-return]
     arrays = [part if isinstance(part, np.ndarray) else part.numpy() for part in held]
     made = Cache(layout, len(arrays[0]) if arrays else 1, room)
     for state, array in zip(layout.states, arrays, strict=True):
         made.write(state, past, array)
+    return made
+
+
+def joined(layout: NativeLayout, caches: Sequence[Cache], pasts: Sequence[int], room: int) -> Cache:
+    """One cache of the sequences of several, with `pasts` [B] tokens and room for `room` each."""
+    if len(caches) == 1 and caches[0].room >= room:
+        return caches[0]
+    made = Cache(layout, len(pasts), room)
+    rows = [(cache, row) for cache in caches for row in range(cache.batch)]
+    for place, ((cache, row), past) in enumerate(zip(rows, pasts, strict=True)):
+        made.copy(place, cache, row, past)
     return made
