@@ -1,0 +1,139 @@
+"""Sequences at different positions, decoded together: what an executor may do in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetc.bundle import Contract
+from hetc.errors import RuntimeFault
+from hetc.runtime.executor import Executor
+from hetc.runtime.state import State
+
+T = TypeVar("T")
+
+
+class Joined(Protocol):
+    """Sequences that decode together, each behind a past of its own; `Halves.join` makes it.
+
+    It changes in place. Once it was split, or where a run did not come to its end, it is spent:
+    everything but `pasts` then raises RuntimeFault HETC-R010.
+    """
+
+    @property
+    def pasts(self) -> tuple[int, ...]:
+        """The tokens behind each sequence, in the order in which they were joined."""
+        ...
+
+    def run(self, tokens: NDArray[np.int64]) -> NDArray[Any]:
+        """Run decode on `tokens` [B, T], row by row behind `pasts`: logits f32 [B, T, V]."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the sequences `rows` alone, in that order."""
+        ...
+
+    def split(self) -> list[State]:
+        """A state of the contract for each sequence, [1, ...]; this is spent afterwards."""
+        ...
+
+
+@runtime_checkable
+class Joins(Protocol):
+    """What an executor has beside `Executor` if it decodes different positions in one call."""
+
+    def join(self, states: Sequence[State], batches: Sequence[int]) -> Joined:
+        """Take over decode's `states`, of so many sequences each."""
+        ...
+
+
+class OneByOne:
+    """`Joined` for every executor: its states, each of one position, run one after the other."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        contract: Contract,
+        states: Sequence[State],
+        batches: Sequence[int],
+    ) -> None:
+        self._executor = executor
+        self._axes = {spec.name: spec.shape.index("B") for spec in contract.states}
+        self._states: list[State] | None = [_taken(state) for state in states]
+        self._batches = list(batches)
+        self.pasts = tuple(
+            state.past for state, batch in zip(states, batches, strict=True) for _ in range(batch)
+        )
+
+    def run(self, tokens: NDArray[np.int64]) -> NDArray[Any]:
+        """See `Joined.run`."""
+        states, self._states = require_whole(self._states), None
+        parts = [
+            self._executor.run(tokens[start:end], state)
+            for state, (start, end) in zip(states, self._bounds, strict=True)
+        ]
+        self._states = [state for _, state in parts]
+        self.pasts = tuple(past + tokens.shape[1] for past in self.pasts)
+        return np.concatenate([logits for logits, _ in parts])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `Joined.keep`: of a state's sequences that stay beside each other, one is made."""
+        states = require_whole(self._states)
+        places = [
+            (number, row - start)
+            for row in rows
+            for number, (start, end) in enumerate(self._bounds)
+            if start <= row < end
+        ]
+        runs: list[tuple[int, list[int]]] = []
+        for number, row in places:
+            if runs and runs[-1][0] == number:
+                runs[-1][1].append(row)
+            else:
+                runs.append((number, [row]))
+        self._states = [self._rows(states[number], chosen) for number, chosen in runs]
+        self._batches = [len(chosen) for _, chosen in runs]
+        self.pasts = tuple(self.pasts[row] for row in rows)
+
+    def split(self) -> list[State]:
+        """See `Joined.split`."""
+        states, self._states = require_whole(self._states), None
+        return [
+            self._rows(state, [row])
+            for state, batch in zip(states, self._batches, strict=True)
+            for row in range(batch)
+        ]
+
+    @property
+    def _bounds(self) -> list[tuple[int, int]]:
+        """The rows of each state."""
+        return list(pairwise(accumulate(self._batches, initial=0)))
+
+    def _rows(self, state: State, rows: Sequence[int]) -> State:
+        """Some sequences of a state, copied."""
+        tensors = {
+            name: np.take(state.numpy(name), rows, axis=axis) for name, axis in self._axes.items()
+        }
+        return State(state.contract_sha256, state.past, tensors, owner=state.owner)
+
+
+def _taken(state: State) -> State:
+    """The same state for a new holder; the given one is spent."""
+    return State(state.contract_sha256, state.past, state.take(), owner=state.owner)
+
+
+def require_whole(held: T | None) -> T:
+    """What a `Joined` holds; raises RuntimeFault HETC-R010 where that is gone."""
+    if held is None:
+        raise RuntimeFault(
+            "HETC-R010",
+            "these sequences were already used",
+            at="joined states",
+            expected="sequences that were not split, and whose last run came to its end",
+            do="join the states that split gave, or prefill again",
+        )
+    return held
