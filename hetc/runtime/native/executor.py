@@ -78,7 +78,10 @@ class NativeExecutor:
         """One cache of all sequences, copied once where they are in several; see `Joins.join`."""
         layout = self._require_layout()
         pasts = [state.past for state in states]
-        caches = [adopt(layout, state.take(), past, past) for state, past in zip(states, pasts, strict=True)]
+        caches = [
+            adopt(layout, state.take(), past, past)
+            for state, past in zip(states, pasts, strict=True)
+        ]
         each = [past for past, batch in zip(pasts, batches, strict=True) for _ in range(batch)]
         cache = joined(layout, caches, each, max(*each, self._context))
         return NativeJoined(self._advance, layout, self._contract_sha256, cache, each)
