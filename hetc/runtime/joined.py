@@ -34,7 +34,10 @@ class Joined(Protocol):
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with the sequences `rows` alone, in that order."""
+        """Go on with the sequences `rows` alone, in that order; one named twice is forked.
+
+        Raises RuntimeFault HETC-R014 for a row that there is not, or for none.
+        """
         ...
 
     def split(self) -> list[State]:
@@ -62,7 +65,9 @@ class OneByOne:
         batches: Sequence[int],
     ) -> None:
         self._executor = executor
-        self._axes = {spec.name: spec.shape.index("B") for spec in contract.states}
+        self._axes = {
+            spec.name: spec.shape.index("B") for spec in contract.states if "B" in spec.shape
+        }
         self._states: list[State] | None = [_taken(state) for state in states]
         self._batches = list(batches)
         self.pasts = tuple(
@@ -82,7 +87,7 @@ class OneByOne:
 
     def keep(self, rows: Sequence[int]) -> None:
         """See `Joined.keep`: of a state's sequences that stay beside each other, one is made."""
-        states = require_whole(self._states)
+        states, pasts = require_whole(self._states), rows_of(self.pasts, rows)
         places = [
             (number, row - start)
             for row in rows
@@ -97,7 +102,7 @@ class OneByOne:
                 runs.append((number, [row]))
         self._states = [self._rows(states[number], chosen) for number, chosen in runs]
         self._batches = [len(chosen) for _, chosen in runs]
-        self.pasts = tuple(self.pasts[row] for row in rows)
+        self.pasts = pasts
 
     def split(self) -> list[State]:
         """See `Joined.split`."""
@@ -115,15 +120,28 @@ class OneByOne:
 
     def _rows(self, state: State, rows: Sequence[int]) -> State:
         """Some sequences of a state, copied."""
-        tensors = {
-            name: np.take(state.numpy(name), rows, axis=axis) for name, axis in self._axes.items()
-        }
+        tensors = {name: state.numpy(name) for name in state.tensors}
+        for name, axis in self._axes.items():
+            tensors[name] = np.take(tensors[name], rows, axis=axis)
         return State(state.contract_sha256, state.past, tensors, owner=state.owner)
 
 
 def _taken(state: State) -> State:
     """The same state for a new holder; the given one is spent."""
     return State(state.contract_sha256, state.past, state.take(), owner=state.owner)
+
+
+def rows_of(pasts: Sequence[int], rows: Sequence[int]) -> tuple[int, ...]:
+    """The pasts of `rows`; raises RuntimeFault HETC-R014 for a row that there is not."""
+    if not rows or not all(0 <= row < len(pasts) for row in rows):
+        raise RuntimeFault(
+            "HETC-R014",
+            "there is no such sequence",
+            at="joined states",
+            expected=f"rows from 0 to {len(pasts) - 1}, at least one",
+            found=str(list(rows)),
+        )
+    return tuple(pasts[row] for row in rows)
 
 
 def require_whole(held: T | None) -> T:

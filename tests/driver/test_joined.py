@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hetc.driver import load
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 from tests.driver.conftest import Subjects

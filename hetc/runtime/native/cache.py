@@ -51,23 +51,17 @@ class Cache:
         heads = array.reshape(self.batch, state.groups, *array.shape[-2:])
         self._rows(state)[:, :, past - heads.shape[2] : past] = heads
 
-    def of_rows(self, rows: Sequence[int], pasts: Sequence[int], tokens: int) -> Cache:
-        """A cache of the sequences `rows`, with so many `pasts`, and room for `tokens` each."""
-        made = Cache(self._layout, len(rows), tokens)
-        for place, (row, past) in enumerate(zip(rows, pasts, strict=True)):
-            made.copy(place, self, row, past)
-        return made
-
-    def copy(self, row: int, other: Cache, other_row: int, past: int) -> None:
-        """Sequence `row` becomes one of another cache with `past` tokens, bit by bit."""
-        # Keys lie in whole tiles.
-        rows = math.ceil(past / _LANES) * _LANES
+    def fill(self, sources: Sequence[tuple[Cache, int]], pasts: Sequence[int]) -> None:
+        """Each sequence becomes one of another cache, with so many tokens, bit by bit."""
         for state in self._layout.states:
-            if state.role == "whole":
-                self._whole(state)[row] = other._whole(state)[other_row]
-                continue
-            for mine, theirs in zip(self._bytes(state), other._bytes(state), strict=True):
-                mine[row, :, :rows] = theirs[other_row, :, :rows]
+            for row, ((other, other_row), past) in enumerate(zip(sources, pasts, strict=True)):
+                if state.role == "whole":
+                    self._whole(state)[row] = other._whole(state)[other_row]
+                    continue
+                # Keys lie in whole tiles.
+                rows = math.ceil(past / _LANES) * _LANES
+                for mine, theirs in zip(self._bytes(state), other._bytes(state), strict=True):
+                    mine[row, :, :rows] = theirs[other_row, :, :rows]
 
     def _whole(self, state: StateLayout) -> NDArray[Any]:
         """A view of a state that is as the contract has it."""
@@ -199,29 +193,31 @@ def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]
     return (batch, *state.sizes[:-1], rows, state.sizes[-1])
 
 
-def adopt(layout: NativeLayout, tensors: Mapping[str, Any], past: int, room: int) -> Cache:
-    """The cache behind `tensors`, with room for `room` tokens; others are copied into one."""
+# A cache, and sequences in it.
+Part = tuple[Cache, Sequence[int]]
+
+
+def part_of(layout: NativeLayout, tensors: Mapping[str, Any], batch: int, past: int) -> Part:
+    """Where `tensors` of `batch` sequences after `past` tokens are; in a cache that is made of them
+    if they are in none."""
     held = [tensors[state.name] for state in layout.states]
-    whole = {(id(part.cache), part.row) for part in held if isinstance(part, CacheTensor)}
-    if len(whole) == 1 and all(isinstance(part, CacheTensor) for part in held):
+    places = {(id(part.cache), part.row) for part in held if isinstance(part, CacheTensor)}
+    if len(places) == 1 and all(isinstance(part, CacheTensor) for part in held):
         cache, row = held[0].cache, held[0].row
-        if row is None and cache.room >= room:
-            return cache  # type: ignore[no-any-return]
-        rows = range(cache.batch) if row is None else [row]
-        return cache.of_rows(rows, [past] * len(rows), room)  # type: ignore[no-any-return]
+        return cache, range(cache.batch) if row is None else [row]
     arrays = [part if isinstance(part, np.ndarray) else part.numpy() for part in held]
-    made = Cache(layout, len(arrays[0]) if arrays else 1, room)
+    made = Cache(layout, batch, past)
     for state, array in zip(layout.states, arrays, strict=True):
         made.write(state, past, array)
-    return made
+    return made, range(made.batch)
 
 
-def joined(layout: NativeLayout, caches: Sequence[Cache], pasts: Sequence[int], room: int) -> Cache:
-    """One cache of the sequences of several, with `pasts` [B] tokens and room for `room` each."""
-    if len(caches) == 1 and caches[0].room >= room:
-        return caches[0]
+def joined(layout: NativeLayout, parts: Sequence[Part], pasts: Sequence[int], room: int) -> Cache:
+    """One cache of the sequences of all `parts`, with `pasts` [B] tokens and room for `room` each;
+    the very one of a part that has it all."""
+    first, rows = parts[0]
+    if len(parts) == 1 and list(rows) == list(range(first.batch)) and first.room >= room:
+        return first
     made = Cache(layout, len(pasts), room)
-    rows = [(cache, row) for cache in caches for row in range(cache.batch)]
-    for place, ((cache, row), past) in enumerate(zip(rows, pasts, strict=True)):
-        made.copy(place, cache, row, past)
+    made.fill([(cache, row) for cache, rows in parts for row in rows], pasts)
     return made

@@ -12,7 +12,7 @@ from hetc.bundle import OpenBundle
 from hetc.bundle.native import NativeLayout
 from hetc.errors import RuntimeFault
 from hetc.runtime.executor import ExecutorFactory, Half
-from hetc.runtime.native.cache import Cache, CacheTensor, adopt, joined
+from hetc.runtime.native.cache import Cache, CacheTensor, joined, part_of
 from hetc.runtime.native.engine import Engine, NativeOptions
 from hetc.runtime.native.jit import Compiled
 from hetc.runtime.native.joined import NativeJoined
@@ -68,7 +68,8 @@ class NativeExecutor:
         if state is None:
             cache = Cache(layout, batch, room)
         else:
-            cache = adopt(layout, state.take(), past, past + count)
+            part = part_of(layout, state.take(), batch, past)
+            cache = joined(layout, [part], [past] * batch, past + count)
         logits = self._advance(tokens, np.full(batch, past, np.int64), cache)
         reached = past + count
         tensors = {held.name: CacheTensor(cache, held, reached) for held in layout.states}
@@ -77,14 +78,15 @@ class NativeExecutor:
     def join(self, states: Sequence[State], batches: Sequence[int]) -> NativeJoined:
         """One cache of all sequences, copied once where they are in several; see `Joins.join`."""
         layout = self._require_layout()
-        pasts = [state.past for state in states]
-        caches = [
-            adopt(layout, state.take(), past, past)
-            for state, past in zip(states, pasts, strict=True)
+        pasts = [
+            state.past for state, batch in zip(states, batches, strict=True) for _ in range(batch)
         ]
-        each = [past for past, batch in zip(pasts, batches, strict=True) for _ in range(batch)]
-        cache = joined(layout, caches, each, max(*each, self._context))
-        return NativeJoined(self._advance, layout, self._contract_sha256, cache, each)
+        parts = [
+            part_of(layout, state.take(), batch, state.past)
+            for state, batch in zip(states, batches, strict=True)
+        ]
+        cache = joined(layout, parts, pasts, max(*pasts, self._context))
+        return NativeJoined(self._advance, layout, self._contract_sha256, cache, pasts)
 
     def _advance(
         self, tokens: NDArray[np.int64], pasts: NDArray[np.int64], cache: Cache

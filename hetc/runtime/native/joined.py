@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetc.bundle.native import NativeLayout
-from hetc.runtime.joined import require_whole
-from hetc.runtime.native.cache import Cache, CacheTensor
+from hetc.runtime.joined import require_whole, rows_of
+from hetc.runtime.native.cache import Cache, CacheTensor, joined
 from hetc.runtime.state import State
 
 
@@ -45,7 +45,7 @@ class NativeJoined:
         count = tokens.shape[1]
         needed = max(self.pasts) + count
         if cache.room < needed:
-            cache = cache.of_rows(range(cache.batch), self.pasts, needed)
+            cache = joined(self._layout, [(cache, range(cache.batch))], self.pasts, needed)
         logits = self._advance(tokens, np.array(self.pasts, np.int64), cache)
         self._cache = cache
         self.pasts = tuple(past + count for past in self.pasts)
@@ -54,9 +54,9 @@ class NativeJoined:
     def keep(self, rows: Sequence[int]) -> None:
         """See `Joined.keep`: their tokens are copied once, unless all stay where they are."""
         cache = require_whole(self._cache)
-        if list(rows) != list(range(cache.batch)):
-            self.pasts = tuple(self.pasts[row] for row in rows)
-            self._cache = cache.of_rows(rows, self.pasts, cache.room)
+        pasts = rows_of(self.pasts, rows)
+        self._cache = joined(self._layout, [(cache, rows)], pasts, cache.room)
+        self.pasts = pasts
 
     def split(self) -> list[State]:
         """See `Joined.split`; nothing is copied before a state is used."""
