@@ -14,6 +14,7 @@ from hetc.errors import Reason, RuntimeFault
 from hetc.runtime.generate import Run
 from hetc.runtime.generation import Generation, GenerationOptions, TextStream
 from hetc.runtime.halves import Halves
+from hetc.runtime.handoff import check_state
 from hetc.runtime.joined import Joined
 from hetc.runtime.sampling import SamplingOptions
 from hetc.runtime.state import State
@@ -191,6 +192,9 @@ class Bundle:
         RuntimeFault as `decode` does.
         """
         halves = self._require_halves()
+        # Before the first of them is spent.
+        for state in states:
+            check_state(state, halves.contract, halves.contract_sha256, owner=state.owner)
         return halves.join([_handed_off(halves, state) for state in states])
 
     def decode_joined(

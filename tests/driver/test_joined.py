@@ -71,18 +71,18 @@ def test_every_family(subjects: Subjects, family: str) -> None:
     assert copies < (TOLERANCE if family in EXPERTS else 1e-45)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("options", [CompileOptions(dtype="bf16"), CompileOptions(kv="int8")])
 def test_narrow_weights_and_states(
-    subjects: Subjects, options: CompileOptions, threads: int, tmp_path: Path
+    subjects: Subjects, options: CompileOptions, tmp_path: Path
 ) -> None:
     """Rounding comes after sums in another order: what is stored may differ by its last bit."""
     path = compile_bundle(subjects("gemma2").source, tmp_path / "bundle", options).path
-    native = {"native": native_executors(NativeOptions(threads))}
-    with runtime.load(path, executors=native, executor="native") as bundle:
-        alone, copies = errors(bundle)
-    assert alone < 0.02
-    assert copies == 0
+    for threads in (1, 2):
+        native = {"native": native_executors(NativeOptions(threads))}
+        with runtime.load(path, executors=native, executor="native") as bundle:
+            alone, copies = errors(bundle)
+        assert alone < 0.02
+        assert copies == 0
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "lfm2"])
