@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -94,12 +95,9 @@ class OneByOne:
             for number, (start, end) in enumerate(self._bounds)
             if start <= row < end
         ]
-        runs: list[tuple[int, list[int]]] = []
-        for number, row in places:
-            if runs and runs[-1][0] == number:
-                runs[-1][1].append(row)
-            else:
-                runs.append((number, [row]))
+        runs = [
+            (number, [row for _, row in run]) for number, run in groupby(places, itemgetter(0))
+        ]
         self._states = [self._rows(states[number], chosen) for number, chosen in runs]
         self._batches = [len(chosen) for _, chosen in runs]
         self.pasts = pasts
