@@ -95,9 +95,7 @@ class OneByOne:
             for number, (start, end) in enumerate(self._bounds)
             if start <= row < end
         ]
-        runs = [
-            (number, [row for _, row in run]) for number, run in groupby(places, itemgetter(0))
-        ]
+        runs = [(number, [row for _, row in run]) for number, run in groupby(places, itemgetter(0))]
         self._states = [self._rows(states[number], chosen) for number, chosen in runs]
         self._batches = [len(chosen) for _, chosen in runs]
         self.pasts = pasts
