@@ -135,7 +135,7 @@ class Engine:
             start = time.perf_counter()
             self._pool.run(lambda unit: function(rows[unit]), units)
             if pace is not None:
-                pace.took(time.perf_counter() - start)
+                pace.took(time.perf_counter() - start, batch * count)
 
     def close(self) -> None:
         """End the threads and let go of the weights."""
