@@ -203,7 +203,8 @@ class Bundle:
         """Run the decode half on `tokens` [T] or [B, T], a row for each sequence of `joined`.
 
         Returns logits f32 [B, T, V]; `joined` is behind the tokens afterwards. Raises RuntimeFault
-        HETC-R010 where it is spent, R014 for another number of rows, R022 beyond the context.
+        HETC-R010 where it is spent, R011 for another bundle's, R014 for another number of rows,
+        R022 beyond the context.
         """
         halves = self._require_halves()
         return halves.decode_joined(halves.as_tokens(tokens), joined)

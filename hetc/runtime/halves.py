@@ -108,8 +108,16 @@ class Halves:
         """Run `tokens` [B, T], row by row behind the pasts of `joined`: logits f32 [B, T, V].
 
         `joined` is behind them afterwards. Raises RuntimeFault for tokens of another batch
-        (HETC-R014) or beyond the context (R022), and for what is spent (R010).
+        (HETC-R014) or beyond the context (R022), for what is spent (R010) or another bundle's
+        (R011).
         """
+        if joined.executor is not self.decode_executor:
+            raise RuntimeFault(
+                "HETC-R011",
+                "these sequences were joined by another bundle",
+                at=self.decode_executor.name,
+                do="decode them with the bundle that joined them",
+            )
         batch, count = tokens.shape
         before = joined.pasts
         _require_batch(batch, len(before))

@@ -26,6 +26,11 @@ class Joined(Protocol):
     """
 
     @property
+    def executor(self) -> object:
+        """Decode's executor, which made it."""
+        ...
+
+    @property
     def pasts(self) -> tuple[int, ...]:
         """The tokens behind each sequence, in the order in which they were joined."""
         ...
@@ -65,7 +70,7 @@ class OneByOne:
         states: Sequence[State],
         batches: Sequence[int],
     ) -> None:
-        self._executor = executor
+        self.executor = executor
         self._axes = {
             spec.name: spec.shape.index("B") for spec in contract.states if "B" in spec.shape
         }
@@ -79,7 +84,7 @@ class OneByOne:
         """See `Joined.run`."""
         states, self._states = require_whole(self._states), None
         parts = [
-            self._executor.run(tokens[start:end], state)
+            self.executor.run(tokens[start:end], state)
             for state, (start, end) in zip(states, self._bounds, strict=True)
         ]
         self._states = [state for _, state in parts]

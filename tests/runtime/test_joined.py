@@ -42,7 +42,7 @@ class JoiningExecutor(NumpyExecutor):
 
 class _Recorded(OneByOne):
     def keep(self, rows: Sequence[int]) -> None:
-        self._executor.calls.append(f"keep {list(rows)}")  # type: ignore[attr-defined]
+        self.executor.calls.append(f"keep {list(rows)}")  # type: ignore[attr-defined]
         super().keep(rows)
 
 
@@ -219,3 +219,10 @@ def test_a_run_that_broke_off_cannot_go_on(path: Path) -> None:
         decode.interrupt_after = None
         with pytest.raises(RuntimeFault, match="HETC-R010"):
             bundle.decode_joined(parts(0, 1), several)
+
+
+def test_another_bundle_does_not_take_them(bundle: Bundle, path: Path, golden: Golden) -> None:
+    other, _ = running(path)
+    with other, pytest.raises(RuntimeFault) as caught:
+        other.decode_joined(parts(0, 1), joined(bundle))
+    golden("joined-foreign.txt", str(caught.value))

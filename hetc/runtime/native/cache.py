@@ -17,6 +17,7 @@ from hetc.runtime.native.memory import aligned_bytes
 
 _LANES = 16
 _SCALE, _LARGEST = np.dtype(np.float32), 127
+_ALL = slice(None)
 
 
 class Cache:
@@ -35,12 +36,14 @@ class Cache:
         """The tokens that fit."""
         return self.capacity - CAPACITY_STEP
 
-    def read(self, state: StateLayout, past: int) -> NDArray[Any]:
-        """A copy of a state after `past` tokens, as the contract has it."""
+    def read(self, state: StateLayout, past: int, row: int | None = None) -> NDArray[Any]:
+        """A copy of a state after `past` tokens, as the contract has it; of one sequence where
+        `row` names it."""
+        chosen = _ALL if row is None else slice(row, row + 1)
         if state.role == "whole":
-            return self._whole(state).copy()
-        shape = contract_shape(state, self.batch, past)
-        rows = self._rows(state)[:, :, past - shape[-2] : past]
+            return self._whole(state)[chosen].copy()
+        shape = contract_shape(state, self.batch if row is None else 1, past)
+        rows = self._rows(state, chosen)[:, :, past - shape[-2] : past]
         return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
@@ -88,15 +91,16 @@ class Cache:
             part.reshape(self.batch, state.groups, self.capacity, width) for part, width in parts
         ]
 
-    def _rows(self, state: StateLayout) -> NDArray[Any]:
-        """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
-        numbers, *scales = self._bytes(state)
+    def _rows(self, state: StateLayout, chosen: slice = _ALL) -> NDArray[Any]:
+        """A view [B, G, C, D] of some sequences of a state, or what NumPy can read and write like
+        one."""
+        numbers, *scales = (part[chosen] for part in self._bytes(state))
         stored = numbers.view(BY_NAME[state.stored].numpy)
         own = slice(state.first, state.first + state.sizes[-1])
         rows: Any = stored[..., own]
         if state.role == "keys":
             sizes = (self.capacity // _LANES, _row(state) // _pair(state), _LANES, _pair(state))
-            rows = _TiledRows(stored.reshape(self.batch, state.groups, *sizes), own)
+            rows = _TiledRows(stored.reshape(*stored.shape[:2], *sizes), own)
         return _ScaledRows(rows, scales[0].view(_SCALE)[..., 0]) if scales else rows  # type: ignore[return-value]
 
 
@@ -181,8 +185,7 @@ class CacheTensor:
 
     def numpy(self) -> NDArray[Any]:
         """A copy as an array."""
-        array = self.cache.read(self.state, self.past)
-        return array if self.row is None else array[self.row : self.row + 1]
+        return self.cache.read(self.state, self.past, self.row)
 
 
 def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]:

@@ -70,7 +70,7 @@ class NativeExecutor:
         else:
             part = part_of(layout, state.take(), batch, past)
             cache = joined(layout, [part], [past] * batch, past + count)
-        logits = self._advance(tokens, np.full(batch, past, np.int64), cache)
+        logits = self.advance(tokens, np.full(batch, past, np.int64), cache)
         reached = past + count
         tensors = {held.name: CacheTensor(cache, held, reached) for held in layout.states}
         return logits, State(self._contract_sha256, reached, tensors, owner=self._half)
@@ -86,12 +86,16 @@ class NativeExecutor:
             for state, batch in zip(states, batches, strict=True)
         ]
         cache = joined(layout, parts, pasts, max(*pasts, self._context))
-        return NativeJoined(self._advance, layout, self._contract_sha256, cache, pasts)
+        return NativeJoined(self, layout, self._contract_sha256, cache, pasts)
 
-    def _advance(
+    def advance(
         self, tokens: NDArray[np.int64], pasts: NDArray[np.int64], cache: Cache
     ) -> NDArray[Any]:
-        """Run `tokens` [B, T] behind `pasts` [B], some at a time."""
+        """Run `tokens` [B, T] behind `pasts` [B], some at a time, on a cache with room for them.
+
+        Returns logits f32 [B, 1, V] (prefill) or [B, T, V]. Raises RuntimeFault HETC-R004 after
+        `close`.
+        """
         layout, function = self._require_layout(), self._function
         assert function is not None, "it goes with the layout"
         batch, count = tokens.shape

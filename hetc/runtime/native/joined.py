@@ -14,12 +14,15 @@ from hetc.runtime.native.cache import Cache, CacheTensor, joined
 from hetc.runtime.state import State
 
 
-class Advance(Protocol):
-    """Runs `tokens` [B, T] behind `pasts` [B] on a cache with room for them: logits [B, T, V]."""
+class Advancing(Protocol):
+    """The executor of the engine."""
 
-    def __call__(
+    def advance(
         self, tokens: NDArray[np.int64], pasts: NDArray[np.int64], cache: Cache
-    ) -> NDArray[Any]: ...
+    ) -> NDArray[Any]:
+        """Run `tokens` [B, T] behind `pasts` [B] on a cache with room for them: logits
+        [B, T, V]."""
+        ...
 
 
 class NativeJoined:
@@ -27,13 +30,13 @@ class NativeJoined:
 
     def __init__(
         self,
-        advance: Advance,
+        executor: Advancing,
         layout: NativeLayout,
         contract_sha256: str,
         cache: Cache,
         pasts: Sequence[int],
     ) -> None:
-        self._advance = advance
+        self.executor = executor
         self._layout = layout
         self._contract_sha256 = contract_sha256
         self._cache: Cache | None = cache
@@ -46,7 +49,7 @@ class NativeJoined:
         needed = max(self.pasts) + count
         if cache.room < needed:
             cache = joined(self._layout, [(cache, range(cache.batch))], self.pasts, needed)
-        logits = self._advance(tokens, np.array(self.pasts, np.int64), cache)
+        logits = self.executor.advance(tokens, np.array(self.pasts, np.int64), cache)
         self._cache = cache
         self.pasts = tuple(past + count for past in self.pasts)
         return logits
