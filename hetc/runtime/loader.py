@@ -34,7 +34,8 @@ def load(
 
     `executors` are offered beside the runtime's own (`cuda`, `onnx`, `native`). Without `executor`,
     the first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others
-    were passed over. `cuda` runs prefill alone, and decode falls to the first of the others. Every file is hashed before it is used; with `check="full"`, all of them now.
+    were passed over. `cuda` runs prefill alone, and decode falls to the first of the others.
+    Every file is hashed before it is used; with `check="full"`, all of them now.
     Raises BundleError where the bundle cannot be trusted, and RuntimeFault: HETC-R002 for an
     executor that the bundle or this installation does not have, R003 where none works. An executor
     that was asked for by name raises its own error.

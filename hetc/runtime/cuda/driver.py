@@ -45,7 +45,8 @@ class Driver:
     """`bindings` is the module `cuda.bindings.driver`, or what stands in for it.
 
     Every method may raise RuntimeFault: HETC-R051 for a call that failed, `OutOfMemory` (R052), and
-    R053 where a kernel failed and took the context with it. Sizes are bytes, `stream` and `event` what the methods here returned.
+    R053 where a kernel failed and took the context with it. Sizes are bytes, `stream` and `event`
+    what the methods here returned.
     """
 
     def __init__(self, bindings: Any) -> None:

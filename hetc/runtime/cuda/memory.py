@@ -70,7 +70,7 @@ def staging(device: Device, size: int) -> Iterator[NDArray[np.uint8]]:
 
 def pinned_array(address: int, size: int) -> NDArray[np.uint8]:
     """Host memory as an array, which does not own it."""
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    return np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
 
 
 def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: int) -> None:

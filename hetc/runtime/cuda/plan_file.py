@@ -14,11 +14,14 @@ from hetc.bundle.launches import (
     LAUNCHES_FILE,
     SCHEMA,
     Argument,
+    Buffer,
     BufferRef,
     InputRef,
     Kernel,
     Launch,
     LaunchPlan,
+    PlacedState,
+    PlacedWeight,
     SizeOf,
     StateRef,
     WeightRef,
@@ -145,8 +148,11 @@ def _check_launch(at: str, launch: Launch, plan: LaunchPlan, names: Names) -> No
         raise bad_plan("a launch has other arguments than its kernel", "one each", found, at)
     for argument, parameter in zip(launch.arguments, kernel.parameters, strict=True):
         if isinstance(argument, SizeOf) == parameter.type.startswith("*"):
-            expected, found = f"{parameter.name}: {parameter.type}", argument
-            raise bad_plan("an argument is of another kind than its parameter", expected, found, at)
+            what, expected = (
+                "another kind than its parameter",
+                f"{parameter.name}: {parameter.type}",
+            )
+            raise bad_plan(f"an argument is of {what}", expected, argument, at)
         if not names.know(argument):
             raise bad_plan("an argument names no memory", "a name of the plan", argument, at)
     for constant in _constants(launch):
@@ -172,7 +178,9 @@ def _check_memory(plan: LaunchPlan) -> None:
             raise bad_plan("a weight lies nowhere", "an offset and bytes", weight.name, "weights")
         if weight.offset + weight.bytes > plan.weight_bytes:
             raise bad_plan("a weight leaves its memory", plan.weight_bytes, weight.name, "weights")
-    for held in (*plan.weights, *plan.buffers, *plan.states):
+    memories: tuple[PlacedWeight | Buffer | PlacedState, ...]
+    memories = (*plan.weights, *plan.buffers, *plan.states)
+    for held in memories:
         if held.element not in BY_NAME:
             raise bad_plan("an element type is unknown", ", ".join(BY_NAME), held.element)
     logits = [buffer for buffer in plan.buffers if buffer.name == plan.logits]

@@ -154,9 +154,8 @@ class Prefill:
             self._shapes.clear()
         for held, size in needs:
             held.require(size)
-        weights = {
-            placed.name: self._weights.address + placed.offset for placed in self.plan.weights
-        }
+        first = self._weights.address
+        weights = {placed.name: first + placed.offset for placed in self.plan.weights}
         memory = Memory(self._arena.address, self._states.address, self._inputs.address, weights)
         return prepare_calls(self.plan, layout, memory, self.kernels)
 

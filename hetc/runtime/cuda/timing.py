@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def time_launches(prefill: Prefill, tokens: NDArray[np.int64]) -> tuple[LaunchTi
                 calls.make(index, index, driver, device.compute)
                 driver.record(events[index + 1], device.compute)
             driver.synchronize(device.compute)
-            pairs = zip(events, events[1:], strict=False)
+            pairs = pairwise(events)
             if run >= _WARM_UP:
                 times.append([driver.elapsed_ms(start, end) for start, end in pairs])
         medians = np.median(np.asarray(times), axis=0)
@@ -91,11 +92,8 @@ def time_configs(
         for index, launch in enumerate(plan.launches):
             configs = sorted(built[launch.kernel])
             rows = launch_rows(launch, prefill.kernels.parameters(launch.kernel), calls.layout)
-            if (
-                len(configs) > 1
-                and (launch.kernel, rows) not in seen
-                and _repeatable(prefill, launch)
-            ):
+            new = (launch.kernel, rows) not in seen
+            if new and len(configs) > 1 and _repeatable(prefill, launch):
                 seen.add((launch.kernel, rows))
                 step(f"{launch.kernel} on {rows:,} rows")
                 chosen = prefill.kernels.choose(launch.kernel, rows).build.config
@@ -131,8 +129,7 @@ def _events(prefill: Prefill, count: int) -> Iterator[list[int]]:
     driver = prefill.device.driver
     made: list[int] = []
     with releasing(lambda: [partial(driver.destroy_event, event) for event in made]):
-        for _ in range(count):
-            made.append(driver.event(timing=True))
+        made.extend(driver.event(timing=True) for _ in range(count))
         yield made
 
 

@@ -77,7 +77,7 @@ class Block:
 
     def tensor(self, span: Span, element: str, shape: Sequence[int]) -> NDArray[Any]:
         """A part of it as an array."""
-        whole = np.frombuffer(self._raw, np.uint8)
+        whole = np.frombuffer(memoryview(self._raw), np.uint8)
         raw = whole[span.start : span.start + span.size]
         return raw.view(BY_NAME[element].numpy).reshape(shape)
 
