@@ -115,4 +115,4 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 18
+    assert len(headings) == len(set(headings)) == 19

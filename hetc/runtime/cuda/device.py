@@ -136,11 +136,11 @@ def releasing(releases: Callable[[], Sequence[Release]]) -> Iterator[None]:
 
 def release_all(releases: Sequence[Release]) -> None:
     """Call every one; raises the first error, after all were tried."""
-    first: RuntimeFault | None = None
+    first: BaseException | None = None
     for release in releases:
         try:
             release()
-        except RuntimeFault as error:
+        except (RuntimeFault, KeyboardInterrupt) as error:
             first = first or error
     if first is not None:
         raise first

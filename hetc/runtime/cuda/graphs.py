@@ -59,9 +59,12 @@ class Shapes:
         if prepared.uses != 2 or not self._most or not self._captures:
             return
         made: list[int] = []
+        whole = False
         try:
-            with releasing(lambda: [] if len(made) == len(self._segments) else self._destroy(made)):
-                made += (self._capture(prepared.calls, segment) for segment in self._segments)
+            with releasing(lambda: [] if whole else self._destroy(made)):
+                for segment in self._segments:
+                    self._capture(prepared.calls, segment, made)
+                whole = True
         except RuntimeFault as error:
             if self._device.driver.lost:
                 raise
@@ -85,7 +88,7 @@ class Shapes:
         held, self._held = self._held, OrderedDict()
         release_all([partial(self._drop, prepared) for prepared in held.values()])
 
-    def _capture(self, calls: Calls, segment: Segment) -> int:
+    def _capture(self, calls: Calls, segment: Segment, made: list[int]) -> None:
         driver, stream = self._device.driver, self._device.compute
         driver.begin_capture(stream)
         ended = False
@@ -95,10 +98,10 @@ class Shapes:
 
         with releasing(lambda: [] if ended else [abandon]):
             calls.make(segment.first, segment.last, driver, stream)
+            graph = driver.end_capture(stream)
             ended = True
-        graph = driver.end_capture(stream)
         with releasing(lambda: [partial(driver.destroy_graph, graph)]):
-            return driver.instantiate(graph)
+            made.append(driver.instantiate(graph))
 
     def _drop(self, prepared: Prepared) -> None:
         graphs, prepared.graphs = prepared.graphs, ()

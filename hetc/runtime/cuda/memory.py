@@ -63,8 +63,12 @@ def staging(device: Device, size: int) -> Iterator[NDArray[np.uint8]]:
     """
     address = device.driver.allocate_pinned(size)
     driver = device.driver
-    done = partial(driver.synchronize, device.transfer)
-    with releasing(lambda: [] if driver.lost else [done, partial(driver.free_pinned, address)]):
+
+    def give_back() -> None:
+        driver.synchronize(device.transfer)
+        driver.free_pinned(address)
+
+    with releasing(lambda: [] if driver.lost else [give_back]):
         yield pinned_array(address, size)
 
 
@@ -80,9 +84,10 @@ def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: i
     """
     driver = device.driver
     with staging(device, 2 * _CHUNK_BYTES) as pinned:
-        events = (device.take_event(), device.take_event())
-        try:
-            turn = 0
+        events: list[int] = []
+        turn = 0
+        with releasing(lambda: [partial(device.return_event, event) for event in events]):
+            events += (device.take_event() for _ in range(2))
             for placed in plan.weights:
                 target = base + placed.offset
                 for piece in _pieces(placed, bundle):
@@ -94,9 +99,6 @@ def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: i
                     driver.record(events[turn % 2], device.transfer)
                     target += piece.size
                     turn += 1
-        finally:
-            for event in events:
-                device.return_event(event)
 
 
 def _pieces(placed: PlacedWeight, bundle: OpenBundle) -> Iterator[NDArray[np.uint8]]:

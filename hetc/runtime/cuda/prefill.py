@@ -120,14 +120,15 @@ class Prefill:
     def close(self) -> None:
         """Give everything back but pinned memory that states still lie in; a second call does
         nothing."""
-        releases, self._releases = self._releases[::-1], []
         if self._closed:
             return
-        self._closed = True
-        with releasing(lambda: [self.device.leave]):
-            if releases and not self.device.driver.lost:
-                with self.device.current():
-                    release_all(releases)
+        with releasing(lambda: [self.device.leave] if self._closed else []):
+            if self.device.driver.lost:
+                self._closed = True
+                return
+            with self.device.current():
+                self._closed = True
+                release_all(self._releases[::-1])
 
     def _growing(self, *, pinned: bool) -> Growing:
         found = Growing(self.device, pinned=pinned)

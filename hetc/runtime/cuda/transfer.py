@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetc.bundle.dtypes import BY_NAME
-from hetc.runtime.cuda.device import Device, release_all
+from hetc.errors import Reason, RuntimeFault
+from hetc.runtime.cuda.device import Device, release_all, releasing
 from hetc.runtime.cuda.layout import Span
 
 
@@ -135,15 +137,20 @@ class PinnedPool:
         self._free.append(held)
         for event in events:
             self._device.return_event(event)
-        if self._closed:
-            with self._device.current():
-                self._drop_free()
-        self._device.leave()
+        try:
+            with releasing(lambda: [self._device.leave]):
+                if self._closed:
+                    with self._device.current():
+                        self._drop_free()
+        except RuntimeFault as error:
+            # There is no caller that an error could reach.
+            what = f"pinned memory is not given back: {error.what} ({error.at}: {error.found})"
+            warnings.warn(str(Reason(error.code, what)), RuntimeWarning, stacklevel=1)
 
     def _drop_free(self) -> None:
-        held, self._free = self._free, []
-        if held and not self._device.driver.lost:
+        if self._free and not self._device.driver.lost:
             # Copies into memory whose user did not wait for them.
             self._device.driver.synchronize(self._device.transfer)
+            held, self._free = self._free, []
             free = self._device.driver.free_pinned
             release_all([partial(free, address) for address, _ in held])

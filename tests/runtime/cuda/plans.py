@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ _BYTES = {"i32": 4, "i64": 8, "fp32": 4}
 
 def _kernel(symbol: str, *parameters: tuple[str, str, int]) -> Kernel:
     """A kernel in two configurations; more than eight rows take the second."""
-    configs = (Config(constants={"BLOCK": 4}, warps=1, stages=1), Config(constants={"BLOCK": 8}, warps=2, stages=1))
+    configs = (
+        Config(constants={"BLOCK": 4}, warps=1, stages=1),
+        Config(constants={"BLOCK": 8}, warps=2, stages=1),
+    )
     builds = tuple(
         Build(
             arch=arch,
@@ -104,7 +108,8 @@ def _launch(
 
 def toy_plan() -> LaunchPlan:
     """The prefill half of `tests/runtime/toy.py`."""
-    table = toy.VOCAB * toy.HIDDEN * 2
+    table, logits = toy.VOCAB * toy.HIDDEN * 2, f"{toy.VOCAB * 4}*B"
+    aligned = f"{-(-toy.VOCAB * 4 // 256) * 256}*B"
     second = -(-table // 256) * 256
     return LaunchPlan(
         schema=SCHEMA,
@@ -137,23 +142,23 @@ def toy_plan() -> LaunchPlan:
             ),
         },
         buffers=(
-            Buffer(
-                name="logits", element="f32", bytes=f"{toy.VOCAB * 4}*B", offset="0", first=2, last=2
-            ),
+            Buffer(name="logits", element="f32", bytes=logits, offset="0", first=2, last=2),
             Buffer(
                 name="sums",
                 element="f32",
                 bytes="64*M",
-                offset=f"{-(-toy.VOCAB * 4 // 256) * 256}*B",
+                offset=aligned,
                 first=1,
                 last=2,
                 zeroed=True,
             ),
         ),
-        arena_bytes=f"{-(-toy.VOCAB * 4 // 256) * 256}*B + 64*M",
+        arena_bytes=f"{aligned} + 64*M",
         weights=(
             PlacedWeight(name="embed", tensors=("embed",), element="bf16", bytes=table, offset=0),
-            PlacedWeight(name="head", tensors=("head",), element="bf16", bytes=table, offset=second),
+            PlacedWeight(
+                name="head", tensors=("head",), element="bf16", bytes=table, offset=second
+            ),
         ),
         weight_bytes=second + table,
         states=(PlacedState(name=toy.STATE, element="f32", bytes="64*M", offset="0"),),
@@ -162,14 +167,24 @@ def toy_plan() -> LaunchPlan:
         launches=(
             _launch(
                 "embed-1",
-                (InputRef(name="tokens"), WeightRef(name="embed"), StateRef(name=toy.STATE), SizeOf(size="M")),
+                (
+                    InputRef(name="tokens"),
+                    WeightRef(name="embed"),
+                    StateRef(name=toy.STATE),
+                    SizeOf(size="M"),
+                ),
                 "M",
                 "",
                 toy.STATE,
             ),
             _launch(
                 "sums-1",
-                (StateRef(name=toy.STATE), InputRef(name="starts"), BufferRef(name="sums"), SizeOf(size="B")),
+                (
+                    StateRef(name=toy.STATE),
+                    InputRef(name="starts"),
+                    BufferRef(name="sums"),
+                    SizeOf(size="B"),
+                ),
                 "M",
                 toy.STATE,
                 "sums",
@@ -203,7 +218,7 @@ def _sums(launch: StubLaunch) -> None:
     starts = launch.array(1, np.int32, launch.arguments[3] + 1)
     state = launch.array(0, np.float32, int(starts[-1]), toy.HIDDEN)
     sums = launch.array(2, np.float32, int(starts[-1]), toy.HIDDEN)
-    for first, end in zip(starts, starts[1:], strict=False):
+    for first, end in pairwise(starts):
         sums[first:end] += np.cumsum(state[first:end], axis=0, dtype=np.float32)
 
 
@@ -351,7 +366,12 @@ def layered_plan() -> LaunchPlan:
             *layers,
             _launch(
                 "finish-1",
-                (BufferRef(name=f"x{LAYERS % 2}"), BufferRef(name="logits"), SizeOf(size="B"), SizeOf(size="S")),
+                (
+                    BufferRef(name=f"x{LAYERS % 2}"),
+                    BufferRef(name="logits"),
+                    SizeOf(size="B"),
+                    SizeOf(size="S"),
+                ),
                 "B",
                 f"x{LAYERS % 2}",
                 "logits",
@@ -469,9 +489,7 @@ def _write(
                 "prefill/model.onnx" if onnx else None,
                 tuple(f"{name}.out" for name in names),
             ),
-            "decode": HalfEntry(
-                "decode/graph.hetc", "decode/model.onnx" if onnx else None, names
-            ),
+            "decode": HalfEntry("decode/graph.hetc", "decode/model.onnx" if onnx else None, names),
         },
         executors=executors,
     )

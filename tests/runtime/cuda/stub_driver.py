@@ -8,6 +8,7 @@ to fail. Kernels are Python functions by symbol.
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import itertools
 import json
@@ -54,6 +55,13 @@ def cubin(symbol: str, sizes: Sequence[int], milliseconds: float = 0.01) -> byte
     """What the stub takes for a cubin: a kernel with parameters of `sizes` bytes."""
     told = {"symbol": symbol, "sizes": list(sizes), "milliseconds": milliseconds}
     return json.dumps(told).encode()
+
+
+@functools.cache
+def _parameter_types(name: str) -> tuple[type | None, ...]:
+    """Of a function of the bindings, which enums it wants; None where anything may be given."""
+    parameters = inspect.signature(getattr(real, name)).parameters.values()
+    return tuple(getattr(real, str(p.annotation).strip("'"), None) for p in parameters)
 
 
 @dataclass
@@ -120,12 +128,9 @@ class StubBindings:
 
     def _enter(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """What every call goes through."""
-        signature = inspect.signature(getattr(real, name))
-        signature.bind(*arguments)
-        for parameter, given in zip(signature.parameters.values(), arguments, strict=True):
-            wanted = getattr(real, str(parameter.annotation).strip("'"), None)
+        for wanted, given in zip(_parameter_types(name), arguments, strict=True):
             if wanted is not None and not isinstance(given, wanted):
-                raise TypeError(f"{name}: {parameter.name} is {given!r}, not a {wanted.__name__}")
+                raise TypeError(f"{name}: {given!r} is not a {wanted.__name__}")
         self.calls.append(name)
         code = self.fails(len(self.calls) - 1, name)
         if not code and not name.startswith(_FREE) and not self._contexts:
@@ -134,6 +139,9 @@ class StubBindings:
             self._captures = dict.fromkeys(self._captures)
             code = CAPTURE_UNSUPPORTED
         if code:
+            if name == "cuStreamEndCapture":
+                # The capture is over in any case.
+                self._captures.pop(int(arguments[0]), None)
             return (real.CUresult(code), None)
         found = getattr(self, f"_{name}")(*arguments)
         if isinstance(found, real.CUresult):
@@ -184,6 +192,10 @@ class StubBindings:
 
     def _cuDevicePrimaryCtxRelease(self, device: Any) -> None:
         self._retained -= 1
+        if not self._retained:
+            # All else would go with it as well, but is to be given back before.
+            self._events.clear()
+            self.streams.queues.clear()
 
     def _cuCtxPushCurrent(self, context: Any) -> None:
         if int(context) != 7 or not self._retained:
@@ -226,7 +238,14 @@ class StubBindings:
         self._copy(int(target), int(source), size, stream, to_pinned=False, from_pinned=False)
 
     def _copy(
-        self, target: int, source: int, size: int, stream: Any, *, to_pinned: bool, from_pinned: bool
+        self,
+        target: int,
+        source: int,
+        size: int,
+        stream: Any,
+        *,
+        to_pinned: bool,
+        from_pinned: bool,
     ) -> None:
         def run() -> None:
             # Both looked up when it is done, and read then: pinned memory may have changed.
@@ -344,7 +363,7 @@ class StubBindings:
         self._captures[int(stream)] = []
 
     def _cuStreamEndCapture(self, stream: Any) -> Any:
-        held = self._captures.pop(int(stream))
+        held = self._captures.pop(int(stream), None)
         if held is None:
             return real.CUresult(CAPTURE_INVALIDATED)
         handle = next(self._handles)
