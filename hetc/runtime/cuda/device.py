@@ -31,6 +31,7 @@ def device_info(ordinal: int = 0, driver: Driver | None = None) -> DeviceInfo:
     Raises MissingDependency without cuda-bindings, RuntimeFault HETC-R050 where there is none.
     """
     api = driver or open_driver()
+    api.start()
     count = api.device_count()
     if not 0 <= ordinal < count:
         raise RuntimeFault(

@@ -25,20 +25,14 @@ class OutOfMemory(RuntimeFault):
 
 
 def open_driver() -> Driver:
-    """The driver of this machine, initialised.
-
-    Raises MissingDependency without cuda-bindings, and RuntimeFault HETC-R050 where there is no
-    driver or no GPU.
-    """
+    """The driver of this machine, not yet started; MissingDependency without cuda-bindings."""
     try:
         found = importlib.util.find_spec("cuda.bindings.driver")
     except ModuleNotFoundError:
         found = None
     if found is None:
         raise MissingDependency("cuda-bindings", "cuda", needed_for="the cuda executor")
-    driver = Driver(importlib.import_module("cuda.bindings.driver"))
-    driver.start()
-    return driver
+    return Driver(importlib.import_module("cuda.bindings.driver"))
 
 
 class Driver:
@@ -55,7 +49,7 @@ class Driver:
         self.lost = False
 
     def start(self) -> None:
-        """Initialise; raises RuntimeFault HETC-R050 where no GPU can be used."""
+        """Initialise, once or again; raises RuntimeFault HETC-R050 where no GPU can be used."""
         self._call("cuInit", 0)
 
     @property

@@ -83,15 +83,16 @@ def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: i
     Raises RuntimeFault HETC-R056 for weights that are not what the plan says. In the context.
     """
     driver = device.driver
-    with staging(device, 2 * _CHUNK_BYTES) as pinned:
+    chunk = min(_CHUNK_BYTES, max((placed.bytes for placed in plan.weights), default=1))
+    with staging(device, 2 * chunk) as pinned:
         events: list[int] = []
         turn = 0
         with releasing(lambda: [partial(device.return_event, event) for event in events]):
             events += (device.take_event() for _ in range(2))
             for placed in plan.weights:
                 target = base + placed.offset
-                for piece in _pieces(placed, bundle):
-                    half = pinned[turn % 2 * _CHUNK_BYTES :][: piece.size]
+                for piece in _pieces(placed, bundle, chunk):
+                    half = pinned[turn % 2 * chunk :][: piece.size]
                     if turn > 1:
                         driver.synchronize_event(events[turn % 2])
                     half[:] = piece
@@ -101,8 +102,8 @@ def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: i
                     turn += 1
 
 
-def _pieces(placed: PlacedWeight, bundle: OpenBundle) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of a placed weight, at most a chunk at a time."""
+def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of a placed weight, at most so many at a time."""
     arrays = [bundle.weight(name) for name in placed.tensors]
     wanted = BY_NAME[placed.element].numpy
     found = sum(array.nbytes for array in arrays)
@@ -118,8 +119,8 @@ def _pieces(placed: PlacedWeight, bundle: OpenBundle) -> Iterator[NDArray[np.uin
         )
     for array in arrays:
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        for start in range(0, raw.size, _CHUNK_BYTES):
-            yield raw[start : start + _CHUNK_BYTES]
+        for start in range(0, raw.size, most):
+            yield raw[start : start + most]
 
 
 def random_weights(plan: LaunchPlan, device: Device, base: int, seed: int) -> None:

@@ -441,6 +441,7 @@ def write_toy(
     return _write(
         path,
         plan or toy_plan(),
+        cubins(toy_plan()),
         toy.contract(),
         {name: ("bf16", tensor) for name, tensor in toy.weights().items()},
         toy.VOCAB,
@@ -449,10 +450,11 @@ def write_toy(
     )
 
 
-def write_layered(path: Path, plan: LaunchPlan | None = None) -> Path:
+def write_layered(path: Path) -> Path:
     """The layered model, of which there is a prefill half only."""
     tensors = {name: ("f32", tensor) for name, tensor in layered_weights().items()}
-    return _write(path, plan or layered_plan(), layered_contract(), tensors, VOCAB, ("cuda",), {})
+    plan = layered_plan()
+    return _write(path, plan, cubins(plan), layered_contract(), tensors, VOCAB, ("cuda",), {})
 
 
 def cubins(plan: LaunchPlan) -> dict[str, bytes]:
@@ -469,6 +471,7 @@ def cubins(plan: LaunchPlan) -> dict[str, bytes]:
 def _write(
     path: Path,
     plan: LaunchPlan,
+    kernels: Mapping[str, bytes],
     contract: Contract,
     tensors: Mapping[str, tuple[str, Array]],
     vocab: int,
@@ -500,7 +503,7 @@ def _write(
             if onnx:
                 writer.write_bytes(f"{half}/model.onnx", onnx[half])
         writer.write_bytes(LAUNCHES_FILE, msgspec.json.encode(plan))
-        for name, data in cubins(plan).items():
+        for name, data in kernels.items():
             writer.write_bytes(name, data)
         writer.write_tensors(
             "weights/model.safetensors",
