@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -508,7 +509,7 @@ def _write(
         writer.write_tensors(
             "weights/model.safetensors",
             [
-                (name, dtype, tensor.shape, lambda tensor=tensor: tensor)
+                (name, dtype, tensor.shape, partial(np.asarray, tensor))
                 for name, (dtype, tensor) in tensors.items()
             ],
         )

@@ -84,4 +84,5 @@ class StubMemory:
         """Device memory as an array, for kernels."""
         wanted = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * wanted.itemsize
-        return self.view(address, size).view(wanted).reshape(shape)
+        found: NDArray[Any] = self.view(address, size).view(wanted)
+        return found.reshape(shape)

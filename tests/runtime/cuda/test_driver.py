@@ -21,7 +21,7 @@ def test_a_gpu_says_what_it_is() -> None:
 
 
 def test_a_number_beyond_the_gpus() -> None:
-    with pytest.raises(RuntimeFault, match="HETC-R050.*no such GPU") as error:
+    with pytest.raises(RuntimeFault, match="no such GPU") as error:
         device_info(2, Driver(StubBindings(devices=2)))
     assert error.value.expected == "a number below 2"
 
@@ -33,7 +33,7 @@ def test_the_real_bindings_without_a_gpu() -> None:
 
 
 def test_without_the_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="cuda-bindings"):
         open_driver()
 
@@ -63,7 +63,7 @@ def test_a_function_that_bindings_or_driver_lack() -> None:
         raise RuntimeError('Function "cuStreamSynchronize" not found')
 
     for bindings in (SimpleNamespace(), SimpleNamespace(cuStreamSynchronize=absent)):
-        with pytest.raises(RuntimeFault, match="HETC-R051.*driver failed") as error:
+        with pytest.raises(RuntimeFault, match="HETC-R051") as error:
             Driver(bindings).synchronize(1)
         assert error.value.at == "cuStreamSynchronize"
 

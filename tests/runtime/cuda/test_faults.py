@@ -86,9 +86,11 @@ def check_left(stub: StubBindings, raised: list[BaseException], failed: str) -> 
 @pytest.mark.parametrize("part", range(4))
 def test_a_call_that_fails_is_one_error(part: int, layered: OpenBundle) -> None:
     for at in range(part, total(layered), 4):
-        stub = StubBindings(
-            LAYERED_KERNELS, fails=lambda number, name, at=at: NOT_PERMITTED * (number == at)
-        )
+
+        def fail(number: int, name: str, at: int = at) -> int:
+            return NOT_PERMITTED if number == at else 0
+
+        stub = StubBindings(LAYERED_KERNELS, fails=fail)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             raised = run_all(stub, layered)
