@@ -150,12 +150,12 @@ def launch_rows(launch: Launch, parameters: tuple[Parameter, ...], layout: Layou
 def _number(argument: Argument, layout: Layout, memory: Memory, at: str) -> int:
     match argument:
         case BufferRef(name=name, offset=offset):
-            span, skipped = layout.buffers[name], layout.sizes(offset, at=at)
-            if skipped > span.size:
+            span, inside = layout.buffers[name], layout.sizes(offset, at=at)
+            if inside > span.size:
                 raise bad_plan("an argument lies beyond its buffer", span.size, argument, at)
-            return memory.arena + span.start + skipped
-        case WeightRef(name=name):
-            return memory.weights[name]
+            return memory.arena + span.start + inside
+        case WeightRef(name=name, offset=skipped):
+            return memory.weights[name] + skipped
         case StateRef(name=name):
             return memory.states + layout.states[name].start
         case InputRef(name=name):

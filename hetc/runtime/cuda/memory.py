@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import LaunchPlan, PlacedWeight
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.device import Device, releasing
+from hetc.runtime.cuda.plan_file import bad_plan
 
 _CHUNK_BYTES = 32 * 2**20
 # About what trained matrices have: products neither vanish nor overflow.
@@ -104,10 +106,12 @@ def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: i
 
 def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDArray[np.uint8]]:
     """The bytes of a placed weight, at most so many at a time."""
-    arrays = [bundle.weight(name) for name in placed.tensors]
     wanted = BY_NAME[placed.element].numpy
-    found = sum(array.nbytes for array in arrays)
+    arrays = [bundle.weight(name) for name in placed.tensors]
     strange = [str(array.dtype) for array in arrays if array.dtype != wanted]
+    if placed.data:
+        arrays.append(_constant(placed))
+    found = sum(array.nbytes for array in arrays)
     if found != placed.bytes or strange:
         raise RuntimeFault(
             "HETC-R056",
@@ -121,6 +125,13 @@ def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDA
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for start in range(0, raw.size, most):
             yield raw[start : start + most]
+
+
+def _constant(placed: PlacedWeight) -> NDArray[np.uint8]:
+    try:
+        return np.frombuffer(binascii.a2b_base64(placed.data, strict_mode=True), np.uint8)
+    except binascii.Error as error:
+        raise bad_plan("a constant is no base64", "base64", error, placed.name) from error
 
 
 def random_weights(plan: LaunchPlan, device: Device, base: int, seed: int) -> None:

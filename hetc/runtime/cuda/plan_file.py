@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import msgspec
 
 from hetc.bundle import OpenBundle
 from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import (
     LAUNCHES_FILE,
-    SCHEMA,
     Argument,
     Buffer,
     BufferRef,
@@ -26,6 +23,7 @@ from hetc.bundle.launches import (
     StateRef,
     WeightRef,
 )
+from hetc.bundle.launches_file import read_launches
 from hetc.errors import RuntimeFault
 
 SCALARS = {"i32": 4, "i64": 8, "fp32": 4}
@@ -34,8 +32,8 @@ SCALARS = {"i32": 4, "i64": 8, "fp32": 4}
 def read_plan(bundle: OpenBundle) -> LaunchPlan:
     """The launch plan of the prefill half, checked in itself and against the bundle's files.
 
-    Raises RuntimeFault HETC-R055 for a bundle without one, R054 for one that cannot be read or
-    contradicts itself.
+    Raises RuntimeFault HETC-R055 for a bundle without one, R054 for one that contradicts itself,
+    BundleError for one that cannot be read.
     """
     if LAUNCHES_FILE not in bundle.manifest.files:
         raise RuntimeFault(
@@ -45,12 +43,7 @@ def read_plan(bundle: OpenBundle) -> LaunchPlan:
             found="no launch plan",
             do="compile with --prefill for a GPU, such as h200",
         )
-    try:
-        plan = msgspec.json.decode(bundle.read_bytes(LAUNCHES_FILE), type=LaunchPlan)
-    except msgspec.MsgspecError as error:
-        raise bad_plan("it cannot be read", f"the schema {SCHEMA}", error) from error
-    if plan.schema != SCHEMA:
-        raise bad_plan("its schema is another", SCHEMA, plan.schema)
+    plan = read_launches(bundle.read_bytes(LAUNCHES_FILE))
     _unique("buffer", (buffer.name for buffer in plan.buffers))
     _unique("weight", (weight.name for weight in plan.weights))
     _unique("state", (state.name for state in plan.states))
@@ -77,10 +70,10 @@ def bad_plan(what: str, expected: object, found: object, at: str = "") -> Runtim
 
 @dataclass(frozen=True)
 class Names:
-    """What arguments may name."""
+    """What arguments may name; of weights with their bytes."""
 
     buffers: frozenset[str]
-    weights: frozenset[str]
+    weights: Mapping[str, int]
     states: frozenset[str]
 
     @staticmethod
@@ -88,7 +81,7 @@ class Names:
         """Those of a plan."""
         return Names(
             frozenset(buffer.name for buffer in plan.buffers),
-            frozenset(weight.name for weight in plan.weights),
+            {weight.name: weight.bytes for weight in plan.weights},
             frozenset(state.name for state in plan.states),
         )
 
@@ -153,6 +146,10 @@ def _check_launch(at: str, launch: Launch, plan: LaunchPlan, names: Names) -> No
                 f"{parameter.name}: {parameter.type}",
             )
             raise bad_plan(f"an argument is of {what}", expected, argument, at)
+        if isinstance(argument, WeightRef) and not 0 <= argument.offset < names.weights.get(
+            argument.name, 1
+        ):
+            raise bad_plan("an argument lies beyond its weight", "an offset in it", argument, at)
         if not names.know(argument):
             raise bad_plan("an argument names no memory", "a name of the plan", argument, at)
     for constant in _constants(launch):

@@ -49,11 +49,11 @@ def in_all(**fields: Any) -> Change:
 
 
 PLAN = toy_plan()
+VALID = msgspec.json.encode(PLAN)
 EMBED, FIRST = PLAN.kernels["embed-1"], PLAN.launches[0]
 UNKNOWN = replace(PLAN.launches[1].arguments[2], name="other")
 WIDE = replace(EMBED.parameters[3], type="i64")
 REFUSED: dict[str, tuple[Change, str, str]] = {
-    "schema": (in_all(schema="hetc.launches/2"), "HETC-R054", "schema"),
     "kernel": (in_first(kernel="none"), "HETC-R054", "no kernel"),
     "arity": (in_first(arguments=FIRST.arguments[1:]), "HETC-R054", "3 for 4"),
     "kind": (in_first(arguments=FIRST.arguments[::-1]), "HETC-R054", "another kind"),
@@ -94,6 +94,27 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
         "more shared memory",
     ),
     "twice": (in_all(buffers=PLAN.buffers * 2), "HETC-R054", "one name"),
+    "offset": (
+        in_first(
+            arguments=(
+                FIRST.arguments[0],
+                replace(FIRST.arguments[1], offset=8256),
+                *FIRST.arguments[2:],
+            )
+        ),
+        "HETC-R054",
+        "beyond its weight",
+    ),
+    "constant bytes": (
+        in_all(weights=(replace(PLAN.weights[0], tensors=(), data="AAAAAAAA"), PLAN.weights[1])),
+        "HETC-R056",
+        "6 bytes",
+    ),
+    "constant": (
+        in_all(weights=(replace(PLAN.weights[0], tensors=(), data="A"), PLAN.weights[1])),
+        "HETC-R054",
+        "no base64",
+    ),
     "weights": (in_all(weight_bytes=100), "HETC-R054", "a weight leaves"),
     "bytes": (
         in_all(weights=(replace(PLAN.weights[0], bytes=32), PLAN.weights[1])),
@@ -159,10 +180,16 @@ def test_refused_before_a_launch(case: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for raw in (b"{", b"[]", b'{"schema": "hetc.launches/1"}', msgspec.json.encode(PLAN)[:-1]):
+    for raw in (
+        b"{",
+        b"[]",
+        b'{"schema": "hetc.launches/1"}',
+        VALID[:-1],
+        VALID.replace(b"launches/1", b"launches/2"),
+    ):
         monkeypatch.setattr("msgspec.json.encode", lambda plan, raw=raw: raw)
         path = write_toy(tmp_path / str(len(raw)))
-        with open_bundle(path) as bundle, pytest.raises(RuntimeFault, match="HETC-R054"):
+        with open_bundle(path) as bundle, pytest.raises(BundleError, match="launch plan"):
             Prefill(bundle, None, Driver(StubBindings(TOY_KERNELS)))
 
 
