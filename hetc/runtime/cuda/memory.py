@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hetc.bundle import OpenBundle
 from hetc.bundle.dtypes import BY_NAME
-from hetc.bundle.launches import LaunchPlan, PlacedWeight
+from hetc.bundle.launches import PlacedWeight
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.device import Device, releasing
 from hetc.runtime.cuda.plan_file import bad_plan
@@ -79,19 +79,22 @@ def pinned_array(address: int, size: int) -> NDArray[np.uint8]:
     return np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
 
 
-def upload_weights(plan: LaunchPlan, bundle: OpenBundle, device: Device, base: int) -> None:
-    """Copy all weights of a plan to `base`, through two pieces of pinned memory in turn.
+def upload_weights(
+    weights: Sequence[PlacedWeight], bundle: OpenBundle, device: Device, base: int
+) -> None:
+    """Copy weights of a plan to where they lie behind `base`, through two pieces of pinned memory
+    in turn.
 
     Raises RuntimeFault HETC-R056 for weights that are not what the plan says. In the context.
     """
     driver = device.driver
-    chunk = min(_CHUNK_BYTES, max((placed.bytes for placed in plan.weights), default=1))
+    chunk = min(_CHUNK_BYTES, max((placed.bytes for placed in weights), default=1))
     with staging(device, 2 * chunk) as pinned:
         events: list[int] = []
         turn = 0
         with releasing(lambda: [partial(device.return_event, event) for event in events]):
             events += (device.take_event() for _ in range(2))
-            for placed in plan.weights:
+            for placed in weights:
                 target = base + placed.offset
                 for piece in _pieces(placed, bundle, chunk):
                     half = pinned[turn % 2 * chunk :][: piece.size]
@@ -134,8 +137,8 @@ def _constant(placed: PlacedWeight) -> NDArray[np.uint8]:
         raise bad_plan("a constant is no base64", "base64", error, placed.name) from error
 
 
-def random_weights(plan: LaunchPlan, device: Device, base: int, seed: int) -> None:
-    """Fill the memory of all weights with random numbers, for measurements without a checkpoint.
+def random_weights(weights: Sequence[PlacedWeight], device: Device, base: int, seed: int) -> None:
+    """Fill the memory of weights with random numbers, for measurements without a checkpoint.
 
     One chunk of each element type is made, and copied on the GPU as often as it takes. In the
     context.
@@ -143,8 +146,8 @@ def random_weights(plan: LaunchPlan, device: Device, base: int, seed: int) -> No
     driver = device.driver
     generator = np.random.default_rng(seed)
     with staging(device, _CHUNK_BYTES) as pinned:
-        for element in sorted({placed.element for placed in plan.weights}):
-            same = [placed for placed in plan.weights if placed.element == element]
+        for element in sorted({placed.element for placed in weights}):
+            same = [placed for placed in weights if placed.element == element]
             chunk = min(_CHUNK_BYTES, max(placed.bytes for placed in same))
             driver.synchronize(device.transfer)
             pinned[:chunk] = _random_bytes(generator, element, chunk)
@@ -161,7 +164,10 @@ def random_weights(plan: LaunchPlan, device: Device, base: int, seed: int) -> No
 def _random_bytes(generator: np.random.Generator, element: str, size: int) -> NDArray[Any]:
     dtype = BY_NAME[element].numpy
     count = -(-size // dtype.itemsize)
-    if dtype.kind in "iub":
+    if dtype.kind in "iub" and dtype.itemsize > 1:
+        # Whatever these count or point at, it is there.
+        found = np.zeros(size, np.uint8)
+    elif dtype.kind in "iub":
         found = generator.integers(0, 256, size, dtype=np.uint8)
     else:
         numbers = generator.standard_normal(count, dtype=np.float32) * _RANDOM_SCALE

@@ -83,11 +83,7 @@ class Prefill:
                 self._releases.append(partial(self.device.return_event, self._left))
                 self.kernels.load_chosen()
                 self._weights.require(max(self.plan.weight_bytes, 1))
-                if options.random_weights is None:
-                    upload_weights(self.plan, bundle, self.device, self._weights.address)
-                else:
-                    seed = options.random_weights
-                    random_weights(self.plan, self.device, self._weights.address, seed)
+                self._fill_weights(bundle, options.random_weights)
             ready = True
 
     def run(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[str, HostTensor]]:
@@ -129,6 +125,14 @@ class Prefill:
             with self.device.current():
                 self._closed = True
                 release_all(self._releases[::-1])
+
+    def _fill_weights(self, bundle: OpenBundle, seed: int | None) -> None:
+        weights, base = self.plan.weights, self._weights.address
+        if seed is not None:
+            made_up = [placed for placed in weights if not placed.data]
+            random_weights(made_up, self.device, base, seed)
+            weights = tuple(placed for placed in weights if placed.data)
+        upload_weights(weights, bundle, self.device, base)
 
     def _growing(self, *, pinned: bool) -> Growing:
         found = Growing(self.device, pinned=pinned)

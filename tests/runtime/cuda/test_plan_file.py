@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
         "HETC-R056",
         "6 bytes",
     ),
-    "constant": (
+    "no base64": (
         in_all(weights=(replace(PLAN.weights[0], tensors=(), data="A"), PLAN.weights[1])),
         "HETC-R054",
         "no base64",
