@@ -16,9 +16,9 @@ class ExpertLinearSpec:
     Slots lie in `order` as `SortSpec(experts, per_token, block)` puts them. x is [rows, k], one row
     for `per_token` slots, or with `x_of` "slots" [rows * per_token, k]. The weight is [experts, n,
     k], or `transposed` [experts, k, n]; bias [experts, n]. Gated, gate and up are the halves of n,
-    or interleaved, gate first, and the result is `activation(gate) * (up + up_offset)`, with `limit`
-    of gate at most that, and of up no further from 0; `silu` is then `gate * sigmoid(sharpness *
-    gate)`. The result is [rows * per_token, n], gated [.., n / 2], a row for each slot.
+    or interleaved, gate first, and the result is `activation(gate) * (up + up_offset)`; with a
+    `limit`, gate is at most that, and up no further from 0. Its `silu` is `gate * sigmoid(sharpness
+    * gate)`. The result is [rows * per_token, n], gated [.., n / 2], a row for each slot.
     """
 
     element: str

@@ -80,8 +80,8 @@ def rotary(
         after = apply("mul", At(x, offset=1, modulo=width), apply("sub", 1.0, odd))
         turned = apply("sub", before, after)
     else:
-        other = At(x, offset=width // 2, modulo=width)
-        turned = Below(width // 2, apply("neg", other), other)
+        sign = Below(width // 2, Number(-1.0), Number(1.0))
+        turned = apply("mul", At(x, offset=width // 2, modulo=width), sign)
     rotated = apply("add", apply("mul", x, cos), apply("mul", turned, sin))
     return rotated if width == columns else Below(width, rotated, x)
 
