@@ -74,11 +74,11 @@ def _product(programs: Programs, ops: list[Linear]) -> Product:
     )
     operands: dict[str, Argument] = dict(placed(programs.memory, "weight", matrices))
     if spec.bias:
-        operands["bias"] = _biases(programs, ops, spec.element)
+        operands["bias"] = biases(programs, ops, spec.element)
     return Product(ops[0].x, spec, operands, list(ops), ops[0].result)
 
 
-def _biases(programs: Programs, ops: list[Linear], element: str) -> WeightRef:
+def biases(programs: Programs, ops: list[Linear], element: str) -> WeightRef:
     found = [op.bias.op for op in ops if op.bias is not None]
     weights = [bias for bias in found if isinstance(bias, Weight)]
     if len(weights) != len(ops) or any(w.type.dtype.name != element for w in weights):
@@ -92,6 +92,8 @@ def _single(programs: Programs, value: Value) -> Op | None:
     if programs.values.uses[value] != 1 or len(users) != 1:
         return None
     (user,) = users
+    if user.results[0] not in programs.values.layouts:
+        return None
     if isinstance(user, Reshape):
         return _single(programs, user.result)
     return user
@@ -138,8 +140,8 @@ def _gated(programs: Programs, op: Linear) -> Product | None:
     operands |= placed(programs.memory, "up_weight", matrices[1:])
     if product.spec.bias:
         element = product.spec.element
-        operands |= {"gate_bias": _biases(programs, [gate], element)}
-        operands |= {"up_bias": _biases(programs, [up], element)}
+        operands |= {"gate_bias": biases(programs, [gate], element)}
+        operands |= {"up_bias": biases(programs, [up], element)}
     return _with_gate(product, [gate, up, user], operands)
 
 
@@ -236,7 +238,7 @@ def _epilogue(programs: Programs, product: Product, busy: set[Value]) -> None:
             product.spec = replace(spec, scale=float(user.y))
         elif isinstance(user, Add) and not done:
             other = _other(programs, user, product.result)
-            if other is None or other in busy or _without_reshapes(other) in busy:
+            if other is None or _waits_for(programs, other, busy):
                 return
             product.residual = other
             product.spec = replace(spec, residual=True)
@@ -263,6 +265,20 @@ def _other(programs: Programs, op: Add, value: Value) -> Value | None:
     layouts = programs.values.layouts
     same = layouts[other].domain == layouts[own].domain and other is not own
     return other if same and layouts[other].sizes == layouts[own].sizes else None
+
+
+def _waits_for(programs: Programs, value: Value, busy: set[Value]) -> bool:
+    """Whether `value` cannot be in memory before a product that is being made."""
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        at = stack.pop()
+        if at in busy:
+            return True
+        if at not in seen and at not in programs.values.stored and at.op is not None:
+            seen.add(at)
+            stack.extend(at.op.operands)
+    return False
 
 
 def _softcap(programs: Programs, op: Op) -> tuple[list[Op], float] | None:

@@ -48,8 +48,18 @@ class Programs:
         """A new buffer for the rows of `value`."""
         domain, columns = self.values.domain(value), self.values.columns(value)
         element = element or element_of(value)
-        made = self.memory.buffer(element, ROWS[domain], columns, name)
+        rows = "1" if domain == "none" else ROWS[domain]
+        made = self.memory.buffer(element, rows, columns, name)
         return Stored(made, element, domain, columns)
+
+    def need_as(self, value: Value, element: str) -> Argument:
+        """`value`, of which there is one, as `element`."""
+        stored = self.need(source_of(value))
+        if stored.element == element and stored.domain == "none" and not stored.offset:
+            return stored.argument
+        made = self.buffer(value, element)
+        self.write(value, made)
+        return made.argument
 
     def need(self, value: Value) -> Stored:
         """Where `value` lies, which is computed now where it is nowhere yet; raises Refusal."""
@@ -67,9 +77,6 @@ class Programs:
             known[value] = Stored(self.memory.constant(constant_numbers(op)), "f32", "none", 0)
         elif op is not None and op.kind in PRODUCTS:
             self.product(value)
-        elif self.values.domain(value) == "none":
-            loc = op.loc if op else ""
-            raise Refusal("HETC-E057", "what hangs on no token is no row program", loc)
         else:
             made = self.buffer(value)
             self.write(value, made)
@@ -84,7 +91,7 @@ class Programs:
         if into.is_state:
             inner, columns = into.heads, into.width
         try:
-            self._program(value, inner, columns, lambda rows: rows.access(into, rows.whole))
+            self.launch_program(value, inner, columns, lambda rows: rows.access(into, rows.whole))
         except MustStand:
             if not isinstance(value.op, Concat) or into.is_state:
                 loc = value.op.loc if value.op else ""
@@ -106,17 +113,20 @@ class Programs:
 
             columns = [size for size in own if size > 1] or [1]
             inner = self.values.columns(x) // columns[-1]
-            self._program(x, inner, columns[-1], access)
+            self.launch_program(x, inner, columns[-1], access)
             start += own[axis]
 
-    def _program(
+    def launch_program(
         self, value: Value, inner: int, columns: int, access: Callable[[Rows], Access]
     ) -> None:
         """Launch the program that stores `value` at `access`; what it has to read is stored
         first. Raises MustStand where that is `value` itself."""
         values = self.values
+        # What there is one of is written by every sequence, each time the same.
+        over = "sequences" if values.domain(value) in ("none", "sequences") else "tokens"
+        domain = "sequences" if values.domain(value) == "none" else values.domain(value)
         while True:
-            rows = Rows(values, values.domain(value), inner, columns)
+            rows = Rows(values, domain, inner, columns)
             try:
                 computed = value not in values.stored and value.op and values.stands(value)
                 made = rows.computed(value) if computed else rows.value(value, rows.whole)
@@ -130,7 +140,6 @@ class Programs:
             place = self.buffer(beside)
             stores.append(Store(rows.access(place, rows.whole), expression))
             values.stored[beside] = place
-        over = "sequences" if values.domain(value) == "sequences" else "tokens"
         program = RowProgram(columns, tuple(stores), inner, over)  # type: ignore[arg-type]
         operands = {name: argument for argument, name in rows.operands.items()}
         ops = tuple(dict.fromkeys(op_name(op) for op in rows.ops)) or ("copy",)

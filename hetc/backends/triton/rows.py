@@ -46,7 +46,7 @@ from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.reduce import CumSum, Mean, ReduceMax, Softmax, Sum
 from hetc.ir.ops.reduce import Reduce as ReduceOp
 from hetc.ir.ops.shape import Concat, Slice, View
-from hetc.ir.ops.source import Constant, Full, Iota, Source
+from hetc.ir.ops.source import Constant, Full, Iota, Source, Weight
 
 # A sum of so few is written out.
 _UNROLLED = 16
@@ -76,7 +76,7 @@ class Rows:
         self.operands: dict[Argument, str] = {}
         self.aside: dict[Value, Expression] = {}
         self.ops: list[Op] = []
-        self.whole = Place(inner=columns, column=1)
+        self.whole = Place(inner=columns if inner > 1 else 0, column=1)
         # How far the column runs: further or less far inside of an `At`.
         self._reach = columns
         self._done: dict[tuple[Value, Place, bool, int], Expression] = {}
@@ -231,6 +231,7 @@ class Rows:
             and source.op is not None
             and not isinstance(source.op, Source)
             and self.values.domain(source) != "none"
+            and position_shift(source) is None
             and not self._reduces_row(source)
         ):
             # Computed once, not for each that reads it.
@@ -388,9 +389,11 @@ def _embedding(rows: Rows, op: Embedding, place: Place, last: bool) -> Expressio
     shift = position_shift(op.ids)
     if parts is None or last or (parts[0] != whose and parts[0] != Place()):
         raise MustStand(op.result)
-    table = rows.values.stored.get(op.table)
-    if table is None or table.domain != "none":
+    if not isinstance(op.table.op, Weight):
         raise Refusal("HETC-E057", "rows are looked up in weights only", op.loc)
+    table = rows.values.stored.get(op.table)
+    if table is None:
+        raise MustStand(op.table)
     name = rows.name(table.argument)
     within = parts[1]
     offset = table.offset + within.base
@@ -493,7 +496,12 @@ def _gather(rows: Rows, op: Gather, place: Place, last: bool) -> Expression:
     return rows.value(op.x, joined(seen, rows.values.layouts[op.x].sizes), last=last)
 
 
+def _weight(rows: Rows, op: Weight, place: Place, last: bool) -> Expression:
+    raise MustStand(op.result)
+
+
 _RULES: dict[type[Op], Any] = {
+    Weight: _weight,
     Gather: _gather,
     RMSNorm: _norm,
     LayerNorm: _norm,
