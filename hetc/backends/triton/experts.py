@@ -11,7 +11,7 @@ from hetc.backends.triton.layouts import Refusal
 from hetc.backends.triton.memory import ROWS
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.routing import SortSpec, TopKSpec
-from hetc.backends.triton.values import element_of
+from hetc.backends.triton.values import NOWHERE, element_of
 from hetc.bundle.launches import Argument, BufferRef
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
@@ -104,6 +104,7 @@ class Experts:
                 ops=tuple(op_name(each) for each in ops),
             )
         )
+        values.stored.update((each.results[0], NOWHERE) for each in ops)
         values.stored[result] = out
 
     def _order(self, op: ExpertLinear, experts: int, per_token: int, block: int) -> Order:

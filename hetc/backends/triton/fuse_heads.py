@@ -74,7 +74,7 @@ def _match(op: Attention, values: Values) -> Heads | None:
     heads = Heads(op, (query, key, value))
     widths = {values.layouts[x].sizes[-1] for x in (op.q, op.k, op.v)}
     same = len(widths) == 1 and value.norm is None and value.rope is None
-    return heads if same and _ropes(query, key) and _norms(query, key) and _joins(heads) else None
+    return heads if same and _ropes(query, key) and _norms(query, key) and _joins(heads, values) else None
 
 
 def _part(value: Value, values: Values) -> Part | None:
@@ -88,7 +88,7 @@ def _part(value: Value, values: Values) -> Part | None:
         op = at.op
         if op is None or at not in values.layouts:
             return None
-        if at is not value and not isinstance(op, Linear) and values.uses[at] != 1:
+        if at is not value and not isinstance(op, Linear) and len(values.users[at]) != 1:
             return None
         match op:
             case Rope() if rope is None and norm is None and place is None:
@@ -141,13 +141,17 @@ def _norms(query: Part, key: Part) -> bool:
     return same
 
 
-def _joins(heads: Heads) -> bool:
-    """Whether the parts are all of the columns of their products, in order."""
+def _joins(heads: Heads, values: Values) -> bool:
+    """Whether the parts are all of the columns of their products, in order, and nothing else reads
+    those."""
     linears, parts = heads.linears, heads.parts
+    reads = sum(1 if part.between else values.uses[part.value] for part in parts)
+    if reads != sum(values.uses[op.result] for op in linears):
+        return False
     if len(linears) == 3:
-        whole = all(part.first == 0 and part.columns == part.source.weight.shape[0] for part in parts)
         one = {(op.x, op.bias is None) for op in linears}
-        return whole and len(one) == 1
+        widths = (part.source.weight.shape[0] == part.columns for part in parts)
+        return len(one) == 1 and all(widths)
     first = 0
     for part in parts:
         if part.first != first:

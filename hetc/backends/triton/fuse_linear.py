@@ -18,7 +18,7 @@ from hetc.backends.triton.linear import LinearSpec, NormSpec
 from hetc.backends.triton.matrices import Matrix, matrix_of, placed, tensors
 from hetc.backends.triton.memory import ROWS, element_bytes
 from hetc.backends.triton.programs import Programs, op_name
-from hetc.backends.triton.values import Stored, element_of
+from hetc.backends.triton.values import NOWHERE, Stored, element_of
 from hetc.bundle.launches import Argument, WeightRef
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
@@ -304,6 +304,7 @@ def _launch(programs: Programs, product: Product) -> None:
         product.operands["residual"] = programs.rows_of(product.residual)
     stored = programs.buffer(result, element, "logits" if is_logits else "")
     _bind(programs, product, stored.argument)
+    values.stored.update((op.results[0], NOWHERE) for op in product.ops)
     values.stored[result] = stored
 
 

@@ -15,8 +15,8 @@ from hetc.backends.triton.layouts import Refusal
 from hetc.backends.triton.memory import Memory
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.states import States
-from hetc.backends.triton.values import PRODUCTS, Stored, Values, element_of
-from hetc.backends.triton.whole_queries import whole_queries
+from hetc.backends.triton.values import NOWHERE, PRODUCTS, Values, element_of
+from hetc.backends.triton.last_rows import place_last_rows
 from hetc.bundle.launches import Argument, BufferRef, Launch
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
@@ -46,7 +46,7 @@ def lower(graph: Graph, states: tuple[str, ...]) -> Lowered:
 
 class _Lowering:
     def __init__(self, graph: Graph, states: tuple[str, ...]) -> None:
-        self.graph = graph = whole_queries(graph)
+        self.graph = graph = place_last_rows(graph)
         self.values = Values.of(graph)
         self.programs = Programs(self.values, self._product)
         self.states = States(self.programs, states)
@@ -98,7 +98,7 @@ class _Lowering:
                 else:
                     for other in heads.linears:
                         self.heads.pop(other, None)
-                        self.values.stored[other.result] = _NOWHERE
+                        self.values.stored[other.result] = NOWHERE
             case Attention():
                 self._attention(op)
             case TopK():
@@ -159,7 +159,3 @@ class _Lowering:
             return ""
         assert isinstance(stored.argument, BufferRef)
         return stored.argument.name
-
-
-# Of a product that another launch made part of itself: nothing reads it.
-_NOWHERE = Stored(BufferRef(name=""), "f32", "none", 0)

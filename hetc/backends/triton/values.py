@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hetc.backends.triton.infer_layouts import TOKENS, infer
 from hetc.backends.triton.layouts import Domain, Layout, Refusal
-from hetc.bundle.launches import Argument
+from hetc.bundle.launches import Argument, BufferRef
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
@@ -38,6 +38,10 @@ class Stored:
     def is_state(self) -> bool:
         """Whether the heads of a sequence stand behind each other, each with its tokens."""
         return self.heads > 0
+
+
+# Of what is only a step inside of a launch: nothing reads it.
+NOWHERE = Stored(BufferRef(name=""), "f32", "none", 0)
 
 
 def element_of(value: Value) -> str:
