@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import queue
+import re
 import struct
 import subprocess
 import sys
@@ -38,6 +39,8 @@ _LENGTH = struct.Struct("<Q")
 # Variables that begin so change what Triton, LLVM or ptxas do.
 _FOREIGN = ("TRITON_", "MLIR_", "LLVM_", "NVPTX_", "PTXAS_", "DISABLE_")
 _WORKER = "hetc.backends.triton.worker"
+# As MLIR and ptxas tell an error, behind the name of a temporary file.
+_ERROR = re.compile(r"\berror\s*:\s*(.+)")
 # Triton passes two addresses of scratch memory behind the parameters of the function.
 _SCRATCH_PARAMETERS = (8, 8)
 _SIZES = {"i32": 4, "i64": 8, "fp32": 4}
@@ -122,7 +125,9 @@ def compile_kernels(
         threads = stack.enter_context(ThreadPoolExecutor(count))
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(count):
-            idle.put(stack.enter_context(_Worker(Path(folder))))
+            noise = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            idle.put(stack.enter_context(_Worker(Path(folder), noise)))
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
 
         def answer(task: Task) -> Answer:
             worker = idle.get()
@@ -137,7 +142,11 @@ def compile_kernels(
                 cubins.append(_cubin(job, next(answers)))
             except _WorkerEnded as error:
                 raise BackendError(
-                    "HETC-E050", "a kernel does not compile", at=str(job), found=error
+                    "HETC-E050",
+                    "a kernel does not compile",
+                    at=str(job),
+                    found=error,
+                    do="compile for another target, or report it: the kernel is hetc's own",
                 ) from None
             if progress is not None:
                 progress(done + 1, len(jobs))
@@ -145,12 +154,13 @@ def compile_kernels(
 
 
 def receive(stream: IO[bytes], kind: type[Message]) -> Message | None:
-    """The next message of a pipe, None at its end."""
+    """The next message of a pipe, None where the pipe ends."""
     length = stream.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
-    body = stream.read(_LENGTH.unpack(length)[0])
-    return msgspec.msgpack.decode(body, type=kind)
+    (size,) = _LENGTH.unpack(length)
+    body = stream.read(size)
+    return msgspec.msgpack.decode(body, type=kind) if len(body) == size else None
 
 
 def send(stream: IO[bytes], message: msgspec.Struct) -> None:
@@ -165,17 +175,18 @@ class _WorkerEnded(Exception):
 
 
 class _Worker:
-    """A process that compiles one task after the other, and ends at the first that fails."""
+    """A process that compiles one task after the other, and ends at the first that fails.
 
-    def __init__(self, folder: Path) -> None:
-        # Of what MLIR and ptxas print, a failed compilation's pages of IR, nothing reaches the
-        # user's terminal.
-        self._noise = tempfile.TemporaryFile(dir=folder)
+    What Triton, MLIR and ptxas print goes to the file `noise`: a failed pass prints pages of IR.
+    """
+
+    def __init__(self, folder: Path, noise: IO[bytes]) -> None:
+        self._noise = noise
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _WORKER, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._noise,
+            stderr=noise,
             env=_environment(folder),
         )
 
@@ -190,7 +201,6 @@ class _Worker:
     ) -> None:
         self._process.kill()
         self._process.communicate()
-        self._noise.close()
 
     def compile(self, task: Task) -> Answer:
         """What the process answers; raises _WorkerEnded."""
@@ -211,9 +221,10 @@ class _Worker:
         code = self._process.wait()
         self._noise.seek(0)
         text = self._noise.read().decode("utf-8", "replace")
+        if error := _ERROR.search(text):
+            return error[1].strip()
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if "error:" in line]
-        return (errors or lines[-1:] or [f"the compiler ended with {code}"])[0]
+        return lines[-1] if lines else f"the compiler ended with {code}"
 
 
 def _task(job: Job) -> Task:
@@ -233,15 +244,16 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
     notes = read_notes(answer.cubin, str(job))
     parameters = job.kernel.parameters
     sizes = (*(_size(parameter) for parameter in parameters), *_SCRATCH_PARAMETERS)
+    divisible = tuple(parameter.divisible for parameter in parameters)
     for what, expected, found in (
         ("the name of the function", job.kernel.symbol, notes.symbol),
         ("the sizes of its parameters", sizes, tuple(size for _, size in notes.parameters)),
-        ("divisibility", tuple(each.divisible for each in parameters), answer.promised),
+        ("the divisibility of its parameters", divisible, answer.promised),
     ):
         if expected != found:
             raise BackendError(
                 "HETC-E054",
-                f"this Triton does not take over {what}",
+                f"this Triton does not keep {what}",
                 at=str(job),
                 expected=expected,
                 found=f"{found} by Triton {answer.triton}",

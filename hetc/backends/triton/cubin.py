@@ -1,4 +1,4 @@
-"""Reads what ptxas noted of a kernel in its cubin: registers, spilled bytes, block size, parameters.
+"""Reads what ptxas notes of a kernel in its cubin: registers, spilled bytes, block, parameters.
 
 A cubin is an ELF file of 64 bits whose sections `.nv.info` and `.nv.info.<kernel>` list attributes;
 their numbers and forms are those that `cuobjdump -elf` names, and the tests compare with it.
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from hetc.errors import BackendError
 
 _MAGIC = b"\x7fELF\x02\x01"
-# Machine; where the table of sections is; size and number of its entries; the one of the names.
-_FILE = struct.Struct("<18xH20xQ10xHHH")
+# Machine; where the tables of segments and of sections are; size and number of the entries of each;
+# the section of the names.
+_FILE = struct.Struct("<18xH12xQQ6x5H")
 # Name, kind, then offset and size.
 _SECTION = struct.Struct("<II16xQQ24x")
 _CUDA = 190
@@ -96,16 +97,20 @@ def _read(data: bytes) -> Notes:
 
 def _sections(data: bytes) -> dict[str, bytes]:
     """Name -> content of every section; ValueError where one lies outside of the file."""
-    machine, table, entry, count, names_at = _FILE.unpack_from(data)
+    machine, segments, table, segment, of_segments, entry, count, names_at = _FILE.unpack_from(data)
     if machine != _CUDA:
         raise ValueError(f"it is for machine {machine}")
     if entry != _SECTION.size or names_at >= count:
         raise ValueError("its table of sections has another form")
-    headers = [_SECTION.unpack_from(data, table + entry * number) for number in range(count)]
-    ends = [0 if kind == _NO_BITS else offset + size for _, kind, offset, size in headers]
-    if max(ends) > len(data):
+    if max(segments + segment * of_segments, table + entry * count) > len(data):
         raise ValueError("it is cut off")
-    contents = [data[end - size : end] if end else b"" for (*_, size), end in zip(headers, ends)]
+    headers = [_SECTION.unpack_from(data, table + entry * number) for number in range(count)]
+    contents = []
+    for _, kind, offset, size in headers:
+        size = 0 if kind == _NO_BITS else size
+        if offset + size > len(data):
+            raise ValueError("it is cut off")
+        contents.append(data[offset : offset + size])
     names = contents[names_at]
     return {
         names[name:].partition(b"\0")[0].decode("ascii"): content
