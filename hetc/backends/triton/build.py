@@ -52,7 +52,7 @@ def build_kernels(
     """Compile `kernels`, equal ones once, for the architectures of `targets`; of several targets of
     one architecture the first says how fast it is. Equal input gives equal bytes.
 
-    Raises BackendError: HETC-E052 where no configuration of a kernel can be launched, and those of
+    Raises BackendError: HETC-E072 where no configuration of a kernel can be launched, and those of
     `compile_kernels`.
     """
     options = options or BuildOptions()
@@ -69,7 +69,7 @@ def build_kernels(
     for (space, number), job, cubin in zip(tried, jobs, cubins, strict=True):
         place = space.kernel.id, space.arch
         if refusal := _refusal(cubin, space):
-            reason = Reason("HETC-E055", f"a configuration is dropped: {refusal}", at=str(job))
+            reason = Reason("HETC-E075", f"a configuration is dropped: {refusal}", at=str(job))
             dropped.setdefault(place, []).append(reason)
         else:
             kept.setdefault(place, {})[number] = cubin
@@ -115,7 +115,7 @@ def _distinct(kernels: Iterable[Kernel]) -> list[Kernel]:
         first = found.setdefault(kernel.id, kernel)
         if first.configs != kernel.configs:
             raise InternalError(
-                "HETC-Z030",
+                "HETC-Z031",
                 "equal kernels have unequal configurations",
                 at=kernel.id,
                 expected=first.configs,
@@ -143,7 +143,7 @@ def _refusal(cubin: Cubin, space: Space) -> str:
 
 def _nothing_left(space: Space, reasons: list[Reason]) -> BackendError:
     return BackendError(
-        "HETC-E052",
+        "HETC-E072",
         "no configuration of a kernel can be launched",
         at=f"{space.kernel.id} for {space.arch}",
         found="; ".join(str(reason) for reason in reasons) or "none fits into shared memory",

@@ -106,8 +106,8 @@ def compile_kernels(
 ) -> list[Cubin]:
     """The cubin of every job, in order; one worker a core unless `workers` says how many.
 
-    Raises MissingDependency without Triton, BackendError HETC-E050 for the first job that does not
-    compile, HETC-E053 for an unknown architecture, HETC-E054 where this Triton is not as hetc knows
+    Raises MissingDependency without Triton, BackendError HETC-E070 for the first job that does not
+    compile, HETC-E073 for an unknown architecture, HETC-E074 where this Triton is not as hetc knows
     it.
     """
     if importlib.util.find_spec("triton") is None:
@@ -142,7 +142,7 @@ def compile_kernels(
                 cubins.append(_cubin(job, next(answers)))
             except _WorkerEnded as error:
                 raise BackendError(
-                    "HETC-E050",
+                    "HETC-E070",
                     "a kernel does not compile",
                     at=str(job),
                     found=error,
@@ -252,7 +252,7 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
     ):
         if expected != found:
             raise BackendError(
-                "HETC-E054",
+                "HETC-E074",
                 f"this Triton does not keep {what}",
                 at=str(job),
                 expected=expected,

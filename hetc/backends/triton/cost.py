@@ -83,7 +83,7 @@ class Space:
 
     @cached_property
     def limits(self) -> Limits:
-        """Of the device; BackendError HETC-E053 where they are not known."""
+        """Of the device; BackendError HETC-E073 where they are not known."""
         return limits_of(self.arch)
 
     @cached_property
@@ -100,7 +100,7 @@ class Space:
         device, work = Target(self.target.device), self.kernel.work
         if device.device.units is None:
             raise BackendError(
-                "HETC-E053",
+                "HETC-E073",
                 "the target's file does not say how many multiprocessors it has",
                 at=device.name,
                 do="add units to the file",

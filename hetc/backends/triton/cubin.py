@@ -47,13 +47,13 @@ class Notes:
 def read_notes(data: bytes, at: str) -> Notes:
     """The notes of the cubin `data`; `at` names it in errors.
 
-    Raises BackendError HETC-E051 where this is no cubin of one kernel, or not all of it.
+    Raises BackendError HETC-E071 where this is no cubin of one kernel, or not all of it.
     """
     try:
         return _read(data)
     except (ValueError, struct.error) as error:
         raise BackendError(
-            "HETC-E051",
+            "HETC-E071",
             "this is no cubin of one kernel",
             at=at,
             found=error,

@@ -72,11 +72,11 @@ _OF_ARCH = {
 
 
 def arch_number(arch: str) -> int:
-    """`sm_90` -> 90; BackendError HETC-E053 for an architecture that is not known here."""
+    """`sm_90` -> 90; BackendError HETC-E073 for an architecture that is not known here."""
     found = re.fullmatch(r"sm_(\d+)", arch)
     if found is None or int(found[1]) not in _OF_ARCH:
         raise BackendError(
-            "HETC-E053",
+            "HETC-E073",
             "kernels cannot be compiled for this architecture",
             expected=", ".join(f"sm_{number}" for number in _OF_ARCH),
             found=arch or "none: the target file says no arch",
@@ -86,7 +86,7 @@ def arch_number(arch: str) -> int:
 
 
 def limits_of(arch: str) -> Limits:
-    """The limits of `sm_90`; BackendError HETC-E053 where they are not known."""
+    """The limits of `sm_90`; BackendError HETC-E073 where they are not known."""
     return _OF_ARCH[arch_number(arch)]
 
 

@@ -120,7 +120,7 @@ def test_a_kernel_of_which_nothing_is_left_is_told(golden: Golden) -> None:
 
 
 def test_kernels_of_one_id_have_one_space() -> None:
-    with pytest.raises(InternalError, match="HETC-Z030"):
+    with pytest.raises(InternalError, match="HETC-Z031"):
         build_kernels([product(SMALL), product(TALL)], [targets.load("h200")])
 
 

@@ -46,7 +46,7 @@ def test_a_cut_cubin_is_told_at_every_length(cubins: Mapping[str, Cubin]) -> Non
     for length in range(0, len(data) - 1, 61):
         with pytest.raises(BackendError) as caught:
             read_notes(data[:length], "norm")
-        assert caught.value.code == "HETC-E051"
+        assert caught.value.code == "HETC-E071"
 
 
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
