@@ -83,7 +83,8 @@ def load_function(source: str, symbol: str, folder: Path) -> Any:
         draft.write_text(source, encoding="utf-8", newline="\n")
         draft.replace(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, symbol)
