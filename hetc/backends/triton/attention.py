@@ -20,8 +20,8 @@ class AttentionSpec:
 
     Queries are rows [M, heads * width]; keys and values lie in the layout of a state, [groups,
     length, width] and [groups, length, value_width] of each sequence; the result is rows [M, heads
-    * value_width]. `sinks` and `slopes` are f32 [heads]. What a query does not see has no weight;
-    one that sees nothing gives zeros.
+    * value_width]. `sinks` and `slopes` are [heads] of `head_element`. What a query does not see has
+    no weight; one that sees nothing gives zeros.
     """
 
     element: str
@@ -36,6 +36,7 @@ class AttentionSpec:
     softcap: float | None = None
     sinks: bool = False
     slopes: bool = False
+    head_element: str = "f32"
 
 
 def supports(spec: AttentionSpec) -> str | None:
@@ -72,9 +73,9 @@ def parameters(spec: AttentionSpec) -> tuple[Parameter, ...]:
     """What the kernel takes, in order."""
     found = {"query": spec.element, "key": spec.element, "value": spec.element}
     if spec.sinks:
-        found["sinks"] = "f32"
+        found["sinks"] = spec.head_element
     if spec.slopes:
-        found["slopes"] = "f32"
+        found["slopes"] = spec.head_element
     found |= {"starts": "i32", "out": spec.element}
     return tuple(Parameter(name=name, type=pointer(e), divisible=16) for name, e in found.items())
 

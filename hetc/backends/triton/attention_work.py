@@ -63,17 +63,18 @@ class AttentionWork:
         return self.spec.heads * -(-rows // config.constants["BLOCK_M"])
 
     def tile(self, config: Config, rows: int) -> Tile:
-        """One tile with the mean number of keys; its bytes are its share of what the launch reads
-        and writes once, since L2 serves the heads of a group and the tiles of a head."""
+        """One tile, with the mean number of keys that its queries see."""
         spec, queries = self.spec, config.constants["BLOCK_M"]
-        seen = float(min(rows, spec.window or rows, spec.chunk or rows))
+        seen = float(rows)
+        for span in (spec.window, spec.chunk):
+            # Tiles reach over both ends of what the first and the last query see.
+            seen = min(seen, span + queries if span is not None else seen)
         if spec.causal and seen == rows:
             seen = (rows + queries) / 2
         columns = spec.width + spec.value_width
-        moved = rows * columns * (spec.heads + spec.groups) * _BYTES[spec.element]
         return Tile(
             flops=2.0 * queries * seen * columns,
-            bytes=moved / self.blocks(config, rows),
+            bytes=(seen + queries) * columns * _BYTES[spec.element],
             shared_bytes=_shared_bytes(spec, config),
             accumulators=_accumulators(spec, config),
         )

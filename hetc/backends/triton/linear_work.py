@@ -95,18 +95,14 @@ class LinearWork:
         )
 
     def tile(self, config: Config, rows: int) -> Tile:
-        """One tile; its bytes are its share of what the launch reads and writes once, since L2
-        serves what tiles share."""
+        """One tile: all of its rows of x and its columns of the weights are loaded."""
         spec, products = self.spec, _products(self.spec)
-        block_m, block_n = config.constants["BLOCK_M"], config.constants["BLOCK_N"]
-        weights = 2 if spec.gated else 1
-        out = _BYTES[spec.out_element or spec.element]
-        moved = spec.n * spec.k * weights * _weight_bytes(spec)
-        moved += rows * spec.k * _BYTES[spec.element]
-        moved += rows * spec.n * out * (2 if spec.residual else 1)
+        block_m, block_n = config.constants["BLOCK_M"], config.constants["BLOCK_N"] * products
+        out = block_m * block_n // (2 if spec.gated else 1) * _BYTES[spec.out_element or spec.element]
+        loaded = (block_m * _BYTES[spec.element] + block_n * _weight_bytes(spec)) * spec.k
         return Tile(
-            flops=2.0 * block_m * block_n * products * spec.k,
-            bytes=moved / self.blocks(config, rows),
+            flops=2.0 * block_m * block_n * spec.k,
+            bytes=loaded + out * (2 if spec.residual else 1),
             shared_bytes=_shared_bytes(spec, config),
-            accumulators=block_m * block_n * products // (32 * config.warps),
+            accumulators=block_m * block_n // (32 * config.warps),
         )
