@@ -52,9 +52,9 @@ class HeadsSpec:
     each `width` columns.
 
     Queries and keys are normalised (`norm`, each with a weight of its own), then their first
-    `rotary` columns are turned: in pairs (i, i + rotary/2), or (2i, 2i+1) if `interleaved`, by `cos`
-    and `sin` [positions, rotary] of element `table`. With `equal_halves` the second half of a row
-    of the tables is the first (of interleaved pairs, both columns are equal).
+    `rotary` columns are turned: in pairs (i, i + rotary/2), or (2i, 2i+1) if `interleaved`, by
+    `cos` and `sin` [positions, rotary] of element `table`. With `equal_halves` the second half of a
+    row of the tables is the first (of interleaved pairs, both columns are equal).
     """
 
     heads: int
@@ -162,7 +162,7 @@ def _matrix(name: str, spec: LinearSpec) -> dict[str, str]:
 
 
 def _heads(heads: HeadsSpec, out: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     if heads.norm is not None and heads.norm.weight:
         found |= {"query_norm": heads.norm.weight}
         found |= {"key_norm": heads.norm.weight} if heads.groups else {}
