@@ -24,6 +24,7 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.index import TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.passes.simplify import simplify
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def lower(graph: Graph, states: tuple[str, ...]) -> Lowered:
 
 class _Lowering:
     def __init__(self, graph: Graph, states: tuple[str, ...]) -> None:
-        self.graph = graph = place_last_rows(graph)
+        self.graph = graph = simplify(place_last_rows(graph))
         self.values = Values.of(graph)
         self.programs = Programs(self.values, self._product)
         self.states = States(self.programs, states)
