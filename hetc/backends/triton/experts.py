@@ -100,7 +100,7 @@ class Experts:
                 expert_of_block=order.expert_of_block,
                 out=out.argument,
                 rows=ROWS[layout.domain],
-                bias=bias,
+                **({} if bias is None else {"bias": bias}),
                 ops=tuple(op_name(each) for each in ops),
             )
         )

@@ -89,7 +89,7 @@ def biases(programs: Programs, ops: list[Linear], element: str) -> WeightRef:
 def _single(programs: Programs, value: Value) -> Op | None:
     """The only op that reads `value`, through reshapes; None where there are more, or an output."""
     users = programs.values.users.get(value, [])
-    if programs.values.uses[value] != 1 or len(users) != 1:
+    if value in programs.values.graph.outputs or len(users) != 1:
         return None
     (user,) = users
     if user.results[0] not in programs.values.layouts:

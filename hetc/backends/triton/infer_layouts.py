@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hetc.backends.triton import elementwise
 from hetc.backends.triton.layouts import (
     Axis,
     Layout,
@@ -26,6 +27,14 @@ from hetc.ir.ops.source import Constant, Full, Iota, Weight
 
 LAST, END = parse_dim("S-1"), parse_dim("S")
 Layouts = dict[Value, Layout]
+_LIKE_THEIR_OPERAND = frozenset({"rms_norm", "layer_norm", "rope"})
+
+
+def require_form(op: Op) -> None:
+    """Raise Refusal (HETC-E050) for an op of a kind that no kernel computes."""
+    known = type(op) in _RULES or op.kind in _LIKE_THEIR_OPERAND or op.kind in elementwise.KINDS
+    if not known and not (isinstance(op, Reduce) and op.kind in ("sum", "mean", "reduce_max")):
+        raise Refusal("HETC-E050", f"a GPU kernel has no form of {op.kind}", op.loc)
 
 
 def infer(op: Op, known: Layouts) -> tuple[Layout, ...]:
@@ -41,7 +50,7 @@ def infer(op: Op, known: Layouts) -> tuple[Layout, ...]:
             return (_reduced(op, known),)
     except Refusal as refusal:
         raise Refusal(refusal.code, refusal.text, op.loc) from None
-    if op.kind in ("rms_norm", "layer_norm", "rope"):
+    if op.kind in _LIKE_THEIR_OPERAND:
         return (known[op.operands[0]],)
     raise Refusal("HETC-E050", f"a GPU kernel has no form of {op.kind}", op.loc)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hetc.backends.triton import row_kernel
 from hetc.backends.triton.kernel import Kernel
@@ -48,7 +48,8 @@ class Programs:
         """A new buffer for the rows of `value`."""
         domain, columns = self.values.domain(value), self.values.columns(value)
         element = element or element_of(value)
-        rows = "1" if domain == "none" else ROWS[domain]
+        # What there is one of is computed for each sequence, and read of the first.
+        rows = ROWS["sequences" if domain == "none" else domain]
         made = self.memory.buffer(element, rows, columns, name)
         return Stored(made, element, domain, columns)
 
@@ -85,6 +86,8 @@ class Programs:
 
     def write(self, value: Value, into: Stored) -> None:
         """Launch a program that writes `value` into `into`; raises Refusal."""
+        if into.domain == "none":
+            into = replace(into, domain="sequences")
         sizes = [size for size in self.values.layouts[value].sizes if size > 1]
         columns = sizes[-1] if sizes else 1
         inner = self.values.columns(value) // columns
@@ -122,7 +125,6 @@ class Programs:
         """Launch the program that stores `value` at `access`; what it has to read is stored
         first. Raises MustStand where that is `value` itself."""
         values = self.values
-        # What there is one of is written by every sequence, each time the same.
         over = "sequences" if values.domain(value) in ("none", "sequences") else "tokens"
         domain = "sequences" if values.domain(value) == "none" else values.domain(value)
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hetc.backends.triton.infer_layouts import TOKENS, infer
+from hetc.backends.triton.infer_layouts import TOKENS, infer, require_form
 from hetc.backends.triton.layouts import Domain, Layout, Refusal
 from hetc.bundle.launches import Argument, BufferRef
 from hetc.errors import Reason
@@ -73,9 +73,10 @@ class Values:
         values = cls(graph, users=graph.users())
         values.layouts[graph.inputs[0]] = TOKENS
         for op in graph.ops:
-            if any(operand not in values.layouts for operand in op.operands):
-                continue
             try:
+                require_form(op)
+                if any(operand not in values.layouts for operand in op.operands):
+                    continue
                 values.layouts.update(zip(op.results, infer(op, values.layouts), strict=True))
             except Refusal as refusal:
                 values.refuse(refusal)
