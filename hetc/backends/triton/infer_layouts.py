@@ -20,6 +20,7 @@ from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.elementwise_base import Elementwise
 from hetc.ir.ops.index import Embedding, Gather, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear
+from hetc.ir.ops.quant import Unpack4
 from hetc.ir.ops.reduce import CumSum, Reduce, Softmax
 from hetc.ir.ops.sequence import KeepLast
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Split, Transpose
@@ -27,7 +28,7 @@ from hetc.ir.ops.source import Constant, Full, Iota, Weight
 
 LAST, END = parse_dim("S-1"), parse_dim("S")
 Layouts = dict[Value, Layout]
-_LIKE_THEIR_OPERAND = frozenset({"rms_norm", "layer_norm", "rope"})
+_LIKE_THEIR_OPERAND = frozenset({"rms_norm", "layer_norm", "rope", "dequantize"})
 
 
 def require_form(op: Op) -> None:
@@ -178,6 +179,7 @@ _RULES: dict[type[Op], Callable[[Any, Layouts], Layout | tuple[Layout, ...]]] = 
     TopK: _topk,
     Softmax: _along_row,
     CumSum: _cumsum,
+    Unpack4: lambda op, known: _resized(known[op.x], op.x.rank - 1, _static(op.result, -1)),
     # Only what leaves the graph is kept so; its rows are not those of the tokens.
     KeepLast: lambda op, known: known[op.x],
 }

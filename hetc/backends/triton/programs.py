@@ -16,6 +16,7 @@ from hetc.backends.triton.values import PRODUCTS, Stored, Values, element_of, so
 from hetc.backends.triton.views import constant_numbers, seen_through
 from hetc.bundle.launches import Argument, Launch
 from hetc.ir.op import Op, Value
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.shape import Concat, Slice, View
 from hetc.ir.ops.source import Constant, Weight
 
@@ -90,6 +91,8 @@ class Programs:
             into = replace(into, domain="sequences")
         sizes = [size for size in self.values.layouts[value].sizes if size > 1]
         columns = sizes[-1] if sizes else 1
+        if isinstance(value.op, Dequantize):
+            columns = value.op.group
         inner = self.values.columns(value) // columns
         if into.is_state:
             inner, columns = into.heads, into.width

@@ -43,6 +43,7 @@ from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.elementwise_base import Elementwise
 from hetc.ir.ops.index import Embedding, Gather
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.reduce import CumSum, Mean, ReduceMax, Softmax, Sum
 from hetc.ir.ops.reduce import Reduce as ReduceOp
 from hetc.ir.ops.shape import Concat, Slice, View
@@ -500,7 +501,22 @@ def _weight(rows: Rows, op: Weight, place: Place, last: bool) -> Expression:
     raise MustStand(op.result)
 
 
+def _dequantize(rows: Rows, op: Dequantize, place: Place, last: bool) -> Expression:
+    sizes = rows.values.layouts[op.x].sizes
+    parts = rows.split(place, (*sizes[:-1], sizes[-1] // op.group, op.group))
+    if parts is None:
+        # A program whose rows are groups can.
+        raise MustStand(op.result)
+    at = joined(parts[:-1], (*sizes[:-1], sizes[-1] // op.group))
+    made = rows.value(op.x, place, last=last)
+    if op.zero is not None:
+        made = apply("sub", made, rows.value(op.zero, at, last=last))
+    made = apply("mul", made, rows.value(op.scale, at, last=last))
+    return made if op.shift is None else apply("add", made, rows.value(op.shift, at, last=last))
+
+
 _RULES: dict[type[Op], Any] = {
+    Dequantize: _dequantize,
     Weight: _weight,
     Gather: _gather,
     RMSNorm: _norm,
