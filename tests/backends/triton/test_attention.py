@@ -25,8 +25,7 @@ def expected(spec: AttentionSpec, q: Array, k: Array, v: Array, extra: dict[str,
     """What the op gives for one sequence, as rows."""
     operands = {"q": q, "k": k, "v": v} | extra
     values: dict[str, Any] = {
-        name: Value(TensorType(dtype_of(array), array.shape))
-        for name, array in operands.items()
+        name: Value(TensorType(dtype_of(array), array.shape)) for name, array in operands.items()
     }
     fields = ("scale", "causal", "window", "chunk", "softcap")
     op = Attention(**values, **{name: getattr(spec, name) for name in fields})
