@@ -19,7 +19,7 @@ from hetc.ir.types import DTYPES
 
 # Slots of a chunk, and numbers of a tile [slots or chunks, experts].
 _CHUNK = 1024
-_TILE = 8192
+_TILE = 4096
 # Below all keys of scores.
 _TAKEN = -(2**63) + 1
 

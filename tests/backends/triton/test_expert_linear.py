@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from hetc.ir.ops.linear import ExpertLinear
 from hetc.ir.types import DTYPES, Array, TensorType, dtype_of
 from tests.backends.triton.interpreting import Interpreter
 from tests.backends.triton.launching import run_launch
-from tests.backends.triton.row_oracle import FUNCTIONS, close
+from tests.backends.triton.row_oracle import FUNCTIONS
+from tests.backends.triton.tolerance import assert_close
 
 
 def slots_in_order(ids: Array, spec: ExpertLinearSpec) -> tuple[Array, Array]:
@@ -38,23 +40,26 @@ def expected(spec: ExpertLinearSpec, arrays: dict[str, Array], ids: Array) -> Ar
     """The IR's `expert_linear` of a row for each slot, in f32, and its gate."""
     x = arrays["x"].astype(np.float32)
     x = np.repeat(x, spec.per_token, axis=0) if spec.x_of == "tokens" else x
-    given = [x, arrays["weight"].astype(np.float32), ids.reshape(-1)]
-    given += [arrays["bias"].astype(np.float32)] if spec.bias else []
-    values = [Value(TensorType(dtype_of(array), array.shape)) for array in given]
-    product = ExpertLinear(*values, transposed=spec.transposed).semantics(*given)
+    arrays = {name: arrays[name].astype(np.float32) for name in arrays}
+    inputs = [x, arrays["weight"], ids.reshape(-1), *([arrays["bias"]] if spec.bias else [])]
+    values = [Value(TensorType(dtype_of(array), array.shape)) for array in inputs]
+    bias = values[3] if spec.bias else None
+    op = ExpertLinear(values[0], values[1], values[2], bias, transposed=spec.transposed)
+    product = op.semantics(*inputs)
     if not spec.gated:
-        return FUNCTIONS[spec.activation](product) if spec.activation else product
+        return activated(spec.activation, product) if spec.activation else product
     gate, up = product[:, ::2], product[:, 1::2]
     if spec.gated == "halves":
         gate, up = np.split(product, 2, axis=1)
     if spec.limit is not None:
         gate, up = np.minimum(gate, spec.limit), np.clip(up, -spec.limit, spec.limit)
-    activation = (
-        (lambda x: x / (1 + np.exp(-1.702 * x)))
-        if spec.activation == "quick_gelu"
-        else FUNCTIONS[spec.activation]
-    )
-    return np.asarray(activation(gate) * (up + spec.up_offset))
+    return activated(spec.activation, gate) * (up + spec.up_offset)
+
+
+def activated(activation: str, x: Array) -> Array:
+    if activation == "quick_gelu":
+        return np.asarray(x / (1 + np.exp(-1.702 * x)))
+    return np.asarray(FUNCTIONS[activation](x))
 
 
 def check(interpreter: Interpreter, spec: ExpertLinearSpec, ids: Array, config: int) -> None:
@@ -73,15 +78,16 @@ def check(interpreter: Interpreter, spec: ExpertLinearSpec, ids: Array, config: 
     arrays["out"] = np.zeros(wanted.shape, DTYPES[spec.element].numpy)
     kernel = expert_linear.kernel(spec)
     operands = {name: BufferRef(name=name) for name in arrays}
-    launch = expert_linear.launch(spec, kernel.id, rows="M", **operands)
+    launch = expert_linear.launch(spec, kernel.id, rows="M", ops=(), **operands)
     chosen = kernel.configs[config % len(kernel.configs)]
     run_launch(interpreter, kernel, launch, arrays, {"M": len(ids)}, chosen)
-    close(arrays["out"], wanted, spec.element)
+    assert_close(arrays["out"], wanted, spec.element)
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> ExpertLinearSpec:
-    gated = draw(st.sampled_from(["", "halves", "interleaved"]))
+    gates: list[Literal["", "halves", "interleaved"]] = ["", "halves", "interleaved"]
+    gated = draw(st.sampled_from(gates))
     return ExpertLinearSpec(
         element=draw(st.sampled_from(["f32", "f16", "bf16"])),
         experts=draw(st.integers(1, 5)),

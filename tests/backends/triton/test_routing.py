@@ -99,7 +99,7 @@ def check_order(ids: Array, spec: SortSpec, order: Array, blocks: Array) -> None
     assert (order[place:] == slots).all()
 
 
-@quick
+@settings(quick, max_examples=20)
 @given(
     st.integers(1, 40), st.integers(1, 4), st.integers(1, 30), st.sampled_from([16, 32]), st.data()
 )
