@@ -7,6 +7,7 @@ from typing import Literal
 
 from hetc.backends.triton.binding import bind
 from hetc.backends.triton.kernel import Kernel
+from hetc.backends.triton.limits import arch_number
 from hetc.backends.triton.linear_work import GROUP_M, LinearWork, configs
 from hetc.backends.triton.source import pointer, render
 from hetc.bundle.launches import Argument, Extent, Launch, Parameter, Size
@@ -120,7 +121,7 @@ def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
         if spec.gated or spec.residual or spec.activation or spec.softcap is not None:
             return "heads take a bias and a norm only"
     if spec.weight is not None:
-        if spec.weight.stored == "f8e4m3" and int(arch.removeprefix("sm_")) < 89:
+        if spec.weight.stored == "f8e4m3" and arch_number(arch) < 89:
             return f"{arch} has no f8e4m3"
         if spec.weight.packed and spec.k % 2:
             return "two numbers of a byte are of two rows"
