@@ -38,7 +38,7 @@ def operands(spec: LinearSpec, lengths: tuple[int, ...], seed: int = 0) -> dict[
             case "weight" | "gate_weight" | "up_weight":
                 found |= matrix(draw, name, spec)
             case "bias" | "gate_bias" | "up_bias":
-                found[name] = normal(draw, (spec.n,), spec.element)
+                found[name] = normal(draw, (_rows(spec),), spec.element)
             case "residual":
                 found[name] = normal(draw, (rows, spec.n), out)
             case "out":
@@ -51,14 +51,14 @@ def operands(spec: LinearSpec, lengths: tuple[int, ...], seed: int = 0) -> dict[
 def matrix(draw: np.random.Generator, name: str, spec: LinearSpec) -> dict[str, Array]:
     """A matrix [n, k] and what its numbers are scaled by."""
     if spec.weight is None:
-        numbers = normal(draw, (spec.n, spec.k), "f32") / np.sqrt(spec.k)
+        numbers = normal(draw, (_rows(spec), spec.k), "f32") / np.sqrt(spec.k)
         return {name: numbers.astype(DTYPES[spec.element].numpy)}
-    form, groups = spec.weight, (spec.n, spec.k // (spec.weight.group or spec.k))
+    form, groups = spec.weight, (_rows(spec), spec.k // (spec.weight.group or spec.k))
     if form.stored == "f8e4m3":
-        stored = normal(draw, (spec.n, spec.k), "f32").astype(ml_dtypes.float8_e4m3fn)
+        stored = normal(draw, (_rows(spec), spec.k), "f32").astype(ml_dtypes.float8_e4m3fn)
     else:
         columns = spec.k // 2 if form.packed else spec.k
-        stored = draw.integers(0, 256, (spec.n, columns)).astype(np.uint8)
+        stored = draw.integers(0, 256, (_rows(spec), columns)).astype(np.uint8)
         stored = stored.view(np.int8) if form.stored == "i8" else stored
     found: dict[str, Array] = {name: stored}
     if form.scale:
@@ -68,6 +68,11 @@ def matrix(draw: np.random.Generator, name: str, spec: LinearSpec) -> dict[str, 
     if form.shift:
         found[f"{name}_shift"] = normal(draw, groups, form.shift)
     return found
+
+
+def _rows(spec: LinearSpec) -> int:
+    """Rows of a matrix."""
+    return 2 * spec.n if spec.joined else spec.n
 
 
 def _of_heads(
@@ -106,6 +111,8 @@ def expected(spec: LinearSpec, given: dict[str, Array]) -> dict[str, Array]:
     ]
     if spec.heads is not None:
         return _split(spec.heads, products[0], wide)
+    if spec.joined:
+        products = np.split(products[0], 2, axis=-1)
     result = products[0]
     if spec.activation == "quick_gelu":
         result = result * _activated("sigmoid", 1.702 * result)

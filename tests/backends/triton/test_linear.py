@@ -59,6 +59,7 @@ def check(
         {"bias": True, "activation": "gelu"},
         {"gated": True, "activation": "silu"},
         {"gated": True, "activation": "gelu_tanh", "bias": True},
+        {"gated": True, "joined": True, "activation": "silu", "bias": True},
         {"activation": "quick_gelu"},
         {"activation": "relu_squared"},
         {"out_element": "f32", "softcap": 3.0},
@@ -149,6 +150,7 @@ FORMS = st.builds(
     zero=st.sampled_from(["", "u8", "f32"]),
     shift=st.sampled_from(["", "f32"]),
 )
+GATES = st.fixed_dictionaries({"gated": st.just(True), "joined": st.booleans()})
 PRODUCTS = st.builds(
     LinearSpec,
     element=st.sampled_from(ELEMENTS),
