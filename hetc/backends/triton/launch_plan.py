@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hetc.backends.triton.arena import place_buffers
 from hetc.backends.triton.lower import Lowered
 from hetc.bundle import launches
-from hetc.bundle.launches import SCHEMA, LaunchPlan
+from hetc.bundle.launches import SCHEMA, Config, LaunchPlan
 
 
 def launch_plan(
@@ -45,7 +45,14 @@ def uncompiled(lowered: Lowered) -> dict[str, launches.Kernel]:
             symbol=kernel.symbol,
             source="",
             parameters=kernel.parameters,
-            configs=kernel.configs,
+            configs=tuple(
+                Config(
+                    constants={**(kernel.constants or {}), **config.constants},
+                    warps=config.warps,
+                    stages=config.stages,
+                )
+                for config in kernel.configs
+            ),
             builds=(),
             choices={},
         )
