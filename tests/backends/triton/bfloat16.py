@@ -1,0 +1,77 @@
+"""Makes Triton's interpreter compute with bf16, which it keeps as u16 and takes for integers.
+
+The interpreter's tensors become arrays of `ml_dtypes.bfloat16`, whose NumPy functions compute in
+f32 and round to nearest even, as a GPU does; only loads and stores see the bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+BITS = np.dtype(np.uint16)
+
+
+def patch() -> None:
+    """Change the interpreter of Triton 3.6 to 3.9, in a process that does nothing else."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    numpy_type, builder = interpreter._get_np_dtype, interpreter.InterpreterBuilder
+    memory, handle = interpreter._interpreter, interpreter.TensorHandle
+
+    def numpy_type_with_bfloat16(element: Any) -> np.dtype[Any]:
+        scalar = element.element_ty if isinstance(element, tl.block_type) else element
+        found: np.dtype[Any] = BFLOAT16 if scalar == tl.bfloat16 else numpy_type(element)
+        return found
+
+    def load(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+        element = ptrs.get_element_ty()
+        found = numpy_type_with_bfloat16(element)
+        stored = BITS if found == BFLOAT16 else found
+        fill = np.zeros_like(ptrs.data, stored) if other is None else _bits(other.data)
+        return handle(memory.load(ptrs.data, mask.data, fill, stored).view(found), element)
+
+    def store(self: Any, ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
+        memory.store(ptrs.data, _bits(value.data), mask.data)
+
+    cast, convert = builder.cast_impl, builder.create_fp_to_fp
+
+    def cast_with_bfloat16(self: Any, x: Any, to: Any) -> Any:
+        if _is_plain(x.dtype.scalar) and _is_plain(to.scalar):
+            return handle(x.data.astype(numpy_type_with_bfloat16(to)), to.scalar)
+        return cast(self, x, to)
+
+    def convert_with_bfloat16(self: Any, x: Any, to: Any, rounding: Any) -> Any:
+        if _is_plain(x.dtype.scalar) and _is_plain(to.scalar):
+            return cast_with_bfloat16(self, x, to)
+        return convert(self, x, to, rounding)
+
+    dot = builder.create_dot
+
+    def dot_with_bfloat16(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return dot(self, wide(a), wide(b), *rest)
+
+    def wide(x: Any) -> Any:
+        return handle(x.data.astype(np.float32), tl.float32) if x.data.dtype == BFLOAT16 else x
+
+    def constant(self: Any, number: float) -> Any:
+        return handle(np.array([number], np.float32).astype(BFLOAT16), tl.bfloat16)
+
+    interpreter._get_np_dtype = numpy_type_with_bfloat16
+    builder.create_masked_load, builder.create_masked_store = load, store
+    builder.cast_impl, builder.create_fp_to_fp = cast_with_bfloat16, convert_with_bfloat16
+    builder.create_dot, builder.get_bf16 = dot_with_bfloat16, constant
+
+
+def _bits(x: Array) -> Array:
+    return x.view(BITS) if x.dtype == BFLOAT16 else x
+
+
+def _is_plain(element: Any) -> bool:
+    """Whether NumPy or ml_dtypes convert `element`; Triton's own code does floats of 8 bits."""
+    return not element.is_floating() or element.primitive_bitwidth > 8
