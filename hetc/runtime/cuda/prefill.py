@@ -13,7 +13,7 @@ from hetc.bundle import OpenBundle, StateSpec
 from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import LaunchPlan
 from hetc.errors import RuntimeFault
-from hetc.runtime.cuda.calls import Calls, Memory, prepare_calls
+from hetc.runtime.cuda.calls import Caller, Calls, Memory
 from hetc.runtime.cuda.device import Device, Release, release_all, releasing
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.graphs import Prepared, Shapes
@@ -74,6 +74,7 @@ class Prefill:
                 self._growing(pinned=pinned) for pinned in (False, False, False, False, True)
             )
             self._pool = PinnedPool(self.device)
+            self.caller = Caller(self.plan, self.kernels)
             self._segments = segments(self.plan, self._contract)
             self._shapes = Shapes(self.device, self._segments, options.graphs)
             self._releases += (self._pool.close, self._shapes.clear, self.device.synchronize)
@@ -162,7 +163,7 @@ class Prefill:
         first = self._weights.address
         weights = {placed.name: first + placed.offset for placed in self.plan.weights}
         memory = Memory(self._arena.address, self._states.address, self._inputs.address, weights)
-        return prepare_calls(self.plan, layout, memory, self.kernels)
+        return self.caller.prepare(layout, memory)
 
     def send_inputs(self, calls: Calls, tokens: NDArray[np.int64]) -> None:
         """Bring to the GPU what launches read of a call; in the context."""
