@@ -90,6 +90,17 @@ def test_reading_a_state_waits_for_its_layer_alone(layered: OpenBundle) -> None:
     prefill.close()
 
 
+def test_memory_grows_while_states_are_on_their_way(layered: OpenBundle) -> None:
+    prefill = Prefill(layered, None, Driver(StubBindings(LAYERED_KERNELS)))
+    prompt = tokens(1, 4)
+    _, held = prefill.run(prompt)
+    check(prefill, tokens(3, 40))
+    _, expected = layered_forward(prompt)
+    for name, state in held.items():
+        np.testing.assert_array_equal(state.numpy(), expected[name])
+    prefill.close()
+
+
 def test_pinned_memory_is_used_again(layered: OpenBundle) -> None:
     stub = StubBindings(LAYERED_KERNELS)
     prefill = Prefill(layered, None, Driver(stub))
