@@ -257,7 +257,7 @@ class Driver:
         except RuntimeError as error:
             # The bindings load the driver at the first call, and each of its functions by name.
             if name == "cuInit":
-                raise _no_gpu(str(error).splitlines()[0]) from error
+                raise _no_gpu("the driver's library cannot be loaded") from error
             raise _failed(name, str(error).splitlines()[0]) from error
         if int(status):
             raise self._fault(name, status, asked)
