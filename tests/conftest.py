@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.backends.triton.uncompiled import uncompiled
 from tests.golden import Golden
 
 # transformers asks its hub about local folders too unless told not to; tests use no network.
@@ -80,3 +81,15 @@ def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder / "hetc" / "native"
+
+
+@pytest.fixture(autouse=True)
+def uncompiled_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kernels for GPUs, which take half a minute a bundle, are compiled where a test is marked
+    `cubins`; elsewhere bundles have their sources alone."""
+    if request.node.get_closest_marker("cubins"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hetc.backends.triton.backend.build_kernels", uncompiled)
+        yield
