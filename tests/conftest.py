@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hetc.backends.triton import backend
+from hetc.backends.triton.build import build_kernels
 from tests.backends.triton.uncompiled import uncompiled
 from tests.golden import Golden
 
@@ -83,13 +85,16 @@ def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "hetc" / "native"
 
 
-@pytest.fixture(autouse=True)
-def uncompiled_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Kernels for GPUs, which take half a minute a bundle, are compiled where a test is marked
-    `cubins`; elsewhere bundles have their sources alone."""
-    if request.node.get_closest_marker("cubins"):
-        yield
-        return
+@pytest.fixture(scope="session", autouse=True)
+def uncompiled_kernels() -> Iterator[None]:
+    """Kernels for GPUs, which take many seconds a bundle, are compiled where a test asks for
+    `compiled_kernels`; elsewhere bundles have their sources alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hetc.backends.triton.backend.build_kernels", uncompiled)
+        patch.setattr(backend, "build_kernels", uncompiled)
         yield
+
+
+@pytest.fixture
+def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles that this test makes have cubins."""
+    monkeypatch.setattr(backend, "build_kernels", build_kernels)
