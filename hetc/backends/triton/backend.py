@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hetc.backends.triton.build import BuildOptions, Built, build_kernels
+from hetc.backends.triton.check import check_plan
 from hetc.backends.triton.compile import Progress
 from hetc.backends.triton.launch_plan import launch_plan
 from hetc.backends.triton.lower import Lowered, lower
 from hetc.bundle.launches import LAUNCHES_FILE, LaunchPlan
 from hetc.bundle.launches_file import launches_bytes
-from hetc.errors import BackendError, Reason
+from hetc.errors import BackendError, InternalError, Reason
 from hetc.ir.graph import Graph
 from hetc.targets import Target
 
-# Rows of one call: 8 prompts of 32,768 tokens. Kernels count rows in 32 bits, and bytes in 64.
-_MAX_TOKENS = 1 << 18
+# Rows of one call: 8 prompts of 32,768 tokens; kernels count rows in 32 bits, and bytes in 64. Less
+# where an axis of a grid, of which there are no more, counts sequences.
+_MAX_TOKENS = (1 << 18, 65535)
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,32 @@ class TritonPlan:
         )
 
     def plan(self, built: Built) -> LaunchPlan:
-        """The launch plan with the kernels as `built`; raises BackendError for a half with
-        `reasons`."""
+        """The launch plan with the kernels as `built`, checked.
+
+        Raises BackendError for a half with `reasons`, InternalError (HETC-Z042) for a plan that the
+        checker finds wrong.
+        """
         if self.reasons:
             first = self.reasons[0]
             raise BackendError(first.code, first.text, at=first.at)
-        return launch_plan(
-            self.lowered,
-            built.kernels,
-            max_tokens=max(self.max_context, _MAX_TOKENS),
-            triton=built.triton,
-            ptxas=built.ptxas,
+        found: list[Reason] = []
+        for most in _MAX_TOKENS:
+            plan = launch_plan(
+                self.lowered,
+                built.kernels,
+                max_tokens=max(self.max_context, most),
+                triton=built.triton,
+                ptxas=built.ptxas,
+            )
+            found = check_plan(plan, self.states)
+            if not found:
+                return plan
+        raise InternalError(
+            "HETC-Z042",
+            "a launch plan contradicts itself",
+            at=found[0].at,
+            found="; ".join(map(str, found[:4])),
+            do="report the model",
         )
 
     def files(self, built: Built) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hetc.backends.triton.arena import place_buffers
 from hetc.backends.triton.lower import Lowered
 from hetc.bundle import launches
-from hetc.bundle.launches import SCHEMA, Config, LaunchPlan
+from hetc.bundle.launches import SCHEMA, LaunchPlan
 
 
 def launch_plan(
@@ -36,25 +36,3 @@ def launch_plan(
         logits=lowered.logits,
         launches=lowered.launches,
     )
-
-
-def uncompiled(lowered: Lowered) -> dict[str, launches.Kernel]:
-    """The kernels of `lowered` without builds: what an interpreter needs to run them."""
-    return {
-        name: launches.Kernel(
-            symbol=kernel.symbol,
-            source="",
-            parameters=kernel.parameters,
-            configs=tuple(
-                Config(
-                    constants={**(kernel.constants or {}), **config.constants},
-                    warps=config.warps,
-                    stages=config.stages,
-                )
-                for config in kernel.configs
-            ),
-            builds=(),
-            choices={},
-        )
-        for name, kernel in lowered.kernels.items()
-    }

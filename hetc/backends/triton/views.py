@@ -22,6 +22,9 @@ def seen_through(
     from_sizes = layouts[x].sizes
     if isinstance(op, Reshape):
         return place
+    if isinstance(op, Slice) and from_sizes == sizes:
+        # All of a row, of other rows.
+        return place
     if isinstance(op, Broadcast):
         from_sizes = (1,) * (len(sizes) - len(from_sizes)) + from_sizes
         if from_sizes == sizes:
