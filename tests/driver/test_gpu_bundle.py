@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
 
 from hetc.backends.triton.cubin import read_notes
-from hetc.bundle import open_bundle
+from hetc.bundle import Contract, open_bundle
 from hetc.driver import CompileOptions, compile_bundle
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import Prefill
@@ -33,7 +33,7 @@ class CubinBindings(StubBindings):
         own = f"{notes.symbol} {handle}"
         self._functions[handle] = stub_driver._Function(own, sizes, 0.01)
         self.kernels = {**self.kernels, own: lambda launch: touch(launch, sizes, notes)}
-        return stub_driver.real.CUfunction(handle)
+        return self.CUfunction(handle)
 
 
 def touch(launch: StubLaunch, sizes: tuple[int, ...], notes: Any) -> None:
@@ -42,6 +42,12 @@ def touch(launch: StubLaunch, sizes: tuple[int, ...], notes: Any) -> None:
         if size == 8:
             launch.memory.view(argument, 1)
     assert launch.arguments[-2:] == (0, 0)
+
+
+def run(prefill: Prefill, shape: tuple[int, int], contract: Contract) -> None:
+    _, states = prefill.run(np.ones(shape, np.int64))
+    for spec in contract.states:
+        assert states[spec.name].numpy().nbytes > 0
 
 
 @pytest.mark.slow
@@ -56,14 +62,11 @@ def test_real_cubins_are_launched_as_they_want(family: str, tmp_path: Path) -> N
         prefill = Prefill(bundle, None, Driver(stub))
         shapes = ((1, 1), (1, 7), (2, 13), (3, CONTEXT - 1), (3, CONTEXT - 1), (3, CONTEXT - 1))
         for shape in shapes:
-            _, states = prefill.run(np.ones(shape, np.int64))
-            for spec in bundle.contract.states:
-                assert states[spec.name].numpy().nbytes > 0
+            run(prefill, shape, bundle.contract)
         symbols = (prefill.plan.kernels[each.kernel].symbol for each in prefill.plan.launches)
         assert Counter(launched.split()[0] for launched in stub.launches) == {
             symbol: count * len(shapes) for symbol, count in Counter(symbols).items()
         }
         assert "cuGraphLaunch" in stub.calls
         prefill.close()
-        del states
     assert stub.live == {}

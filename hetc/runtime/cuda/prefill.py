@@ -56,7 +56,7 @@ class Prefill:
     ) -> None:
         options = options or CudaOptions()
         self.plan = read_plan(bundle)
-        self._contract = bundle.contract
+        self._specs = {spec.name: spec for spec in bundle.contract.states}
         self._closed = False
         self._vocab = bundle.manifest.model.vocab
         _check_states(self.plan, bundle)
@@ -75,7 +75,7 @@ class Prefill:
             )
             self._pool = PinnedPool(self.device)
             self.caller = Caller(self.plan, self.kernels)
-            self._segments = segments(self.plan, self._contract)
+            self._segments = segments(self.plan, bundle.contract)
             self._shapes = Shapes(self.device, self._segments, options.graphs)
             self._releases += (self._pool.close, self._shapes.clear, self.device.synchronize)
             with self.device.current():
@@ -108,7 +108,7 @@ class Prefill:
                 self._hand_off(segment.states, prepared.calls, block, tensors)
             logits = self._read_logits(prepared.calls)
             done = True
-        return logits, {name: tensors[name] for name in self._contract.state_names}
+        return logits, {name: tensors[name] for name in self._specs}
 
     def calls(self, sizes: Sizes) -> Calls:
         """All launches for `sizes`, with memory to make them in; in the context."""
@@ -201,13 +201,13 @@ class Prefill:
         finally:
             device.return_event(written)
         arrival = self._pool.arrival(block)
-        specs = {spec.name: spec for spec in self._contract.states}
         for name in names:
             span, here = calls.layout.states[name], calls.span(name)
             driver.to_host(block.address + span.start, here.start, span.size, device.transfer)
-            shape = _shape(specs[name], calls.layout.sizes)
-            array = block.tensor(span, specs[name].dtype, shape)
-            tensors[name] = HostTensor(array, specs[name].dtype, arrival)
+            spec = self._specs[name]
+            shape = _shape(spec, calls.layout.sizes)
+            array = block.tensor(span, spec.dtype, shape)
+            tensors[name] = HostTensor(array, spec.dtype, arrival)
         arrival.record()
         driver.record(self._left, device.transfer)
 

@@ -1,5 +1,5 @@
 /* A driver library of one made-up GPU, whose memory is the host's and whose work is done at once:
-   enough for cuda.bindings to run the toy of tests/runtime/cuda/plans.py. */
+   enough for cuda.bindings to run the toy of tests/runtime/cuda/toy_plan.py. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -14,7 +14,8 @@ from hetc.bundle import OpenBundle
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import CudaOptions, Prefill
-from tests.runtime.cuda.plans import LAYERED_KERNELS, LAYERS, MAX_TOKENS, layered_forward
+from tests.runtime.cuda.layered_plan import LAYERED_KERNELS, LAYERS, layered_forward
+from tests.runtime.cuda.plan_bundles import MAX_TOKENS
 from tests.runtime.cuda.stub_driver import NOT_PERMITTED, StubBindings
 from tests.runtime.cuda.stub_streams import Order
 
