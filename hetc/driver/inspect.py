@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hetc.bundle import open_bundle
-from hetc.driver.plan import quiet
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import plan
+from hetc.driver.plan import plan, quiet
 from hetc.driver.summary import summarize
 from hetc.passes.decisions import inspected
 
