@@ -20,13 +20,16 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.shape import Concat, Slice, View
 from hetc.ir.ops.source import Constant, Weight
+from hetc.passes.op_names import OWNERS
 
 _LARGEST_CONSTANT = 1 << 16
 
 
 def op_name(op: Op) -> str:
-    """What `hetc explain` calls an op of a launch."""
-    return f"{op.kind} {op.loc}" if op.loc else op.kind
+    """What `hetc explain` calls an op, where its module has no two of the kind."""
+    if not op.loc:
+        return op.kind
+    return op.loc if op.kind in OWNERS else f"{op.loc}/{op.kind}"
 
 
 @dataclass
