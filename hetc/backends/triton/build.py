@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from hetc.backends.triton.compile import Cubin, Job, Progress, compile_kernels
 from hetc.backends.triton.cost import Resources, Space
 from hetc.backends.triton.kernel import Kernel
@@ -95,7 +97,7 @@ def build_kernels(
             symbol=kernel.symbol,
             source=source,
             parameters=kernel.parameters,
-            configs=kernel.configs,
+            configs=tuple(_with_all_constants(kernel, config) for config in kernel.configs),
             builds=tuple(builds),
             choices=choices,
         )
@@ -161,6 +163,12 @@ def _build(name: str, arch: str, number: int, cubin: Cubin) -> launches.Build:
         registers=cubin.registers,
         spill_bytes=cubin.spill_bytes,
     )
+
+
+def _with_all_constants(kernel: Kernel, config: launches.Config) -> launches.Config:
+    """The configuration as a launch plan has it: of the kernel, it knows nothing else."""
+    constants = {**(kernel.constants or {}), **config.constants}
+    return msgspec.structs.replace(config, constants=constants)
 
 
 def _resources(cubin: Cubin) -> Resources:

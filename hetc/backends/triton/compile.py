@@ -83,7 +83,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     symbol: str
     parameters: tuple[Parameter, ...]
-    constants: dict[str, int | float | bool]
+    constants: dict[str, int]
     warps: int
     stages: int
     arch: int

@@ -35,16 +35,18 @@ _STORE_S = 0.5e-6
 # Arithmetic and memory hide each other but for what this norm of the two leaves, 1.19 of either
 # where both take the same time.
 _OVERLAP = 4
-# Without shared memory: four loads of 16 bytes of every thread.
-_THREAD_BYTES_IN_FLIGHT = 64
+# Without a pipeline a block asks for all that it reads at once, but for 16 loads of 16 bytes of every
+# thread: their results need registers.
+_THREAD_BYTES_IN_FLIGHT = 256
 # Operands are read once for each accumulator of a thread, or so: few accumulators, many reads.
 _OPERAND_REGISTERS = 12
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
-# Up to 96 accumulators nothing spilled on sm_80 to sm_120; with 128 a plain product takes 170
-# registers on sm_90 and is the fastest, and one with an epilogue spills: of those, one is tried.
-_SAFE_ACCUMULATORS = 96
-_MOST_ACCUMULATORS = 128
+# Counted accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most
+# that is tried: products with 128 mostly do not, attention with 160 does not, and in those the
+# fastest are. Of what may spill, one is tried for a bucket.
+_SAFE_ACCUMULATORS = 112
+_MOST_ACCUMULATORS = 192
 # A configuration that never spills.
 _FALLBACK_ACCUMULATORS = 64
 
@@ -122,18 +124,20 @@ class Space:
         side_by_side = min(resident, each)
         stage_bytes = taken.shared_bytes / config.stages
         # One stage is computed on while the others are filled.
-        in_flight = side_by_side * max(
-            stage_bytes * (config.stages - 1), config.warps * 32 * _THREAD_BYTES_IN_FLIGHT
-        )
+        asked = stage_bytes * (config.stages - 1)
+        if config.stages == 1:
+            asked = min(tile.bytes, config.warps * 32 * _THREAD_BYTES_IN_FLIGHT)
         compute_s = each * tile.flops / rate
-        memory_s = each * tile.bytes * (1 / _UNIT_BANDWIDTH + _LATENCY_S / in_flight)
+        memory_s = each * tile.bytes * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
-        stages = tile.bytes / stage_bytes if stage_bytes else 1.0
-        waves = math.ceil(blocks / (units * resident))
+        # What blocks wait for, others beside them hide, but for the first.
+        stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
         fill_s = _LATENCY_S + stage_bytes / _UNIT_BANDWIDTH + _STORE_S
+        fills = max(1.0, each / side_by_side**2)
+        waits_s = each / side_by_side * stages * _STAGE_S + fills * fill_s
         launch_s = device.device.constant("launch_us") * 1e-6
         return Estimate(
-            busy_s + each * stages / side_by_side * _STAGE_S + waves * fill_s + launch_s,
+            busy_s + waits_s + launch_s,
             "compute" if compute_s > memory_s else "memory",
             blocks,
             resident,

@@ -29,7 +29,7 @@ class Kernel:
     parameters: tuple[Parameter, ...]
     configs: tuple[Config, ...]
     work: Work
-    constants: Mapping[str, int | float | bool] | None = None
+    constants: Mapping[str, int] | None = None
 
     @property
     def id(self) -> str:

@@ -98,11 +98,12 @@ class LinearWork:
         """One tile: all of its rows of x and its columns of the weights are loaded."""
         spec, products = self.spec, _products(self.spec)
         block_m, block_n = config.constants["BLOCK_M"], config.constants["BLOCK_N"] * products
-        out = block_m * block_n // (2 if spec.gated else 1) * _BYTES[spec.out_element or spec.element]
+        out = block_m * block_n * _BYTES[spec.out_element or spec.element]
+        out *= (2 if spec.residual else 1) / (2 if spec.gated else 1)
         loaded = (block_m * _BYTES[spec.element] + block_n * _weight_bytes(spec)) * spec.k
         return Tile(
             flops=2.0 * block_m * block_n * spec.k,
-            bytes=loaded + out * (2 if spec.residual else 1),
+            bytes=loaded + out,
             shared_bytes=_shared_bytes(spec, config),
             accumulators=block_m * block_n // (32 * config.warps),
         )

@@ -65,6 +65,8 @@ def test_a_kernel_is_built_once_for_each_architecture(built: Built) -> None:
     for name, kernel in built.kernels.items():
         assert {build.arch for build in kernel.builds} == set(kernel.choices) == {"sm_80", "sm_90"}
         assert kernel.source == f"prefill/kernels/{name}.py"
+        names = {"N", "K", "BM", "BN", "BK"} if name == UNDERRATED.id else {"WIDTH"}
+        assert all(set(config.constants) == names for config in kernel.configs)
         for choices in kernel.choices.values():
             assert choices[-1].rows is None
         for build in kernel.builds:
