@@ -464,5 +464,5 @@ def test_programs_without_a_meaning(store: Store) -> None:
 
 
 def test_rows_that_no_block_holds() -> None:
-    with pytest.raises(BackendError, match="HETC-E050"):
+    with pytest.raises(BackendError, match="HETC-E069"):
         row_kernel.kernel(one_op(70000, "f32", softmax(Load(rows_of("x", "f32", 70000)))))
