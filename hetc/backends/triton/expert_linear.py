@@ -15,7 +15,8 @@ from hetc.ir.types import DTYPES
 # Rows, columns (of gate and up together) and warps of a tile: 16 rows where experts have few.
 _TILES = (
     (64, 128, 4), (16, 64, 4), (16, 128, 4), (16, 256, 4), (32, 64, 4), (32, 128, 4),
-    (32, 256, 4), (64, 64, 4), (64, 256, 4), (64, 256, 8), (128, 128, 8), (128, 256, 8),
+    (32, 256, 4), (64, 64, 4), (64, 256, 4), (64, 256, 8), (128, 128, 4), (128, 128, 8),
+    (128, 256, 8),
 )  # fmt: skip
 _STAGES = (3, 4)
 # What a block of sm_90 and later can have; older ones have less, which is checked after compiling.
@@ -193,8 +194,10 @@ def _configs(spec: ExpertLinearSpec) -> list[Config]:
 
 
 def _block_ks(spec: ExpertLinearSpec, block_m: int) -> list[int]:
-    # Few rows wait for memory: longer reads are under way at a time.
-    wanted = [64, 128] if block_m <= 32 else [64]
+    # 128 bytes are what tensor cores read at a time; few rows wait for memory, so that longer reads
+    # are under way.
+    line = 128 // int(_bytes(spec))
+    wanted = [line, 2 * line] if block_m <= 32 else [line]
     whole = [size for size in (32, 64, 128) if spec.k % size == 0]
     if spec.quantized is not None and spec.quantized.group:
         # A tile within a group needs one scale for each column.
