@@ -62,7 +62,7 @@ def expected(spec: ExpertLinearSpec, arrays: dict[str, Array], ids: Array) -> Ar
 def activated(activation: str, x: Array) -> Array:
     if activation == "quick_gelu":
         # A sigmoid that does not overflow.
-        return x / 2 * (1 + np.tanh(0.851 * x))
+        return np.asarray(x / 2 * (1 + np.tanh(0.851 * x)))
     return np.asarray(FUNCTIONS[activation](x))
 
 
