@@ -7,7 +7,6 @@ and columns of the tile; `live` are the rows that exist, `inside` the columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from keyword import kwlist
 from math import copysign, inf, isfinite
@@ -65,7 +64,6 @@ class RowSource:
     functions: frozenset[str]
 
 
-@cache
 def row_source(program: RowProgram, *, exact: bool) -> RowSource:
     """The body of `program`; `exact`: no column of the tile is beyond the program's.
 
@@ -110,7 +108,7 @@ class _Writer:
     def write(self) -> RowSource:
         program = self.program
         if program.columns < 1 or program.inner < 1 or not program.stores:
-            raise _misfit("it has no rows, columns or stores", program)
+            raise _misfit("it has no rows, columns or stores", program.columns)
         self.let("live", f"row < rows * {program.inner}" if program.inner > 1 else "row < rows")
         if not self.exact:
             self.let("inside", f"column < {program.columns}")
