@@ -32,19 +32,22 @@ _LATENCY_S = 1e-6
 _STAGE_S = 0.02e-6
 # What a block accumulated is converted and stored after its pipeline has drained.
 _STORE_S = 0.5e-6
+# Spilled registers pass at 128 bytes a clock. Where they are spilled is not known: at worst, stored
+# and loaded at every stage.
+_SPILL_BANDWIDTH = 224e9
 # Arithmetic and memory hide each other but for what this norm of the two leaves, 1.19 of either
 # where both take the same time.
 _OVERLAP = 4
-# Without a pipeline a block asks for all that it reads at once, but for 16 loads of 16 bytes of every
-# thread: their results need registers.
+# Without a pipeline a block asks for all that it reads at once, up to 16 loads of 16 bytes of every
+# thread, whose results need registers.
 _THREAD_BYTES_IN_FLIGHT = 256
 # Operands are read once for each accumulator of a thread, or so: few accumulators, many reads.
 _OPERAND_REGISTERS = 12
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
-# Counted accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most
-# that is tried: products with 128 mostly do not, attention with 160 does not, and in those the
-# fastest are. Of what may spill, one is tried for a bucket.
+# Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that is
+# tried: with 128 most products do not spill, with 160 attention does not, and the fastest are among
+# them. Of what may spill, one is tried for a bucket.
 _SAFE_ACCUMULATORS = 112
 _MOST_ACCUMULATORS = 192
 # A configuration that never spills.
@@ -58,6 +61,7 @@ class Resources:
     registers: int
     shared_bytes: int
     tmem_columns: int = 0
+    spill_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,11 @@ class Space:
         fill_s = _LATENCY_S + stage_bytes / _UNIT_BANDWIDTH + _STORE_S
         fills = max(1.0, each / side_by_side**2)
         waits_s = each / side_by_side * stages * _STAGE_S + fills * fill_s
+        spilled_bytes = 2 * taken.spill_bytes * config.warps * 32 * stages
+        spills_s = each * spilled_bytes / _SPILL_BANDWIDTH
         launch_s = device.device.constant("launch_us") * 1e-6
         return Estimate(
-            busy_s + waits_s + launch_s,
+            busy_s + waits_s + spills_s + launch_s,
             "compute" if compute_s > memory_s else "memory",
             blocks,
             resident,

@@ -13,6 +13,8 @@ from hetc.errors import BackendError
 
 _KIB = 1024
 _WARP = 32
+# Sixteen registers, which are mostly spilled once, behind the loop. The cost model prices them.
+_FEW_SPILLED_BYTES = 64
 # Registers are given to a warp in pieces of 256.
 _REGISTER_PIECE = 256
 
@@ -94,7 +96,7 @@ def why_refused(
     limits: Limits, *, shared_bytes: int, spill_bytes: int, tmem_columns: int, scratch_bytes: int
 ) -> str:
     """Why a compiled kernel is not launched; empty for one that is."""
-    if spill_bytes:
+    if spill_bytes > _FEW_SPILLED_BYTES:
         return f"it spills {spill_bytes} bytes of every thread's registers"
     if shared_bytes > limits.block_shared_bytes:
         return (

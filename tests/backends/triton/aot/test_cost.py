@@ -98,6 +98,8 @@ def test_what_was_compiled_decides() -> None:
     cramped, roomy = Resources(230, 96 * 1024), Resources(100, 96 * 1024)
     assert kernel.choose({0: cramped, 1: roomy})[-1].config == 1
     assert kernel.choose({0: roomy, 1: cramped})[-1].config == 0
+    spills = dataclasses.replace(roomy, spill_bytes=8)
+    assert {choice.config for choice in kernel.choose({0: spills, 1: roomy})} == {1}
 
 
 @given(

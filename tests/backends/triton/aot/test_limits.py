@@ -25,7 +25,7 @@ def test_shared_memory_of_a_block(arch: str, kib: int) -> None:
 @pytest.mark.parametrize(
     ("taken", "said"),
     [
-        ({"spill_bytes": 8}, "spills 8 bytes"),
+        ({"spill_bytes": 72}, "spills 72 bytes"),
         ({"tmem_columns": 1}, "tensor memory of 0"),
         ({"scratch_bytes": 384}, "scratch memory"),
     ],
@@ -33,6 +33,7 @@ def test_shared_memory_of_a_block(arch: str, kib: int) -> None:
 def test_what_is_refused(taken: dict[str, int], said: str) -> None:
     assert said in why_refused(limits_of("sm_90"), **FITS | taken)
     assert why_refused(limits_of("sm_100"), **FITS | {"tmem_columns": 512}) == ""
+    assert why_refused(limits_of("sm_90"), **FITS | {"spill_bytes": 64}) == ""
 
 
 @pytest.mark.parametrize(
