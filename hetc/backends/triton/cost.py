@@ -38,16 +38,17 @@ _SPILL_BANDWIDTH = 224e9
 # Arithmetic and memory hide each other but for what this norm of the two leaves, 1.19 of either
 # where both take the same time.
 _OVERLAP = 4
-# Without a pipeline a block asks for all that it reads at once, up to 16 loads of 16 bytes of every
-# thread, whose results need registers.
-_THREAD_BYTES_IN_FLIGHT = 256
+# A thread loads 16 bytes at a time. Without a pipeline it asks for up to 16 times as many at once,
+# whose results need registers.
+_LOAD_BYTES = 16
+_LOADS_IN_FLIGHT = 16
 # Operands are read once for each accumulator of a thread, or so: few accumulators, many reads.
 _OPERAND_REGISTERS = 12
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
-# Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that is
-# tried: with 128 most products do not spill, with 160 attention does not, and the fastest are among
-# them. Of what may spill, one is tried for a bucket.
+# Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that
+# are tried: with 128 most products do not spill, with 160 attention does not, and the fastest are
+# among them. Of what may spill, one is tried for a bucket.
 _SAFE_ACCUMULATORS = 112
 _MOST_ACCUMULATORS = 192
 # A configuration that never spills.
@@ -126,11 +127,12 @@ class Space:
         reuse = tile.accumulators / (tile.accumulators + _OPERAND_REGISTERS)
         rate = device.rate(work.element) / units * (reuse or 1.0)
         side_by_side = min(resident, each)
-        stage_bytes = taken.shared_bytes / config.stages
+        load_bytes = config.warps * 32 * _LOAD_BYTES
+        stage_bytes = max(load_bytes, taken.shared_bytes / config.stages)
         # One stage is computed on while the others are filled.
         asked = stage_bytes * (config.stages - 1)
         if config.stages == 1:
-            asked = min(tile.bytes, config.warps * 32 * _THREAD_BYTES_IN_FLIGHT)
+            asked = max(load_bytes, min(tile.bytes, load_bytes * _LOADS_IN_FLIGHT))
         compute_s = each * tile.flops / rate
         memory_s = each * tile.bytes * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
