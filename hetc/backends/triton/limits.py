@@ -1,7 +1,7 @@
 """What a multiprocessor of each CUDA architecture has, and whether a compiled kernel fits into it.
 
-From NVIDIA's CUDA programming guide, appendix "Compute Capabilities", tables of technical
-specifications; tensor memory from the PTX manual, "Tensor Memory" (512 columns of a block's own).
+From NVIDIA's CUDA programming guide, 5.1 "Compute Capabilities", tables 30 and 31; tensor memory
+from the PTX manual, "Tensor Memory" (512 columns).
 """
 
 from __future__ import annotations
