@@ -20,8 +20,8 @@ class AttentionSpec:
 
     Queries are rows [M, heads * width]; keys and values lie in the layout of a state, [groups,
     length, width] and [groups, length, value_width] of each sequence; the result is rows [M, heads
-    * value_width]. `sinks` and `slopes` are [heads] of `head_element`. What a query does not see has
-    no weight; one that sees nothing gives zeros.
+    * value_width]. `sinks` and `slopes` are [heads] of `head_element`. What a query does not see
+    has no weight; one that sees nothing gives zeros.
     """
 
     element: str

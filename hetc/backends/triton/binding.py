@@ -18,7 +18,10 @@ from hetc.bundle.launches import (
 from hetc.errors import InternalError
 
 # What a launch finds among the inputs of a call unless it is given something else.
-_INPUTS = ("positions", "sequences", "starts")
+_INPUTS = {
+    ref.name: ref
+    for ref in (InputRef(name="positions"), InputRef(name="sequences"), InputRef(name="starts"))
+}
 
 
 def bind(
@@ -47,7 +50,7 @@ def bind(
         elif name in sizes:
             given[name] = SizeOf(size=sizes[name])
         elif name in _INPUTS:
-            given[name] = InputRef(name=name)
+            given[name] = _INPUTS[name]
     expected = [parameter.name for parameter in parameters]
     if list(given) != expected or not operands.keys() <= given.keys():
         raise InternalError(
@@ -72,10 +75,6 @@ def bind(
 def _names(
     given: Mapping[str, Argument], names: tuple[str, ...] | list[str], without: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    found = {
-        given[name].name: None
-        for name in names
-        if name in given and name not in without
-        if isinstance(given[name], BufferRef | StateRef)
-    }
-    return tuple(found)
+    operands = [given[name] for name in names if name in given and name not in without]
+    named = [operand.name for operand in operands if isinstance(operand, BufferRef | StateRef)]
+    return tuple(dict.fromkeys(named))

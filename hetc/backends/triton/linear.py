@@ -7,6 +7,7 @@ from typing import Literal
 
 from hetc.backends.triton.binding import bind
 from hetc.backends.triton.kernel import Kernel
+from hetc.backends.triton.limits import arch_number
 from hetc.backends.triton.linear_work import GROUP_M, LinearWork, configs
 from hetc.backends.triton.source import pointer, render
 from hetc.bundle.launches import Argument, Extent, Launch, Parameter, Size
@@ -52,9 +53,9 @@ class HeadsSpec:
     each `width` columns.
 
     Queries and keys are normalised (`norm`, each with a weight of its own), then their first
-    `rotary` columns are turned: in pairs (i, i + rotary/2), or (2i, 2i+1) if `interleaved`, by `cos`
-    and `sin` [positions, rotary] of element `table`. With `equal_halves` the second half of a row
-    of the tables is the first (of interleaved pairs, both columns are equal).
+    `rotary` columns are turned: in pairs (i, i + rotary/2), or (2i, 2i+1) if `interleaved`, by
+    `cos` and `sin` [positions, rotary] of element `table`. With `equal_halves` the second half of a
+    row of the tables is the first (of interleaved pairs, both columns are equal).
     """
 
     heads: int
@@ -73,7 +74,8 @@ class LinearSpec:
 
     x is [rows, k] of `element`, the weight [n, k], bias [n] of `element`; the result [rows, n] and
     the residual are of `out_element` (as `element` if nothing). `gated` has two weights and biases:
-    `activation(x @ gate_weight^T) * (x @ up_weight^T)`. `softcap` c makes `c * tanh(y / c)`.
+    `activation(x @ gate_weight^T) * (x @ up_weight^T)`, or if they are `joined` one of both, [2 n,
+    k], the gate first. `softcap` c makes `c * tanh(y / c)`.
     `weight` is None for one of `element`. With `heads` there is no result: queries go to rows
     [rows, heads * width], keys and values to the layout of a state, in `out_element`.
     """
@@ -85,6 +87,7 @@ class LinearSpec:
     residual: bool = False
     activation: Activation = ""
     gated: bool = False
+    joined: bool = False
     scale: float = 1.0
     softcap: float | None = None
     out_element: str = ""
@@ -118,7 +121,7 @@ def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
         if spec.gated or spec.residual or spec.activation or spec.softcap is not None:
             return "heads take a bias and a norm only"
     if spec.weight is not None:
-        if spec.weight.stored == "f8e4m3" and arch < "sm_89":
+        if spec.weight.stored == "f8e4m3" and arch_number(arch) < 89:
             return f"{arch} has no f8e4m3"
         if spec.weight.packed and spec.k % 2:
             return "two numbers of a byte are of two rows"
@@ -146,11 +149,12 @@ def parameters(spec: LinearSpec) -> tuple[Parameter, ...]:
 
 
 def _weights(spec: LinearSpec) -> tuple[str, ...]:
-    return ("gate_weight", "up_weight") if spec.gated else ("weight",)
+    return ("gate_weight", "up_weight") if spec.gated and not spec.joined else ("weight",)
 
 
 def _biases(spec: LinearSpec) -> tuple[str, ...]:
-    return () if not spec.bias else ("gate_bias", "up_bias") if spec.gated else ("bias",)
+    names = tuple(name.replace("weight", "bias") for name in _weights(spec))
+    return names if spec.bias else ()
 
 
 def _matrix(name: str, spec: LinearSpec) -> dict[str, str]:
@@ -162,7 +166,7 @@ def _matrix(name: str, spec: LinearSpec) -> dict[str, str]:
 
 
 def _heads(heads: HeadsSpec, out: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     if heads.norm is not None and heads.norm.weight:
         found |= {"query_norm": heads.norm.weight}
         found |= {"key_norm": heads.norm.weight} if heads.groups else {}
@@ -215,7 +219,7 @@ def launch(
     **operands: Argument,
 ) -> Launch:
     """Bind what `parameters` names, but `rows`, a product such as `M` or `B`."""
-    weights = len(_weights(spec))
+    weight_rows = 2 * spec.n if spec.gated else spec.n
     return bind(
         kernel_id,
         parameters(spec),
@@ -224,5 +228,5 @@ def launch(
         grid=((Extent(size=rows, by="BLOCK_M"), Extent(size=str(spec.columns), by="BLOCK_N")),),
         outputs=("out", "query", "key", "value"),
         ops=ops,
-        flops=f"{2 * spec.n * spec.k * weights}*{rows}",
+        flops=f"{2 * weight_rows * spec.k}*{rows}",
     )

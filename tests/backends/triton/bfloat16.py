@@ -26,7 +26,8 @@ def patch() -> None:
 
     def numpy_type_with_bfloat16(element: Any) -> np.dtype[Any]:
         scalar = element.element_ty if isinstance(element, tl.block_type) else element
-        return BFLOAT16 if scalar == tl.bfloat16 else numpy_type(element)
+        found: np.dtype[Any] = BFLOAT16 if scalar == tl.bfloat16 else numpy_type(element)
+        return found
 
     def load(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
         element = ptrs.get_element_ty()

@@ -41,7 +41,8 @@ class Memory:
         """The array that lies `offset` bytes in; writing it changes the memory."""
         count = int(np.prod(shape, dtype=np.int64))
         piece: Array = self.bytes[offset : offset + count * np.dtype(dtype).itemsize]
-        return piece.view(dtype).reshape(shape)
+        found: Array = piece.view(dtype).reshape(shape)
+        return found
 
 
 @dataclass(frozen=True)

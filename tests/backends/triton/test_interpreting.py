@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -23,7 +24,8 @@ def kernel(x, y, out, n, SIZE: tl.constexpr):
     b = tl.load(y + at, mask=at < n, other=1.0)
     tl.store(out + at, {expression}, mask=at < n)
 """
-EXPRESSIONS = {
+Function = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+EXPRESSIONS: dict[str, Function] = {
     "a + b": lambda a, b: a + b,
     "a - b": lambda a, b: a - b,
     "a * b": lambda a, b: a * b,
