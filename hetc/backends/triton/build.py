@@ -1,9 +1,9 @@
 """The kernels of a prefill half, compiled: their entries in the launch plan, and the files beside
 it.
 
-For each architecture the cost model says what is worth compiling; of that, what spills much or does
-not fit is dropped, and the model chooses again among the rest, now that registers and shared memory
-are known.
+For each architecture the cost model says what is worth compiling; of that, what spills in a loop or
+does not fit is dropped, and the model chooses again among the rest, now that registers and shared
+memory are known.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _refusal(cubin: Cubin, space: Space) -> str:
     return why_refused(
         space.limits,
         shared_bytes=cubin.shared_bytes,
-        spill_bytes=cubin.spill_bytes,
+        looped_spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
         tmem_columns=cubin.tmem_columns,
         scratch_bytes=cubin.scratch_bytes,
     )

@@ -32,9 +32,6 @@ _LATENCY_S = 1e-6
 _STAGE_S = 0.02e-6
 # What a block accumulated is converted and stored after its pipeline has drained.
 _STORE_S = 0.5e-6
-# Spilled registers pass at 128 bytes a clock. Where they are spilled is not known: at worst, stored
-# and loaded at every stage.
-_SPILL_BANDWIDTH = 224e9
 # Arithmetic and memory hide each other but for what this norm of the two leaves, 1.19 of either
 # where both take the same time.
 _OVERLAP = 4
@@ -57,7 +54,7 @@ _FALLBACK_ACCUMULATORS = 64
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled configuration takes of a multiprocessor."""
+    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`."""
 
     registers: int
     shared_bytes: int
@@ -133,19 +130,19 @@ class Space:
         asked = stage_bytes * (config.stages - 1)
         if config.stages == 1:
             asked = max(load_bytes, min(tile.bytes, load_bytes * _LOADS_IN_FLIGHT))
+        # What is spilled is stored once and loaded once.
+        moved = tile.bytes + 2 * taken.spill_bytes * config.warps * 32
         compute_s = each * tile.flops / rate
-        memory_s = each * tile.bytes * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
+        memory_s = each * moved * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
         # What blocks wait for, others beside them hide, but for the first.
         stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
         fill_s = _LATENCY_S + stage_bytes / _UNIT_BANDWIDTH + _STORE_S
         fills = max(1.0, each / side_by_side**2)
         waits_s = each / side_by_side * stages * _STAGE_S + fills * fill_s
-        spilled_bytes = 2 * taken.spill_bytes * config.warps * 32 * stages
-        spills_s = each * spilled_bytes / _SPILL_BANDWIDTH
         launch_s = device.device.constant("launch_us") * 1e-6
         return Estimate(
-            busy_s + waits_s + spills_s + launch_s,
+            busy_s + waits_s + launch_s,
             "compute" if compute_s > memory_s else "memory",
             blocks,
             resident,

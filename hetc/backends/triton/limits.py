@@ -13,8 +13,6 @@ from hetc.errors import BackendError
 
 _KIB = 1024
 _WARP = 32
-# Sixteen registers, which are mostly spilled once, behind the loop. The cost model prices them.
-_FEW_SPILLED_BYTES = 64
 # Registers are given to a warp in pieces of 256.
 _REGISTER_PIECE = 256
 
@@ -93,11 +91,17 @@ def limits_of(arch: str) -> Limits:
 
 
 def why_refused(
-    limits: Limits, *, shared_bytes: int, spill_bytes: int, tmem_columns: int, scratch_bytes: int
+    limits: Limits,
+    *,
+    shared_bytes: int,
+    looped_spill_bytes: int,
+    tmem_columns: int,
+    scratch_bytes: int,
 ) -> str:
-    """Why a compiled kernel is not launched; empty for one that is."""
-    if spill_bytes > _FEW_SPILLED_BYTES:
-        return f"it spills {spill_bytes} bytes of every thread's registers"
+    """Why a compiled kernel is not launched; empty for one that is. What spills once, outside of
+    loops, is slower and no more: the cost model prices it."""
+    if looped_spill_bytes:
+        return f"it spills {looped_spill_bytes} bytes of every thread's registers, in a loop"
     if shared_bytes > limits.block_shared_bytes:
         return (
             f"it needs {shared_bytes} bytes of shared memory, and a block has "
