@@ -9,13 +9,7 @@ from hetc.backends.triton.limits import limits_of, why_refused
 from hetc.errors import BackendError
 from tests.golden import Golden
 
-FITS = {
-    "shared_bytes": 0,
-    "spill_bytes": 8,
-    "spills_in_loop": False,
-    "tmem_columns": 0,
-    "scratch_bytes": 0,
-}
+FITS = {"shared_bytes": 0, "looped_spill_bytes": 0, "tmem_columns": 0, "scratch_bytes": 0}
 
 
 @pytest.mark.parametrize(
