@@ -45,7 +45,7 @@ _WIDEST_TILE = 1024
 def kernel(program: RowProgram, symbol: str = "rows") -> Kernel:
     """The kernel of `launch`, whose function is called `symbol`.
 
-    Raises InternalError (HETC-Z030) for a program that means nothing, BackendError (HETC-E050)
+    Raises InternalError (HETC-Z030) for a program that means nothing, BackendError (HETC-E069)
     where a row that is summed along is too wide.
     """
     source, width = _source(program), _width(program)
@@ -153,7 +153,7 @@ def _width(program: RowProgram) -> int:
     if _reduces(program):
         if whole > _WIDEST_REDUCED:
             raise BackendError(
-                "HETC-E050",
+                "HETC-E069",
                 "a row is too wide to be summed by one block",
                 expected=f"at most {_WIDEST_REDUCED} columns",
                 found=columns,

@@ -48,6 +48,7 @@ from hetc.ir.types import DTYPES, Array, TensorType, dtype_of
 from tests.backends.triton.interpreting import Interpreter
 from tests.backends.triton.launching import run_launch
 from tests.backends.triton.row_oracle import FUNCTIONS, Oracle, close
+from tests.golden import Golden
 
 ELEMENTS = ("f32", "f16", "bf16")
 # The interpreter is one process for all examples.
@@ -248,6 +249,25 @@ def test_what_is_no_number_stays_none(interpreter: Interpreter, function: Functi
     assert np.isnan(arrays["out"]).tolist() == [[True, False]]
 
 
+@pytest.mark.parametrize("element", ["bf16", "f16"])
+def test_rounding_is_that_of_a_store(interpreter: Interpreter, element: str) -> None:
+    x = drawn((4, 100), "f32")
+    arrays = {
+        "x": x,
+        "rounded": np.zeros_like(x),
+        "stored": np.zeros(x.shape, DTYPES[element].numpy),
+    }
+    loaded = Load(rows_of("x", "f32", 100))
+    stores = (
+        Store(rows_of("rounded", "f32", 100), Rounded(loaded, element)),
+        Store(rows_of("stored", element, 100), loaded),
+    )
+    run(interpreter, RowProgram(100, stores), arrays, [4])
+    expected = x.astype(DTYPES[element].numpy)
+    np.testing.assert_array_equal(arrays["stored"], expected)
+    np.testing.assert_array_equal(arrays["rounded"], expected.astype(np.float32))
+
+
 def test_rows_of_an_index(interpreter: Interpreter) -> None:
     table, tokens = drawn((7, 33), "bf16"), np.array([6, 0, 3, 3], np.int32)
     embedded = Load(Access("table", "bf16", place="index", outer=33, index="tokens"))
@@ -408,6 +428,22 @@ def test_equal_programs_are_one_kernel_and_compute_everything_once() -> None:
     assert first.source.count("tl.sum(") == 1
 
 
+def test_source(golden: Golden) -> None:
+    """What is generated, to be read: a norm behind a residual, and keys that are turned into the
+    last rows of a state, the first 4 of 6 columns."""
+    x, y, out = (rows_of(name, "bf16", 50) for name in ("x", "y", "out"))
+    added = Rounded(apply("add", Load(x), Load(y)), "bf16")
+    normed = rms_norm(added, Load(shared("weight", "bf16")), 1e-5)
+    norm = RowProgram(50, (Store(x, added), Store(out, normed)))
+    loaded = Load(Access("qkv", "bf16", outer=36, inner=6, offset=12))
+    cos, sin = (Load(Access(name, "f32", place="position", outer=4)) for name in ("cos", "sin"))
+    turned = rotary(loaded, cos, sin, columns=6, width=4)
+    state = Access("key", "bf16", place="state", inner=6, keep=16)
+    keys = RowProgram(6, (Store(state, turned),), inner=2)
+    made = (row_kernel.kernel(norm, "norm"), row_kernel.kernel(keys, "keys"))
+    golden("row_kernels.txt", "\n\n".join(kernel.source for kernel in made))
+
+
 X = rows_of("x", "bf16", 64)
 REFUSED = {
     "it is read at columns that another thread writes": Store(X, At(Load(X), offset=1, modulo=64)),
@@ -428,5 +464,5 @@ def test_programs_without_a_meaning(store: Store) -> None:
 
 
 def test_rows_that_no_block_holds() -> None:
-    with pytest.raises(BackendError, match="HETC-E050"):
+    with pytest.raises(BackendError, match="HETC-E069"):
         row_kernel.kernel(one_op(70000, "f32", softmax(Load(rows_of("x", "f32", 70000)))))
