@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hetc.backends.triton.source import load_function
-from tests.backends.triton import bfloat16
+from tests.backends.triton import interpreter_patch
 
 
 @cache
@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     # What kernels print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    bfloat16.patch()
+    interpreter_patch.patch()
     for line in sys.stdin:
         request = json.loads(line)
         kernel = function(request["source"], request["symbol"], folder)

@@ -1,4 +1,5 @@
-"""Makes Triton's interpreter compute with bf16, which it keeps as u16 and takes for integers.
+"""Makes Triton's interpreter compute with bf16, which it keeps as u16 and takes for integers, and
+Triton 3.6's count to numbers that NumPy keeps in arrays.
 
 The interpreter's tensors become arrays of `ml_dtypes.bfloat16`, whose NumPy functions compute in
 f32 and round to nearest even, as a GPU does; only loads and stores see the bits.
@@ -62,6 +63,13 @@ def patch() -> None:
     def constant(self: Any, number: float) -> Any:
         return handle(np.array([number], np.float32).astype(BFLOAT16), tl.bfloat16)
 
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_tensor_with_index(tensor: Any, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda x: int(x.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_tensor_with_index
     interpreter._get_np_dtype = numpy_type_with_bfloat16
     builder.create_masked_load, builder.create_masked_store = load, store
     builder.cast_impl, builder.create_fp_to_fp = cast_with_bfloat16, convert_with_bfloat16
