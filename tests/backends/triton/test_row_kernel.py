@@ -281,6 +281,16 @@ def test_source(golden: Golden) -> None:
     golden("row_kernels.txt", "\n\n".join(kernel.source for kernel in made))
 
 
+def test_work_is_what_is_read_and_written() -> None:
+    x, weight = Load(rows_of("x", "bf16", 4096)), Load(shared("weight", "f32"))
+    scale = Load(Access("scale", "f32", outer=1, step=0))
+    kernel = row_kernel.kernel(one_op(4096, "bf16", apply("mul", rms_norm(x, weight), scale)))
+    config = next(each for each in kernel.configs if each.constants["BLOCK_ROWS"] == 2)
+    # Two rows are read and written, each with a number of its own; the weight is read once.
+    assert kernel.work.tile(config, 512).bytes == 2 * (4096 * 2 * 2 + 4) + 4096 * 4
+    assert kernel.work.blocks(config, 511) == 256
+
+
 X = rows_of("x", "bf16", 64)
 REFUSED = {
     "it is read at columns that another thread writes": Store(X, At(Load(X), offset=1, modulo=64)),
