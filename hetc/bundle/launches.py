@@ -103,9 +103,10 @@ class BufferRef(Part, frozen=True, kw_only=True, tag="buffer", tag_field="kind")
 
 
 class WeightRef(Part, frozen=True, kw_only=True, tag="weight", tag_field="kind"):
-    """The address of a placed weight."""
+    """The address of a placed weight, `offset` bytes into it: the matrix of a row on."""
 
     name: str
+    offset: int = 0
 
 
 class StateRef(Part, frozen=True, kw_only=True, tag="state", tag_field="kind"):
@@ -160,13 +161,17 @@ class Buffer(Part, frozen=True, kw_only=True):
 
 class PlacedWeight(Part, frozen=True, kw_only=True):
     """Weights of the bundle, row-major and behind each other, from byte `offset` on: several
-    matrices of equal width are so one with all of their rows."""
+    matrices of equal width are so one with all of their rows.
+
+    A constant of the graph has no tensors, but its bytes (little-endian) in base64 as `data`.
+    """
 
     name: str
     tensors: tuple[str, ...]
     element: str
     bytes: int
     offset: int
+    data: str = ""
 
 
 class PlacedState(Part, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hetc.bundle import open_bundle
-from hetc.driver.compile import quiet
+from hetc.driver.plan import quiet
 from hetc.driver.options import CompileOptions
 from hetc.driver.plan import plan
 from hetc.driver.summary import summarize

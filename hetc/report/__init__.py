@@ -10,6 +10,7 @@ from hetc.report.readme import readme
 from hetc.report.simulation import simulation_lines
 from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
 from hetc.report.tables import Column, table
+from hetc.report.tune_table import tune_lines
 from hetc.report.units import amount, duration
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "simulation_lines",
     "summary_lines",
     "table",
+    "tune_lines",
     "with_bundle",
 ]

@@ -17,9 +17,8 @@ from hetc.backends.triton.source import pointer, render
 from hetc.bundle.launches import Argument, BufferRef, Config, Extent, Launch, Parameter, Size
 from hetc.ir.types import DTYPES
 
-# Slots of a chunk, and numbers of a tile [slots or chunks, experts].
-_CHUNK = 1024
-_TILE = 8192
+# Numbers of a tile [slots or chunks, experts].
+_TILE = 4096
 # Below all keys of scores.
 _TAKEN = -(2**63) + 1
 
@@ -42,12 +41,14 @@ class SortSpec:
 
     The slots of an expert begin at a multiple of `block`; what is left of its last block, and
     everything behind the last expert, holds the number of slots, rows * k. `expert_of_block` i32
-    says whose a block is, of those that hold a slot. No buffer needs to be zeroed.
+    says whose a block is, of those that hold a slot. No buffer needs to be zeroed. A block of a
+    launch does `chunk` slots.
     """
 
     experts: int
     k: int
     block: int = 128
+    chunk: int = 1024
 
     def order_size(self, rows: Size) -> Size:
         """Elements of `order`, of `rows` (a product, such as `M`) tokens."""
@@ -128,11 +129,11 @@ def top_k_launch(
 def sort_kernels(spec: SortSpec) -> tuple[Kernel, Kernel, Kernel]:
     """The kernels of `sort_launches`: they count, add up, and place."""
     experts = _power(spec.experts)
-    tile = min(max(_TILE // experts, 16), _CHUNK)
-    per_chunk = RoutingWork("i32", 4.0 * spec.k, _CHUNK / spec.k)
+    tile = min(max(_TILE // experts, 16), spec.chunk)
+    per_chunk = RoutingWork("i32", 4.0 * spec.k, spec.chunk / spec.k)
     # One block reads all counts, whatever the rows: as if it were so many rows.
-    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / _CHUNK, float(2**31))
-    numbers = {"experts": experts, "tile": tile, "chunk": _CHUNK}
+    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / spec.chunk, float(2**31))
+    numbers = {"experts": experts, "tile": tile}
 
     def made(symbol: str, work: RoutingWork) -> Kernel:
         return Kernel(
@@ -168,7 +169,7 @@ def sort_launches(
         "expert_of_block": expert_of_block,
         "counts": counts,
     }
-    chunks = (Extent(size=f"{spec.k}*{rows}", by=_CHUNK),)
+    chunks = (Extent(size=f"{spec.k}*{rows}", by=spec.chunk),)
 
     def made(symbol: str, kernel_id: str, grid: tuple[Extent, ...], outputs: list[str]) -> Launch:
         return bind(
