@@ -46,9 +46,7 @@ class TritonPlan:
 
     def build(self, progress: Progress | None = None) -> Built:
         """Compile the kernels; raises BackendError, and MissingDependency without Triton."""
-        return build_kernels(
-            self.lowered.kernels.values(), self.targets, self.options, progress
-        )
+        return build_kernels(self.lowered.kernels.values(), self.targets, self.options, progress)
 
     def plan(self, built: Built) -> LaunchPlan:
         """The launch plan with the kernels as `built`, checked.

@@ -76,7 +76,9 @@ class Experts:
         weight = op.weight.op
         if not isinstance(weight, Weight):
             raise Refusal("HETC-E058", "experts are no weights of the model", op.loc)
-        assert isinstance(inner, int) and isinstance(outer, int) and isinstance(experts, int)
+        assert isinstance(inner, int)
+        assert isinstance(outer, int)
+        assert isinstance(experts, int)
         spec = ExpertLinearSpec(
             element=element_of(op.x),
             experts=experts,
@@ -154,11 +156,18 @@ class Experts:
         if bias is not None:
             spec = replace(spec, bias=True)
         split = self._only(result)
-        if isinstance(split, Split) and len(split.results) == 2 and split.sizes[0] == split.sizes[1]:
+        if (
+            isinstance(split, Split)
+            and len(split.results) == 2
+            and split.sizes[0] == split.sizes[1]
+        ):
             gate = self._only(split.results[0])
-            whole = isinstance(gate, Gated) and (gate.gate, gate.up) == split.results
-            if whole and gate.activation in _GATES and self._only(split.results[1]) is gate:
-                assert isinstance(gate, Gated)
+            if (
+                isinstance(gate, Gated)
+                and (gate.gate, gate.up) == split.results
+                and gate.activation in _GATES
+                and self._only(split.results[1]) is gate
+            ):
                 spec = replace(spec, gated="halves", activation=gate.activation)  # type: ignore[arg-type]
                 ops.append(gate)
                 result = gate.result
