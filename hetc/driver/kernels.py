@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hetc.backends.triton.backend import TritonPlan
+from hetc.backends.triton.build import BuildOptions
 from hetc.errors import BackendError, MissingDependency, Reason
 from hetc.ir.graph import Program
 from hetc.targets import Target
 
 Step = Callable[[str], None]
+# One configuration for a number of rows: a second one makes a compile half a minute longer on one
+# core.
+_BUILD = BuildOptions(top=1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ def triton_plan(program: Program, target: Target) -> TritonPlan | None:
     if not target.device.arch:
         return None
     states = tuple(spec.name for spec in program.states)
-    return TritonPlan(program.prefill, states, (target,), program.max_context)
+    return TritonPlan(program.prefill, states, (target,), program.max_context, _BUILD)
 
 
 def why_not(plan: TritonPlan) -> tuple[Reason, ...]:

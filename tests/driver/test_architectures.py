@@ -67,7 +67,9 @@ def test_prefill_and_decode_equal_the_eager_model(subjects: Subjects, family: st
     assert bundle.executors == {"prefill": "native", "decode": "native"}
     # No test has compiled kernels, and most machines have no GPU.
     assert {reason.at for reason in bundle.fallbacks} <= {"cuda"}
-    assert {fallback.code for fallback in bundle.manifest.fallbacks} == NO_KERNELS.get(family, set())
+    assert {fallback.code for fallback in bundle.manifest.fallbacks} == NO_KERNELS.get(
+        family, set()
+    )
     for rows in (1, 3):
         assert_close(bundle, model, rows)
 

@@ -1,9 +1,9 @@
 """The kernels of a prefill half, compiled: their entries in the launch plan, and the files beside
 it.
 
-For each architecture the cost model says what is worth compiling; of that, what spills or does not
-fit is dropped, and the model chooses again among the rest, now that registers and shared memory are
-known.
+For each architecture the cost model says what is worth compiling; of that, what spills in a loop or
+does not fit is dropped, and the model chooses again among the rest, now that registers and shared
+memory are known.
 """
 
 from __future__ import annotations
@@ -45,6 +45,20 @@ class Built:
     ptxas: str
 
 
+@dataclass(frozen=True)
+class _Compiled:
+    """What became of a kernel on an architecture: cubins by the number of their configuration, and
+    why the others were dropped."""
+
+    space: Space
+    cubins: dict[int, Cubin]
+    dropped: tuple[Reason, ...]
+
+    def file(self, number: int) -> str:
+        """The name of a cubin."""
+        return f"{FOLDER}/{self.space.kernel.id}.{self.space.arch}.{number}.cubin"
+
+
 def build_kernels(
     kernels: Iterable[Kernel],
     targets: Iterable[Target],
@@ -57,56 +71,88 @@ def build_kernels(
     Raises BackendError: HETC-E072 where no configuration of a kernel can be launched, and those of
     `compile_kernels`.
     """
-    options = options or BuildOptions()
-    distinct = _distinct(kernels)
-    targets = _one_for_each_arch(targets)
-    spaces = [Space(kernel, target) for kernel in distinct for target in targets]
-    tried = [(space, number) for space in spaces for number in space.worth_compiling(options.top)]
-    # What has most accumulators compiles longest: begun last, it would be waited for.
-    tried.sort(key=lambda each: -each[0].accumulators[each[1]])
-    jobs = [Job(space.kernel, space.kernel.configs[number], space.arch) for space, number in tried]
-    cubins = compile_kernels(jobs, workers=options.workers, progress=progress)
-    kept: dict[tuple[str, str], dict[int, Cubin]] = {}
-    dropped: dict[tuple[str, str], list[Reason]] = {}
-    for (space, number), job, cubin in zip(tried, jobs, cubins, strict=True):
-        place = space.kernel.id, space.arch
-        if refusal := _refusal(cubin, space):
-            reason = Reason("HETC-E075", f"a configuration is dropped: {refusal}", at=str(job))
-            dropped.setdefault(place, []).append(reason)
-        else:
-            kept.setdefault(place, {})[number] = cubin
-    files: dict[str, bytes] = {}
-    entries: dict[str, launches.Kernel] = {}
+    distinct, machines = _distinct(kernels), _one_for_each_arch(targets)
+    spaces = [Space(kernel, target) for kernel in distinct for target in machines]
+    compiled = _compile(spaces, options or BuildOptions(), progress)
+    for each in compiled:
+        if not each.cubins:
+            raise _nothing_left(each)
+    entries, files = {}, {}
     for kernel in distinct:
         source = f"{FOLDER}/{kernel.id}.py"
         files[source] = kernel.source.encode()
-        builds: list[launches.Build] = []
-        choices: dict[str, tuple[launches.Choice, ...]] = {}
-        for target in targets:
-            space = Space(kernel, target)
-            place = kernel.id, space.arch
-            if place not in kept:
-                raise _nothing_left(space, dropped.get(place, []))
-            for number, cubin in sorted(kept[place].items()):
-                name = f"{FOLDER}/{kernel.id}.{space.arch}.{number}.cubin"
-                files[name] = cubin.data
-                builds.append(_build(name, space.arch, number, cubin))
-            resources = {number: _resources(cubin) for number, cubin in kept[place].items()}
-            choices[space.arch] = space.choose(resources)
-        entries[kernel.id] = launches.Kernel(
-            symbol=kernel.symbol,
-            source=source,
-            parameters=kernel.parameters,
-            configs=tuple(_with_all_constants(kernel, config) for config in kernel.configs),
-            builds=tuple(builds),
-            choices=choices,
-        )
+        mine = [each for each in compiled if each.space.kernel is kernel]
+        entries[kernel.id] = _entry(kernel, source, mine)
+        for each in mine:
+            files |= {each.file(number): cubin.data for number, cubin in each.cubins.items()}
+    cubins = [cubin for each in compiled for cubin in each.cubins.values()]
     return Built(
         entries,
         files,
-        tuple(reason for place in sorted(dropped) for reason in dropped[place]),
+        tuple(reason for each in compiled for reason in each.dropped),
         triton=" ".join(sorted({cubin.triton for cubin in cubins})),
         ptxas=" ".join(sorted({cubin.ptxas for cubin in cubins})),
+    )
+
+
+def _compile(
+    spaces: list[Space], options: BuildOptions, progress: Progress | None
+) -> list[_Compiled]:
+    """What is worth it of each space; both in order."""
+    tried = [
+        (place, number)
+        for place, space in enumerate(spaces)
+        for number in space.worth_compiling(options.top)
+    ]
+    # What has most accumulators compiles longest: begun last, it would be waited for.
+    tried.sort(key=lambda each: -spaces[each[0]].accumulators[each[1]])
+    jobs = [
+        Job(spaces[place].kernel, spaces[place].kernel.configs[number], spaces[place].arch)
+        for place, number in tried
+    ]
+    made = compile_kernels(jobs, workers=options.workers, progress=progress)
+    found = sorted(zip(tried, jobs, made, strict=True), key=lambda each: each[0])
+    compiled = []
+    for place, space in enumerate(spaces):
+        kept, dropped = {}, []
+        for (other, number), job, cubin in found:
+            if other != place:
+                continue
+            if refusal := _refusal(cubin, space):
+                text = f"a configuration is dropped: {refusal}"
+                dropped.append(Reason("HETC-E075", text, at=str(job)))
+            else:
+                kept[number] = cubin
+        compiled.append(_Compiled(space, kept, tuple(dropped)))
+    return compiled
+
+
+def _entry(kernel: Kernel, source: str, compiled: list[_Compiled]) -> launches.Kernel:
+    """The kernel in the launch plan, from what became of it on each architecture."""
+    return launches.Kernel(
+        symbol=kernel.symbol,
+        source=source,
+        parameters=kernel.parameters,
+        configs=tuple(_with_all_constants(kernel, config) for config in kernel.configs),
+        builds=tuple(
+            launches.Build(
+                arch=each.space.arch,
+                config=number,
+                cubin=each.file(number),
+                threads=cubin.threads,
+                shared_bytes=cubin.shared_bytes,
+                registers=cubin.registers,
+                spill_bytes=cubin.spill_bytes,
+            )
+            for each in compiled
+            for number, cubin in each.cubins.items()
+        ),
+        choices={
+            each.space.arch: each.space.choose(
+                {number: _resources(cubin) for number, cubin in each.cubins.items()}
+            )
+            for each in compiled
+        },
     )
 
 
@@ -137,31 +183,20 @@ def _refusal(cubin: Cubin, space: Space) -> str:
     return why_refused(
         space.limits,
         shared_bytes=cubin.shared_bytes,
-        spill_bytes=cubin.spill_bytes,
+        looped_spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
         tmem_columns=cubin.tmem_columns,
         scratch_bytes=cubin.scratch_bytes,
     )
 
 
-def _nothing_left(space: Space, reasons: list[Reason]) -> BackendError:
+def _nothing_left(compiled: _Compiled) -> BackendError:
+    reasons = "; ".join(str(reason) for reason in compiled.dropped)
     return BackendError(
         "HETC-E072",
         "no configuration of a kernel can be launched",
-        at=f"{space.kernel.id} for {space.arch}",
-        found="; ".join(str(reason) for reason in reasons) or "none fits into shared memory",
+        at=f"{compiled.space.kernel.id} for {compiled.space.arch}",
+        found=reasons or "none fits into shared memory",
         do="compile for another target, or report the kernel",
-    )
-
-
-def _build(name: str, arch: str, number: int, cubin: Cubin) -> launches.Build:
-    return launches.Build(
-        arch=arch,
-        config=number,
-        cubin=name,
-        threads=cubin.threads,
-        shared_bytes=cubin.shared_bytes,
-        registers=cubin.registers,
-        spill_bytes=cubin.spill_bytes,
     )
 
 
@@ -172,4 +207,4 @@ def _with_all_constants(kernel: Kernel, config: launches.Config) -> launches.Con
 
 
 def _resources(cubin: Cubin) -> Resources:
-    return Resources(cubin.registers, cubin.shared_bytes, cubin.tmem_columns)
+    return Resources(cubin.registers, cubin.shared_bytes, cubin.tmem_columns, cubin.spill_bytes)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 
 from hetc.bundle.launches import (
+    MAX_SEQUENCES,
     BufferRef,
     Config,
     Extent,
@@ -30,6 +31,7 @@ from hetc.ir.types import DTYPES
 # Of a grid's axes: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _TYPES = {"f32": "fp32", "f16": "fp16", "f8e4m3": "fp8e4nv", "f8e5m2": "fp8e5", "bool": "i1"}
+_KINDS = {BufferRef: "buffer", WeightRef: "weight", StateRef: "state"}
 Number = Callable[[str], int]
 
 
@@ -53,6 +55,7 @@ def check_plan(plan: LaunchPlan, states: Iterable[str]) -> list[Reason]:
 
 def calls(max_tokens: int) -> list[dict[str, int]]:
     """Sizes of calls: the least, ragged ones, and those with most tokens and sequences."""
+    sequences = min(max_tokens, MAX_SEQUENCES)
     shapes = [
         (1, 1, 1),
         (17, 3, 11),
@@ -60,8 +63,8 @@ def calls(max_tokens: int) -> list[dict[str, int]]:
         (4096, 1, 4096),
         (5000, 7, 1000),
         (max_tokens, 1, max_tokens),
-        (max_tokens, max_tokens, 1),
-        (max_tokens, max(1, max_tokens // 3), 3),
+        (sequences, sequences, 1),
+        (max_tokens, sequences, -(-max_tokens // sequences)),
     ]
     return [
         {"M": rows, "B": sequences, "S": longest, "P": longest}
@@ -95,9 +98,11 @@ def _names(plan: LaunchPlan, states: Iterable[str]) -> Iterator[Reason]:
         if launch.kernel not in plan.kernels:
             yield Reason("HETC-E060", f"no kernel {launch.kernel}", at)
         for argument in launch.arguments:
-            kind = {BufferRef: "buffer", WeightRef: "weight", StateRef: "state"}.get(type(argument))
-            if kind is not None and argument.name not in known[kind]:  # type: ignore[union-attr]
-                yield Reason("HETC-E060", f"no {kind} {argument.name}", at)  # type: ignore[union-attr]
+            match argument:
+                case BufferRef() | WeightRef() | StateRef():
+                    kind = _KINDS[type(argument)]
+                    if argument.name not in known[kind]:
+                        yield Reason("HETC-E060", f"no {kind} {argument.name}", at)
         for name in (*launch.reads, *launch.writes):
             if name not in known["buffer"] | known["state"]:
                 yield Reason("HETC-E060", f"{name} is neither a buffer nor a state", at)
@@ -121,7 +126,12 @@ def _builds(plan: LaunchPlan) -> Iterator[Reason]:
         for arch, choices in kernel.choices.items():
             rows = [choice.rows for choice in choices]
             bounds = [bound for bound in rows[:-1] if bound is not None]
-            if not rows or rows[-1] is not None or bounds != sorted(set(bounds)) or None in rows[:-1]:
+            if (
+                not rows
+                or rows[-1] is not None
+                or bounds != sorted(set(bounds))
+                or None in rows[:-1]
+            ):
                 yield Reason("HETC-E064", f"choices for {arch} are not ascending to any rows", name)
             for choice in choices:
                 if (arch, choice.config) not in built:
@@ -253,7 +263,9 @@ def _grids(plan: LaunchPlan, number: Number) -> Iterator[Reason]:
         kernel = plan.kernels[launch.kernel]
         for config in _launched(kernel):
             try:
-                grid = [prod(_extent(part, config, number) for part in axis) for axis in launch.grid]
+                grid = [
+                    prod(_extent(part, config, number) for part in axis) for axis in launch.grid
+                ]
             except KeyError as missing:
                 yield Reason("HETC-E063", f"no configuration constant {missing}", at)
                 break

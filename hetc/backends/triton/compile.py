@@ -63,14 +63,16 @@ class Job:
 @dataclass(frozen=True)
 class Cubin:
     """A compiled kernel and what it needs: threads of a block, bytes of shared memory that a launch
-    asks for, registers of a thread, bytes that a thread spills, columns of tensor memory, and bytes
-    of global scratch memory of a block. `triton` and `ptxas` are the versions that made it."""
+    asks for, registers of a thread, bytes that a thread spills and whether in a loop, columns of
+    tensor memory, and bytes of global scratch memory of a block. `triton` and `ptxas` are the
+    versions that made it."""
 
     data: bytes
     threads: int
     shared_bytes: int
     registers: int
     spill_bytes: int
+    spills_in_loop: bool
     tmem_columns: int
     scratch_bytes: int
     triton: str
@@ -93,6 +95,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker sends back. `promised` are the divisibilities that Triton took over."""
 
     cubin: bytes
+    spills_in_loop: bool
     promised: tuple[int, ...]
     shared_bytes: int
     tmem_columns: int
@@ -265,6 +268,7 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
         shared_bytes=answer.shared_bytes,
         registers=notes.registers,
         spill_bytes=notes.frame_bytes,
+        spills_in_loop=answer.spills_in_loop,
         tmem_columns=answer.tmem_columns,
         scratch_bytes=answer.scratch_bytes,
         triton=answer.triton,

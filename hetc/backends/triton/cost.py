@@ -35,16 +35,17 @@ _STORE_S = 0.5e-6
 # Arithmetic and memory hide each other but for what this norm of the two leaves, 1.19 of either
 # where both take the same time.
 _OVERLAP = 4
-# Without a pipeline a block asks for all that it reads at once, but for 16 loads of 16 bytes of every
-# thread: their results need registers.
-_THREAD_BYTES_IN_FLIGHT = 256
+# A thread loads 16 bytes at a time. Without a pipeline it asks for up to 16 times as many at once,
+# whose results need registers.
+_LOAD_BYTES = 16
+_LOADS_IN_FLIGHT = 16
 # Operands are read once for each accumulator of a thread, or so: few accumulators, many reads.
 _OPERAND_REGISTERS = 12
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
-# Counted accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most
-# that is tried: products with 128 mostly do not, attention with 160 does not, and in those the
-# fastest are. Of what may spill, one is tried for a bucket.
+# Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that
+# are tried: with 128 most products do not spill, with 160 attention does not, and the fastest are
+# among them. Of what may spill, one is tried for a bucket.
 _SAFE_ACCUMULATORS = 112
 _MOST_ACCUMULATORS = 192
 # A configuration that never spills.
@@ -53,11 +54,12 @@ _FALLBACK_ACCUMULATORS = 64
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled configuration takes of a multiprocessor."""
+    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`."""
 
     registers: int
     shared_bytes: int
     tmem_columns: int = 0
+    spill_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,16 @@ class Space:
         reuse = tile.accumulators / (tile.accumulators + _OPERAND_REGISTERS)
         rate = device.rate(work.element) / units * (reuse or 1.0)
         side_by_side = min(resident, each)
-        stage_bytes = taken.shared_bytes / config.stages
+        load_bytes = config.warps * 32 * _LOAD_BYTES
+        stage_bytes = max(load_bytes, taken.shared_bytes / config.stages)
         # One stage is computed on while the others are filled.
         asked = stage_bytes * (config.stages - 1)
         if config.stages == 1:
-            asked = min(tile.bytes, config.warps * 32 * _THREAD_BYTES_IN_FLIGHT)
+            asked = max(load_bytes, min(tile.bytes, load_bytes * _LOADS_IN_FLIGHT))
+        # What is spilled is stored once and loaded once.
+        moved = tile.bytes + 2 * taken.spill_bytes * config.warps * 32
         compute_s = each * tile.flops / rate
-        memory_s = each * tile.bytes * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
+        memory_s = each * moved * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
         # What blocks wait for, others beside them hide, but for the first.
         stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0

@@ -13,7 +13,7 @@ from hetc.ir.ops.binary import Pow
 from hetc.ir.ops.unary import Cast, Gelu
 
 _SAME: dict[str, Function] = {
-    name: name  # type: ignore[misc]  # the literal of a tuple's element is not kept
+    name: name
     for name in (
         "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "exp", "log", "sqrt",
         "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid", "silu", "relu",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hetc.backends.triton import expert_linear, routing
+from hetc.backends.triton.expert_gates import gate_of, only_reader
 from hetc.backends.triton.expert_linear import ExpertLinearSpec
 from hetc.backends.triton.layouts import Refusal
 from hetc.backends.triton.memory import ROWS
@@ -14,14 +15,10 @@ from hetc.backends.triton.routing import SortSpec, TopKSpec
 from hetc.backends.triton.values import NOWHERE, element_of
 from hetc.bundle.launches import Argument, BufferRef
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.binary import Add
 from hetc.ir.ops.index import Embedding, TopK
 from hetc.ir.ops.linear import ExpertLinear
-from hetc.ir.ops.shape import Split
 from hetc.ir.ops.source import Weight
-
-_GATES = frozenset({"silu", "gelu", "gelu_tanh", "sigmoid"})
 
 
 def lower_topk(programs: Programs, op: TopK) -> None:
@@ -76,7 +73,9 @@ class Experts:
         weight = op.weight.op
         if not isinstance(weight, Weight):
             raise Refusal("HETC-E058", "experts are no weights of the model", op.loc)
-        assert isinstance(inner, int) and isinstance(outer, int) and isinstance(experts, int)
+        assert isinstance(inner, int)
+        assert isinstance(outer, int)
+        assert isinstance(experts, int)
         spec = ExpertLinearSpec(
             element=element_of(op.x),
             experts=experts,
@@ -144,7 +143,7 @@ class Experts:
         """What follows `op` and nothing else reads: the experts' bias, then a gate."""
         bias = op.bias
         ops: list[Op] = [op]
-        user = self._only(op.result)
+        user = only_reader(self.programs.values, op.result)
         if bias is None and isinstance(user, Add) and len(user.operands) == 2:
             other = user.operands[1] if user.operands[0] is op.result else user.operands[0]
             if isinstance(other.op, Embedding) and other.op.ids is op.ids:
@@ -153,24 +152,14 @@ class Experts:
         result = ops[-1].results[0]
         if bias is not None:
             spec = replace(spec, bias=True)
-        split = self._only(result)
-        if isinstance(split, Split) and len(split.results) == 2 and split.sizes[0] == split.sizes[1]:
-            gate = self._only(split.results[0])
-            whole = isinstance(gate, Gated) and (gate.gate, gate.up) == split.results
-            if whole and gate.activation in _GATES and self._only(split.results[1]) is gate:
-                assert isinstance(gate, Gated)
-                spec = replace(spec, gated="halves", activation=gate.activation)  # type: ignore[arg-type]
-                ops.append(gate)
-                result = gate.result
+        gate = gate_of(self.programs.values, result)
+        if gate is not None:
+            spec = replace(spec, **gate.fields)
+            ops += gate.ops
+            result = gate.result
         if bias is None:
             return None, ops, result, spec
         stored = self.programs.need(bias)
         if stored.domain != "none" or stored.element != spec.element:
             raise Refusal("HETC-E058", "a bias of experts is no weight of their type", op.loc)
         return stored.argument, ops, result, spec
-
-    def _only(self, value: Value) -> Op | None:
-        """The only op that reads `value`; None where there are more, or it is an output."""
-        users = self.programs.values.users.get(value, [])
-        outputs = self.programs.values.graph.outputs
-        return users[0] if len(users) == 1 and value not in outputs else None

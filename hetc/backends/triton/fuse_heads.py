@@ -66,15 +66,17 @@ def find_heads(graph: Graph, values: Values) -> dict[Linear, Heads]:
 def _match(op: Attention, values: Values) -> Heads | None:
     if any(x not in values.layouts or values.domain(x) != "tokens" for x in (op.q, op.k, op.v)):
         return None
-    parts = [_part(x, values) for x in (op.q, op.k, op.v)]
-    if None in parts:
+    query, key, value = (_part(x, values) for x in (op.q, op.k, op.v))
+    if query is None or key is None or value is None:
         return None
-    query, key, value = parts[0], parts[1], parts[2]
-    assert query is not None and key is not None and value is not None
     heads = Heads(op, (query, key, value))
     widths = {values.layouts[x].sizes[-1] for x in (op.q, op.k, op.v)}
     same = len(widths) == 1 and value.norm is None and value.rope is None
-    return heads if same and _ropes(query, key) and _norms(query, key) and _joins(heads, values) else None
+    return (
+        heads
+        if same and _ropes(query, key) and _norms(query, key) and _joins(heads, values)
+        else None
+    )
 
 
 def _part(value: Value, values: Values) -> Part | None:
@@ -105,9 +107,7 @@ def _part(value: Value, values: Values) -> Part | None:
                 return Part(value, op, found.base, columns, norm, rope, tuple(between))
             case View() if not isinstance(op, KeepLast):
                 columns = values.columns(value)
-                place = seen_through(
-                    op, at, place or Place(column=1), values.layouts, 1, columns
-                )
+                place = seen_through(op, at, place or Place(column=1), values.layouts, 1, columns)
                 if place is None or values.domain(op.operands[0]) != "tokens":
                     return None
                 if place == Place(column=1):
@@ -137,8 +137,7 @@ def _norms(query: Part, key: Part) -> bool:
     one, other = query.norm, key.norm
     if one.weight is None or other.weight is None:
         return one.weight is other.weight and one.eps == other.eps
-    same = (one.eps, one.offset, one.weight.dtype) == (other.eps, other.offset, other.weight.dtype)
-    return same
+    return (one.eps, one.offset, one.weight.dtype) == (other.eps, other.offset, other.weight.dtype)
 
 
 def _joins(heads: Heads, values: Values) -> bool:
@@ -177,7 +176,8 @@ def lower_heads(programs: Programs, states: States, heads: Heads) -> bool:
         operands["bias"] = biases(programs, list(linears), spec.element)
     assert spec.heads is not None
     if query.norm is not None and query.norm.weight is not None:
-        assert key.norm is not None and key.norm.weight is not None
+        assert key.norm is not None
+        assert key.norm.weight is not None
         operands["query_norm"] = programs.need(query.norm.weight).argument
         operands["key_norm"] = programs.need(key.norm.weight).argument
     if query.rope is not None:
@@ -233,16 +233,18 @@ def _is_doubled(angle: Value) -> bool:
     """Whether a row of the table is the same half twice, as the graph says."""
     op = angle.op
     while isinstance(op, View | Cos | Sin) or (op is not None and op.kind in ("mul", "cast")):
-        operands = [x for x in op.operands if isinstance(x, Value)]
-        if len(operands) != 1:
+        if len(op.operands) != 1:
             return False
-        op = operands[0].op
+        op = op.operands[0].op
     return isinstance(op, Concat) and len(op.xs) == 2 and op.xs[0] is op.xs[1]
 
 
 def _table(programs: Programs, angle: Value) -> Argument:
     """The angles of all positions, as rows."""
     values = programs.values
-    if values.domain(angle) != "positions" or values.columns(angle) != values.layouts[angle].sizes[-1]:
+    if (
+        values.domain(angle) != "positions"
+        or values.columns(angle) != values.layouts[angle].sizes[-1]
+    ):
         raise Refusal("HETC-E057", "the angles are no table of positions")
     return programs.rows_of(angle)

@@ -182,19 +182,17 @@ def _siblings(programs: Programs, op: Linear) -> list[Linear]:
     if not _is_plain(programs, op):
         return []
     matrix = matrix_of(op.weight)
-    found = []
-    for other in programs.values.users.get(op.x, ()):
-        if (
-            other is not op
-            and isinstance(other, Linear)
-            and other.x is op.x
-            and other.result not in programs.values.stored
-            and (other.bias is None) == (op.bias is None)
-            and _is_plain(programs, other)
-            and _alike(matrix, other)
-        ):
-            found.append(other)
-    return found
+    return [
+        other
+        for other in programs.values.users.get(op.x, ())
+        if other is not op
+        and isinstance(other, Linear)
+        and other.x is op.x
+        and other.result not in programs.values.stored
+        and (other.bias is None) == (op.bias is None)
+        and _is_plain(programs, other)
+        and _alike(matrix, other)
+    ]
 
 
 def _alike(matrix: Matrix, other: Linear) -> bool:
@@ -232,8 +230,10 @@ def _epilogue(programs: Programs, product: Product, busy: set[Value]) -> None:
         kind = activation_of(user)
         if kind in ("silu", "relu", "gelu", "gelu_tanh") and not (spec.activation or done):
             product.spec = replace(spec, activation=kind)
-        elif isinstance(user, Mul) and isinstance(user.y, int | float) and not (
-            spec.activation or done or spec.scale != 1.0
+        elif (
+            isinstance(user, Mul)
+            and isinstance(user.y, int | float)
+            and not (spec.activation or done or spec.scale != 1.0)
         ):
             product.spec = replace(spec, scale=float(user.y))
         elif isinstance(user, Add) and not done:

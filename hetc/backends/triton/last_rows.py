@@ -151,7 +151,9 @@ def _cut(value: Value, layout: Layout) -> Value:
         return Slice(value, axis, LAST, END).result
     at = layout.axes[axis].index("S")
     before, behind = value.shape[:axis], value.shape[axis + 1 :]
-    apart = Reshape(value, (*before, product(parts[:at]), symbol("S"), product(parts[at + 1 :]), *behind))
+    apart = Reshape(
+        value, (*before, product(parts[:at]), symbol("S"), product(parts[at + 1 :]), *behind)
+    )
     cut = Slice(apart.result, axis + 1, LAST, END).result
     merged = [dim if not isinstance(dim, Dim) else substitute(dim, _ONE_ROW) for dim in value.shape]
     return Reshape(cut, tuple(merged)).result

@@ -1,7 +1,7 @@
 """What a multiprocessor of each CUDA architecture has, and whether a compiled kernel fits into it.
 
-From NVIDIA's CUDA programming guide, appendix "Compute Capabilities", tables of technical
-specifications; tensor memory from the PTX manual, "Tensor Memory" (512 columns of a block's own).
+From NVIDIA's CUDA programming guide, 5.1 "Compute Capabilities", tables 30 and 31; tensor memory
+from the PTX manual, "Tensor Memory" (512 columns).
 """
 
 from __future__ import annotations
@@ -91,11 +91,17 @@ def limits_of(arch: str) -> Limits:
 
 
 def why_refused(
-    limits: Limits, *, shared_bytes: int, spill_bytes: int, tmem_columns: int, scratch_bytes: int
+    limits: Limits,
+    *,
+    shared_bytes: int,
+    looped_spill_bytes: int,
+    tmem_columns: int,
+    scratch_bytes: int,
 ) -> str:
-    """Why a compiled kernel is not launched; empty for one that is."""
-    if spill_bytes:
-        return f"it spills {spill_bytes} bytes of every thread's registers"
+    """Why a compiled kernel is not launched; empty for one that is. What spills once, outside of
+    loops, is slower and no more: the cost model prices it."""
+    if looped_spill_bytes:
+        return f"it spills {looped_spill_bytes} bytes of every thread's registers, in a loop"
     if shared_bytes > limits.block_shared_bytes:
         return (
             f"it needs {shared_bytes} bytes of shared memory, and a block has "

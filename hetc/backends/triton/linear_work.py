@@ -17,9 +17,9 @@ GROUP_M = 8
 # warps multiplies 64 rows at a time; an accumulator of 128 registers a thread is the most that
 # leaves enough for addresses.
 _TILES = (
-    (16, 64, 4), (16, 128, 4), (16, 256, 4), (32, 64, 4), (32, 128, 4), (64, 64, 4), (64, 128, 4),
-    (64, 256, 4), (128, 64, 4), (128, 128, 4), (128, 128, 8), (128, 256, 8), (256, 64, 8),
-    (256, 128, 8),
+    (16, 32, 4), (16, 64, 4), (16, 128, 4), (16, 256, 4), (32, 64, 4), (32, 128, 4), (64, 32, 4),
+    (64, 64, 4), (64, 128, 4), (64, 256, 4), (64, 256, 8), (128, 64, 4), (128, 128, 4),
+    (128, 128, 8), (128, 256, 8), (256, 64, 8), (256, 128, 8),
 )  # fmt: skip
 _STAGES = (2, 3, 4)
 # What a block of sm_90 and later can have; older ones have less, which is checked after compiling.
@@ -55,8 +55,10 @@ def _products(spec: LinearSpec) -> int:
 
 
 def _block_ks(spec: LinearSpec, rows: int) -> list[int]:
-    # Few rows wait for memory: longer reads are under way at a time.
-    wanted = [64, 128] if rows <= 32 else [32, 64]
+    # 128 bytes are what tensor cores read at a time; few rows wait for memory, so that longer reads
+    # are under way.
+    line = 128 // int(_BYTES[spec.element])
+    wanted = [line, 2 * line] if rows <= 32 else [line]
     whole = [size for size in (32, 64, 128) if spec.k % size == 0]
     if spec.weight is not None and spec.weight.group:
         # A tile within a group needs one scale for each column.

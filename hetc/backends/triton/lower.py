@@ -11,12 +11,12 @@ from hetc.backends.triton.experts import Experts, lower_topk
 from hetc.backends.triton.fuse_heads import Heads, find_heads, lower_heads
 from hetc.backends.triton.fuse_linear import lower_linear
 from hetc.backends.triton.kernel import Kernel
+from hetc.backends.triton.last_rows import place_last_rows
 from hetc.backends.triton.layouts import Refusal
-from hetc.backends.triton.memory import Memory
+from hetc.backends.triton.memory import ROWS, Memory
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.states import States
 from hetc.backends.triton.values import NOWHERE, PRODUCTS, Values, element_of
-from hetc.backends.triton.last_rows import place_last_rows
 from hetc.bundle.launches import Argument, BufferRef, Launch
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
@@ -139,10 +139,17 @@ class _Lowering:
             if numbers is not None:
                 operands[name] = programs.need_as(numbers, "f32")
         made = programs.buffer(op.result)
-        kernel_id = programs.kernel(attention.kernel(spec))
-        programs.launches.append(
-            attention.launch(spec, kernel_id, ops=(op_name(op),), **operands, out=made.argument)
+        operands["out"] = made.argument
+        kernel_id, ops = programs.kernel(attention.kernel(spec)), (op_name(op),)
+        launch = attention.launch(
+            spec,
+            kernel_id,
+            longest=ROWS["positions"],
+            sequences=ROWS["sequences"],
+            ops=ops,
+            **operands,
         )
+        programs.launches.append(launch)
         values.stored[op.result] = made
 
     def _logits(self) -> str:
@@ -150,7 +157,11 @@ class _Lowering:
         logits = self.graph.outputs[0]
         try:
             stored = self.values.stored.get(logits)
-            if stored is None or stored.element != "f32" or stored.row != self.values.columns(logits):
+            if (
+                stored is None
+                or stored.element != "f32"
+                or stored.row != self.values.columns(logits)
+            ):
                 stored = self.programs.buffer(logits, "f32", "logits")
                 self.programs.write(logits, stored)
             if self.values.domain(logits) != "sequences":

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from hetc.backends.triton import row_kernel
 from hetc.backends.triton.kernel import Kernel
-from hetc.backends.triton.layouts import Refusal
+from hetc.backends.triton.layouts import Domain, Refusal
 from hetc.backends.triton.memory import ROWS, Memory
 from hetc.backends.triton.places import Place, joined, split
-from hetc.backends.triton.row_program import Access, RowProgram, Store
-from hetc.backends.triton.rows import MustStand, Rows
-from hetc.backends.triton.values import PRODUCTS, Stored, Values, element_of, source_of
+from hetc.backends.triton.row_program import Access, Expression, RowProgram, Store
+from hetc.backends.triton.rows import Rows
+from hetc.backends.triton.values import PRODUCTS, MustStand, Stored, Values, element_of, source_of
 from hetc.backends.triton.views import constant_numbers, seen_through
 from hetc.bundle.launches import Argument, Launch
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.shape import Concat, Slice, View
 from hetc.ir.ops.source import Constant, Weight
+from hetc.passes.op_names import OWNERS
 
 _LARGEST_CONSTANT = 1 << 16
 
 
 def op_name(op: Op) -> str:
-    """What `hetc explain` calls an op of a launch."""
-    return f"{op.kind} {op.loc}" if op.loc else op.kind
+    """What `hetc explain` calls an op, where its module has no two of the kind."""
+    if not op.loc:
+        return op.kind
+    return op.loc if op.kind in OWNERS else f"{op.loc}/{op.kind}"
 
 
 @dataclass
@@ -128,28 +132,36 @@ class Programs:
         """Launch the program that stores `value` at `access`; what it has to read is stored
         first. Raises MustStand where that is `value` itself."""
         values = self.values
-        over = "sequences" if values.domain(value) in ("none", "sequences") else "tokens"
-        domain = "sequences" if values.domain(value) == "none" else values.domain(value)
-        while True:
-            rows = Rows(values, domain, inner, columns)
-            try:
-                computed = value not in values.stored and value.op and values.stands(value)
-                made = rows.computed(value) if computed else rows.value(value, rows.whole)
-                break
-            except MustStand as missing:
-                if missing.value is value:
-                    raise
-                self.need(missing.value)
+        domain = values.domain(value)
+        if domain == "none":
+            domain = "sequences"
+        rows, made = self._attempts(value, domain, inner, columns)
         stores = [Store(access(rows), made)]
         for beside, expression in rows.aside.items():
             place = self.buffer(beside)
             stores.append(Store(rows.access(place, rows.whole), expression))
             values.stored[beside] = place
-        program = RowProgram(columns, tuple(stores), inner, over)  # type: ignore[arg-type]
+        over: Literal["tokens", "sequences"] = "sequences" if domain == "sequences" else "tokens"
+        program = RowProgram(columns, tuple(stores), inner, over)
         operands = {name: argument for argument, name in rows.operands.items()}
         ops = tuple(dict.fromkeys(op_name(op) for op in rows.ops)) or ("copy",)
         kernel_id = self.kernel(row_kernel.kernel(program, symbol_of(rows.ops)))
         self.launches.append(row_kernel.launch(program, kernel_id, operands, ops))
+
+    def _attempts(
+        self, value: Value, domain: Domain, inner: int, columns: int
+    ) -> tuple[Rows, Expression]:
+        """`value` as an expression, tried again whenever something it reads had to be stored."""
+        while True:
+            rows = Rows(self.values, domain, inner, columns)
+            try:
+                if value not in self.values.stored and self.values.stands(value):
+                    return rows, rows.computed(value)
+                return rows, rows.value(value, rows.whole)
+            except MustStand as missing:
+                if missing.value is value:
+                    raise
+                self.need(missing.value)
 
     def rows_of(self, value: Value) -> Argument:
         """`value` as rows without gaps, which is copied where it lies otherwise; raises Refusal."""
@@ -201,4 +213,3 @@ def symbol_of(ops: list[Op]) -> str:
         if kind in kinds:
             return f"{kind}_rows"
     return "rows" if kinds else "copy_rows"
-

@@ -8,6 +8,7 @@ and expert, the next adds up, the third puts every slot in its place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from msgspec.structs import replace
 
@@ -17,8 +18,7 @@ from hetc.backends.triton.source import pointer, render
 from hetc.bundle.launches import Argument, BufferRef, Config, Extent, Launch, Parameter, Size
 from hetc.ir.types import DTYPES
 
-# Slots of a chunk, and numbers of a tile [slots or chunks, experts].
-_CHUNK = 1024
+# Numbers of a tile [slots or chunks, experts].
 _TILE = 4096
 # Below all keys of scores.
 _TAKEN = -(2**63) + 1
@@ -42,12 +42,14 @@ class SortSpec:
 
     The slots of an expert begin at a multiple of `block`; what is left of its last block, and
     everything behind the last expert, holds the number of slots, rows * k. `expert_of_block` i32
-    says whose a block is, of those that hold a slot. No buffer needs to be zeroed.
+    says whose a block is, of those that hold a slot. No buffer needs to be zeroed. A block of a
+    launch does `chunk` slots.
     """
 
     experts: int
     k: int
     block: int = 128
+    chunk: int = 1024
 
     def order_size(self, rows: Size) -> Size:
         """Elements of `order`, of `rows` (a product, such as `M`) tokens."""
@@ -65,8 +67,8 @@ class SortSpec:
 
 @dataclass(frozen=True)
 class RoutingWork:
-    """Blocks that read `bytes_of_row` of `rows_of_block` rows each, or as the configuration
-    says."""
+    """Blocks that read `bytes_of_row` of `rows_of_block` rows each, or of as many as the
+    configuration says; of any number of rows, it is one block."""
 
     element: str
     bytes_of_row: float
@@ -74,7 +76,7 @@ class RoutingWork:
 
     def tile(self, config: Config, rows: int) -> Tile:
         """One block: it reads, and what it writes is little."""
-        read = self._rows(config) * self.bytes_of_row
+        read = min(rows, self._rows(config)) * self.bytes_of_row
         return Tile(flops=0.0, bytes=read, shared_bytes=0, accumulators=_TILE // 128)
 
     def blocks(self, config: Config, rows: int) -> int:
@@ -128,11 +130,10 @@ def top_k_launch(
 def sort_kernels(spec: SortSpec) -> tuple[Kernel, Kernel, Kernel]:
     """The kernels of `sort_launches`: they count, add up, and place."""
     experts = _power(spec.experts)
-    tile = min(max(_TILE // experts, 16), _CHUNK)
-    per_chunk = RoutingWork("i32", 4.0 * spec.k, _CHUNK / spec.k)
-    # One block reads all counts, whatever the rows: as if it were so many rows.
-    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / _CHUNK, float(2**31))
-    numbers = {"experts": experts, "tile": tile, "chunk": _CHUNK}
+    tile = min(max(_TILE // experts, 16), spec.chunk)
+    per_chunk = RoutingWork("i32", 4.0 * spec.k, spec.chunk / spec.k)
+    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / spec.chunk, inf)
+    numbers = {"experts": experts, "tile": tile}
 
     def made(symbol: str, work: RoutingWork) -> Kernel:
         return Kernel(
@@ -168,7 +169,7 @@ def sort_launches(
         "expert_of_block": expert_of_block,
         "counts": counts,
     }
-    chunks = (Extent(size=f"{spec.k}*{rows}", by=_CHUNK),)
+    chunks = (Extent(size=f"{spec.k}*{rows}", by=spec.chunk),)
 
     def made(symbol: str, kernel_id: str, grid: tuple[Extent, ...], outputs: list[str]) -> Launch:
         return bind(

@@ -7,7 +7,6 @@ and columns of the tile; `live` are the rows that exist, `inside` the columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from keyword import kwlist
 from math import copysign, inf, isfinite
@@ -65,7 +64,6 @@ class RowSource:
     functions: frozenset[str]
 
 
-@cache
 def row_source(program: RowProgram, *, exact: bool) -> RowSource:
     """The body of `program`; `exact`: no column of the tile is beyond the program's.
 
@@ -110,7 +108,7 @@ class _Writer:
     def write(self) -> RowSource:
         program = self.program
         if program.columns < 1 or program.inner < 1 or not program.stores:
-            raise _misfit("it has no rows, columns or stores", program)
+            raise _misfit("it has no rows, columns or stores", program.columns)
         self.let("live", f"row < rows * {program.inner}" if program.inner > 1 else "row < rows")
         if not self.exact:
             self.let("inside", f"column < {program.columns}")
@@ -214,17 +212,19 @@ class _Writer:
 
     def choice(self, below: Below, columns: _Columns) -> _Value:
         first = self.let("first", f"{columns.number} < {below.limit}")
-        # Either side may have no columns where it is not chosen: it is not read there.
-        then = self.value(below.then, self.narrowed(columns, first))
-        rest = self.let("rest", f"{columns.number} >= {below.limit}")
-        otherwise = self.value(below.otherwise, self.narrowed(columns, rest))
-        text = f"tl.where({first}, {then.text}, {otherwise.text})"
-        return _Value(self.let("chosen", text), True)
+        rest = f"{columns.number} >= {below.limit}"
+        then = self.side(below.then, columns, first)
+        otherwise = self.side(below.otherwise, columns, rest)
+        return _Value(self.let("chosen", f"tl.where({first}, {then}, {otherwise})"), True)
 
-    def narrowed(self, columns: _Columns, condition: str) -> _Columns:
+    def side(self, expression: Expression, columns: _Columns, condition: str) -> str:
+        """`expression`, which may have no columns but those of the `condition`."""
+        if isinstance(expression, Number):
+            return self.value(expression, columns).text
+        needed = self.let("rest", condition) if " " in condition else condition
         if columns.needed is not None:
-            condition = self.let("needed", f"{columns.needed} & {condition}")
-        return _Columns(columns.number, condition)
+            needed = self.let("needed", f"{columns.needed} & {needed}")
+        return self.value(expression, _Columns(columns.number, needed)).text
 
     def load(self, access: Access, columns: _Columns) -> _Value:
         self.loads.add((access, columns.number))

@@ -16,7 +16,6 @@ from hetc.ir.op import Value
 from hetc.ir.ops.sequence import KeepLast
 
 
-
 @dataclass
 class States:
     """The states of `programs`' graph by the values that they are; `names` are those of its outputs
@@ -107,9 +106,7 @@ class States:
 
         def access(rows: Rows) -> Access:
             place = rows.access(into, rows.whole)
-            return Access(
-                place.name, place.element, "state", 0, width, 0, 1, keep=op.rows
-            )
+            return Access(place.name, place.element, "state", 0, width, 0, 1, keep=op.rows)
 
         self.programs.launch_program(op.x, heads, width, access)
         del self.left[name]
@@ -136,8 +133,6 @@ def _place(left: dict[str, Value]) -> tuple[list[PlacedState], Size]:
         # Rows of all sequences are M, whatever their lengths.
         kept = symbol("B") * symbol(f"W{op.rows}") if isinstance(op := value.op, KeepLast) else None
         size = size * (kept or symbol("M"))
-        placed.append(
-            PlacedState(name=name, element=element, bytes=str(size), offset=str(offset))
-        )
+        placed.append(PlacedState(name=name, element=element, bytes=str(size), offset=str(offset)))
         offset = offset + aligned_size(size)
     return placed, str(offset)

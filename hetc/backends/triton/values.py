@@ -21,6 +21,18 @@ _ELEMENTS = {"i64": "i32", "bool": "i32", "i16": "i32"}
 PRODUCTS = frozenset({"linear", "expert_linear", "attention", "topk"})
 
 
+# The number of what stands before the last axis: any.
+ANY = 1 << 40
+
+
+class MustStand(Exception):
+    """`value` has to be in memory before a program can read it."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(repr(value))
+        self.value = value
+
+
 @dataclass(frozen=True)
 class Stored:
     """Where a value lies: `row` elements for each row of its domain, the value's columns from

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hetc.backends.triton.compile import Answer, Task, receive, send
+from hetc.backends.triton.cubin import read_notes
 from hetc.backends.triton.source import load_function
+from hetc.backends.triton.spills import spills_in_loop
 from hetc.bundle.launches import Parameter
 
 _FUNCTION = re.compile(r"^\s*tt\.func public @\w+\((.*?)\) attributes", re.MULTILINE | re.DOTALL)
@@ -67,8 +69,11 @@ def compile_task(task: Task, folder: Path) -> Answer:
             "enable_fp_fusion": True,
         },
     )
+    cubin = compiled.asm["cubin"]
+    spills = read_notes(cubin, task.symbol).frame_bytes > 0
     return Answer(
-        cubin=compiled.asm["cubin"],
+        cubin=cubin,
+        spills_in_loop=spills and spills_in_loop(_machine_code(cubin, folder)),
         promised=promised(compiled.asm["ttir"]),
         shared_bytes=compiled.metadata.shared,
         tmem_columns=compiled.metadata.tmem_size or 0,
@@ -95,6 +100,16 @@ def _promises(names: list[str], parameters: tuple[Parameter, ...]) -> dict[tuple
         for parameter in parameters
         if parameter.divisible > 1
     }
+
+
+def _machine_code(cubin: bytes, folder: Path) -> str:
+    """The instructions of a cubin, as the disassembler that comes with Triton writes them."""
+    from triton import knobs
+
+    path = folder / f"spilled-{os.getpid()}.cubin"
+    path.write_bytes(cubin)
+    run = [knobs.nvidia.cuobjdump.path, "-sass", str(path)]
+    return subprocess.run(run, capture_output=True, text=True, check=True).stdout
 
 
 def _choose_ptxas(arch: int) -> str:

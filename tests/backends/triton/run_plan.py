@@ -126,12 +126,13 @@ def run_plan(
     logits = next(buffer for buffer in plan.buffers if buffer.name == plan.logits)
     vocabulary = number(logits.bytes) // (4 * len(prompts))
     found = memories["buffer"].view(number(logits.offset), np.float32, (len(prompts), vocabulary))
-    return Ran(found.copy(), {state.name: _numbers(memories["state"], state, number) for state in plan.states})
+    return Ran(
+        found.copy(),
+        {state.name: _numbers(memories["state"], state, number) for state in plan.states},
+    )
 
 
-def _numbers(
-    memory: Memory, state: plan_parts.PlacedState, number: Callable[[str], int]
-) -> Array:
+def _numbers(memory: Memory, state: plan_parts.PlacedState, number: Callable[[str], int]) -> Array:
     dtype = DTYPES[state.element].numpy
     count = number(state.bytes) // dtype.itemsize
     return memory.view(number(state.offset), dtype, (count,)).copy()
@@ -173,6 +174,9 @@ def _config(kernel: Kernel, launch: Launch, number: Callable[[str], int]) -> Con
     """The configuration with the fewest programs, of those the one with the smallest tiles: the
     interpreter takes a while for each program."""
     return min(
-        (Config(constants=dict(kernel.constants or {}) | config.constants, warps=0, stages=0) for config in kernel.configs),
+        (
+            Config(constants=dict(kernel.constants or {}) | config.constants, warps=0, stages=0)
+            for config in kernel.configs
+        ),
         key=lambda config: (prod(_grid(launch, config, number)), prod(config.constants.values())),
     )

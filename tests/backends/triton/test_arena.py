@@ -13,13 +13,13 @@ from hetc.bundle.launches import Launch
 from hetc.ir.dims import evaluate, parse_dim
 
 SIZES = ["64*M", "100*M", "4*S", "8192*B", "12*M+512", "12*M+512", "4*B*S", "7"]
-CALLS = [{"M": m, "B": b, "S": s} for m, b, s in ((1, 1, 1), (17, 3, 11), (4096, 1, 4096), (9, 9, 1))]
+CALLS = [
+    {"M": m, "B": b, "S": s} for m, b, s in ((1, 1, 1), (17, 3, 11), (4096, 1, 4096), (9, 9, 1))
+]
 
 
 def launch(reads: tuple[str, ...], writes: tuple[str, ...]) -> Launch:
-    return Launch(
-        kernel="", arguments=(), grid=((), (), ()), ops=(), reads=reads, writes=writes
-    )
+    return Launch(kernel="", arguments=(), grid=((), (), ()), ops=(), reads=reads, writes=writes)
 
 
 @st.composite

@@ -52,6 +52,11 @@ def argument_changed(plan: LaunchPlan, argument: Any) -> LaunchPlan:
     return changed(plan, "launches", -1, arguments=(argument, *launch.arguments[1:]))
 
 
+def _constant_cut(plan: LaunchPlan) -> LaunchPlan:
+    index = next(n for n, weight in enumerate(plan.weights) if weight.data)
+    return changed(plan, "weights", index, data=plan.weights[index].data[:-8])
+
+
 BUILD = Build(
     arch="sm_90", config=0, cubin="x", threads=128, shared_bytes=0, registers=1, spill_bytes=0
 )
@@ -83,7 +88,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     ),
     "a weight on another": ("HETC-E061", lambda p: changed(p, "weights", 1, offset=0)),
     "a state on another": ("HETC-E061", lambda p: changed(p, "states", 1, offset="0")),
-    "a constant cut short": ("HETC-E061", lambda p: _constant_cut(p)),
+    "a constant cut short": ("HETC-E061", _constant_cut),
     "a reference beside its buffer": (
         "HETC-E061",
         lambda p: argument_changed(p, BufferRef(name=p.launches[-1].reads[0], offset="1024*M*M")),
@@ -96,7 +101,10 @@ CHANGES: dict[str, tuple[str, Change]] = {
         "HETC-E062",
         lambda p: replace(p, launches=(*p.launches[:4], p.launches[5], *p.launches[5:])),
     ),
-    "a lifetime that ends early": ("HETC-E062", lambda p: changed(p, "buffers", 0, last=0, first=0)),
+    "a lifetime that ends early": (
+        "HETC-E062",
+        lambda p: changed(p, "buffers", 0, last=0, first=0),
+    ),
     "a read that is not told": ("HETC-E062", lambda p: changed(p, "launches", -1, reads=())),
     "an empty grid": (
         "HETC-E063",
@@ -131,11 +139,6 @@ CHANGES: dict[str, tuple[str, Change]] = {
         ),
     ),
 }
-
-
-def _constant_cut(plan: LaunchPlan) -> LaunchPlan:
-    index = next(n for n, weight in enumerate(plan.weights) if weight.data)
-    return changed(plan, "weights", index, data=plan.weights[index].data[:-8])
 
 
 def test_a_good_plan_has_nothing_wrong() -> None:

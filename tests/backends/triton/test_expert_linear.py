@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from hetc.backends.triton import expert_linear
 from hetc.backends.triton.expert_linear import ExpertLinearSpec
+from hetc.backends.triton.linear import LinearSpec, Quantized
 from hetc.bundle.launches import BufferRef
 from hetc.ir.op import Value
 from hetc.ir.ops.linear import ExpertLinear
-from hetc.ir.types import DTYPES, Array, TensorType, dtype_of
+from hetc.ir.ops.quant import dequantized, unpacked4
+from hetc.ir.types import DTYPES, I8, U8, Array, TensorType, dtype_of
 from tests.backends.triton.interpreting import Interpreter
 from tests.backends.triton.launching import run_launch
+from tests.backends.triton.linear_cases import matrix
 from tests.backends.triton.row_oracle import FUNCTIONS
-from tests.backends.triton.tolerance import assert_close
+from tests.backends.triton.tolerance import assert_close, normal
 
 
 def slots_in_order(ids: Array, spec: ExpertLinearSpec) -> tuple[Array, Array]:
@@ -58,22 +61,36 @@ def expected(spec: ExpertLinearSpec, arrays: dict[str, Array], ids: Array) -> Ar
 
 def activated(activation: str, x: Array) -> Array:
     if activation == "quick_gelu":
-        return np.asarray(x / (1 + np.exp(-1.702 * x)))
+        # A sigmoid that does not overflow.
+        return np.asarray(x / 2 * (1 + np.tanh(0.851 * x)))
     return np.asarray(FUNCTIONS[activation](x))
+
+
+def dequantized_rows(spec: ExpertLinearSpec, arrays: dict[str, Array]) -> Array:
+    """The rows of all matrices [experts * n, k]."""
+    form, numbers = spec.quantized, arrays["weight"]
+    if form is None:
+        return numbers
+    if form.packed:
+        numbers = unpacked4(numbers, I8 if form.stored == "i4" else U8)
+    parts = [arrays.get(f"weight_{part}") for part in ("zero", "shift")]
+    return dequantized(numbers, arrays["weight_scale"], *parts)
 
 
 def check(interpreter: Interpreter, spec: ExpertLinearSpec, ids: Array, config: int) -> None:
     assert expert_linear.supports(spec) is None
     random = np.random.default_rng(spec.n)
     inputs = ids.shape[0] if spec.x_of == "tokens" else ids.size
-    matrix = (spec.k, spec.n) if spec.transposed else (spec.n, spec.k)
-    shapes = {"x": (inputs, spec.k), "weight": (spec.experts, *matrix)}
-    shapes |= {"bias": (spec.experts, spec.n)} if spec.bias else {}
-    arrays = {
-        name: (random.normal(size=shape) / spec.k**0.25).astype(DTYPES[spec.element].numpy)
-        for name, shape in shapes.items()
-    }
-    wanted = expected(spec, arrays, ids)
+    arrays = {"x": normal(random, (inputs, spec.k), spec.element)}
+    rows = LinearSpec(spec.element, spec.experts * spec.n, spec.k, weight=spec.quantized)
+    arrays |= matrix(random, "weight", rows)
+    plain = dequantized_rows(spec, arrays).reshape(spec.experts, spec.n, spec.k)
+    if spec.transposed:
+        plain = plain.swapaxes(1, 2)
+        arrays["weight"] = np.ascontiguousarray(plain)
+    if spec.bias:
+        arrays["bias"] = normal(random, (spec.experts, spec.n), spec.element)
+    wanted = expected(spec, arrays | {"weight": plain}, ids)
     arrays["order"], arrays["expert_of_block"] = slots_in_order(ids, spec)
     arrays["out"] = np.zeros(wanted.shape, DTYPES[spec.element].numpy)
     kernel = expert_linear.kernel(spec)
@@ -139,6 +156,29 @@ def test_gates_with_a_limit(interpreter: Interpreter, spec: ExpertLinearSpec) ->
     check(interpreter, spec, ids, 0)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        Quantized("i8", 32, "f32"),
+        Quantized("i4", 16, "f16"),
+        Quantized("u4", 96, "bf16", zero="u8", shift="f32"),
+    ],
+    ids=lambda form: form.stored,
+)
+@pytest.mark.parametrize("gated", ["halves", "interleaved"])
+def test_quantized_experts(
+    interpreter: Interpreter, form: Quantized, gated: Literal["halves", "interleaved"]
+) -> None:
+    # In bf16 the rounded matrices would go through the gate.
+    spec = replace(
+        GPT_OSS, element="f32", transposed=False, gated=gated, k=96, quantized=form, limit=None
+    )
+    ids = np.random.default_rng(2).integers(1, spec.experts, (50, 2)).astype(np.int32)
+    for config in (0, 5, 9):
+        check(interpreter, spec, ids, config)
+    check(interpreter, replace(spec, element="bf16", gated="", activation=""), ids, 0)
+
+
 def test_work_counts_the_tiles_that_hold_slots() -> None:
     kernel = expert_linear.kernel(replace(GPT_OSS, experts=128, per_token=8, n=2048, k=1024))
     config = kernel.configs[0]
@@ -154,6 +194,8 @@ def test_what_is_not_supported() -> None:
         replace(GPT_OSS, n=97): "no halves",
         replace(GPT_OSS, gated=""): "only gates",
         replace(GPT_OSS, block=24): "no tiles",
+        replace(GPT_OSS, quantized=Quantized("i8", 32, "f32")): "transposed",
+        replace(GPT_OSS, transposed=False, k=33, quantized=Quantized("i4")): "two rows",
     }
     for spec, reason in refused.items():
         assert reason in (expert_linear.supports(spec) or "")

@@ -101,7 +101,7 @@ def test_shared_memory_is_what_the_work_says(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHES)
-def test_each_kernel_has_configurations_that_can_be_launched(arch: str) -> None:
+def test_each_kernel_has_a_large_tile_that_can_be_launched(arch: str) -> None:
     for name, spec in (SPECS | MORE).items():
         if not has(spec, arch):
             continue
@@ -112,8 +112,15 @@ def test_each_kernel_has_configurations_that_can_be_launched(arch: str) -> None:
             for config in reversed(kernel.configs)
         }
         jobs = [Job(kernel, config, arch) for config in few.values()]
-        refusals = [refusal(cubin, arch) for cubin in compile_kernels(jobs)]
-        assert refusals.count("") >= 3, (name, refusals)
+        refusals = {
+            tile: refusal(cubin, arch)
+            for tile, cubin in zip(few, compile_kernels(jobs), strict=True)
+        }
+        # Of many rows, a tile of fewer than 64 does not fill a tensor core.
+        assert any(tile[0] >= 64 and not refusal for tile, refusal in refusals.items()), (
+            name,
+            refusals,
+        )
 
 
 def test_f8_weights_are_for_chips_that_have_them() -> None:

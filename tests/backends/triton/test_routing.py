@@ -28,7 +28,7 @@ quick = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 # Few different ones, so that there are ties.
-NUMBERS = st.sampled_from([0.0, -0.0, 1.0, 2.5, -1.0, -3e38, np.inf, -np.inf, np.nan])
+NUMBERS = st.sampled_from([0.0, -0.0, 1.0, 2.5, -1.0, -3e38, np.inf, -np.inf, np.nan, -np.nan])
 
 
 @st.composite
@@ -99,17 +99,24 @@ def check_order(ids: Array, spec: SortSpec, order: Array, blocks: Array) -> None
     assert (order[place:] == slots).all()
 
 
-@settings(quick, max_examples=20)
+@settings(quick, max_examples=30)
 @given(
-    st.integers(1, 40), st.integers(1, 4), st.integers(1, 30), st.sampled_from([16, 32]), st.data()
+    st.builds(
+        SortSpec,
+        experts=st.integers(1, 40),
+        k=st.integers(1, 4),
+        block=st.sampled_from([16, 32]),
+        chunk=st.sampled_from([16, 32, 1024]),
+    ),
+    st.integers(1, 150),
+    st.data(),
 )
 def test_slots_are_in_order_of_experts(
-    interpreter: Interpreter, experts: int, k: int, rows: int, block: int, data: st.DataObject
+    interpreter: Interpreter, spec: SortSpec, rows: int, data: st.DataObject
 ) -> None:
     # Of few experts, so that others are empty.
-    used = data.draw(st.lists(st.integers(0, experts - 1), min_size=1, max_size=5))
-    ids = data.draw(hnp.arrays(np.int32, (rows, k), elements=st.sampled_from(used)))
-    spec = SortSpec(experts, k, block)
+    used = data.draw(st.lists(st.integers(0, spec.experts - 1), min_size=1, max_size=5))
+    ids = np.random.default_rng(rows).choice(used, (rows, spec.k)).astype(np.int32)
     check_order(ids, spec, *sorted_slots(interpreter, spec, ids))
 
 
@@ -119,3 +126,18 @@ def test_many_chunks_and_tiles(interpreter: Interpreter, experts: int, k: int, r
     ids[: rows // 2] = experts - 1
     spec = SortSpec(experts, k)
     check_order(ids, spec, *sorted_slots(interpreter, spec, ids))
+
+
+def test_work_is_that_of_the_rows() -> None:
+    count, place, _ = sort_kernels(SortSpec(experts=128, k=8))
+    config = count.configs[0]
+    # 8 slots of 4 bytes a token, 1,024 slots a block; 128 counts of 4 bytes for each of those.
+    assert [count.work.blocks(config, rows) for rows in (1, 128, 8192)] == [1, 1, 64]
+    assert count.work.tile(config, 8192).bytes == 4 * 1024
+    assert [place.work.blocks(config, rows) for rows in (1, 8192)] == [1, 1]
+    assert place.work.tile(config, 8192).bytes == 64 * 128 * 4
+    chosen = top_k_kernel(TopKSpec("bf16", 128, 8))
+    config = chosen.configs[0]
+    rows = config.constants["BLOCK_ROWS"]
+    assert chosen.work.tile(config, 8192).bytes == rows * 128 * 2
+    assert chosen.work.blocks(config, 8192) == 8192 // rows

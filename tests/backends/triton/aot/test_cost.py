@@ -82,6 +82,12 @@ def test_a_kernel_without_accumulators_has_choices_too() -> None:
     assert [choice.rows for choice in choose(rows)][-1] is None
 
 
+def test_a_pipeline_that_triton_did_not_make_is_priced_too() -> None:
+    whole = space(product(tile(64, 64, 32)))
+    choices = whole.choose({0: Resources(40, 0)})
+    assert [choice.rows for choice in choices] == [None]
+
+
 def test_choices_cover_all_rows_in_order() -> None:
     choices = choose(space(product(*CONFIGS)))
     limits = [choice.rows for choice in choices]
@@ -98,6 +104,8 @@ def test_what_was_compiled_decides() -> None:
     cramped, roomy = Resources(230, 96 * 1024), Resources(100, 96 * 1024)
     assert kernel.choose({0: cramped, 1: roomy})[-1].config == 1
     assert kernel.choose({0: roomy, 1: cramped})[-1].config == 0
+    spills = dataclasses.replace(roomy, spill_bytes=8)
+    assert {choice.config for choice in kernel.choose({0: spills, 1: roomy})} == {1}
 
 
 @given(

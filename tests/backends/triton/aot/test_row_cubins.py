@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hetc.backends.triton import expert_linear, row_kernel
@@ -9,6 +11,7 @@ from hetc.backends.triton.compile import Job, compile_kernels
 from hetc.backends.triton.expert_linear import ExpertLinearSpec
 from hetc.backends.triton.kernel import Kernel
 from hetc.backends.triton.limits import limits_of
+from hetc.backends.triton.linear import Quantized
 from hetc.backends.triton.routing import SortSpec, TopKSpec, sort_kernels, top_k_kernel
 from hetc.backends.triton.row_expressions import apply, rms_norm, rotary
 from hetc.backends.triton.row_program import Access, At, Load, Rounded, RowProgram, Store
@@ -64,6 +67,9 @@ def kernels() -> list[Kernel]:
         *sort_kernels(SortSpec(128, 8)),
         expert_linear.kernel(gate_and_up),
         expert_linear.kernel(gpt_oss),
+        expert_linear.kernel(
+            replace(gate_and_up, quantized=Quantized("u4", 128, "f16", zero="u8"))
+        ),
     ]
 
 
