@@ -267,9 +267,11 @@ def _peer_row(
             prefill(tokens.cuda()).cpu()
             if run >= _WARM_UP:
                 times.append(time.perf_counter() - start)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        full = isinstance(error, torch.OutOfMemoryError)
         torch.cuda.empty_cache()
-        return Row(shape.name, batch, count, side, None, why="does not fit")
+        why = "does not fit" if full else f"{type(error).__name__}: {error}".splitlines()[0][:80]
+        return Row(shape.name, batch, count, side, None, why=why)
     return Row(shape.name, batch, count, side, statistics.median(times))
 
 
