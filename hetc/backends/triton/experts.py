@@ -105,7 +105,7 @@ class Experts:
                 spec,
                 programs.kernel(expert_linear.kernel(spec)),
                 rows=ROWS[layout.domain],
-                ops=tuple(op_name(each) for each in ops),
+                ops=tuple(dict.fromkeys(op_name(each) for each in ops)),
                 **operands,
             )
         )
