@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 from hetc.backends.triton.values import Values
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
-from hetc.ir.ops.binary import Add, Binary, Maximum, Minimum, Mul
+from hetc.ir.ops.binary import Add, Maximum, Minimum, Mul
+from hetc.ir.ops.elementwise_base import Binary
 from hetc.ir.ops.shape import Slice, Split
 
 _GATES = frozenset({"silu", "gelu", "gelu_tanh", "sigmoid"})
+# Of the kernels' `quick_gelu`: x * sigmoid(1.702 * x).
+_QUICK = 1.702
 _B = TypeVar("_B", bound=Binary)
 
 
@@ -55,7 +58,7 @@ def _halves(values: Values, product: Value) -> GateForm | None:
 
 
 def _interleaved(values: Values, product: Value) -> GateForm | None:
-    """gpt-oss: of even columns g at most a limit, `g * sigmoid(sharpness * g)`, times odd columns
+    """gpt-oss: of even columns g at most a limit, `g * sigmoid(1.702 * g)`, times odd columns
     within the limit, plus an offset."""
     slices = values.users.get(product, [])
     starts = {op.start: op for op in slices if isinstance(op, Slice) and op.step == 2}
@@ -73,15 +76,16 @@ def _interleaved(values: Values, product: Value) -> GateForm | None:
     if gate is None or len(limits) != 1 or not isinstance(last, Mul):
         return None
     sharp, gated = gate
+    if sharp[1] != _QUICK:
+        return None
     if {*last.operands} != {offset[0].result, gated.result} or len(last.operands) != 2:
         return None
     if only_reader(values, gated.result) is not last:
         return None
     fields = {
         "gated": "interleaved",
-        "activation": "silu",
+        "activation": "quick_gelu",
         "limit": limited[1],
-        "sharpness": sharp[1],
         "up_offset": offset[1],
     }
     ops = (limited[0], sharp[0], gated, low[0], high[0], offset[0], last)

@@ -9,6 +9,7 @@ from hetc.backends.triton import expert_linear, routing
 from hetc.backends.triton.expert_gates import gate_of, only_reader
 from hetc.backends.triton.expert_linear import ExpertLinearSpec
 from hetc.backends.triton.layouts import Refusal
+from hetc.backends.triton.matrices import matrix_of, placed
 from hetc.backends.triton.memory import ROWS
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.routing import SortSpec, TopKSpec
@@ -18,7 +19,6 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.binary import Add
 from hetc.ir.ops.index import Embedding, TopK
 from hetc.ir.ops.linear import ExpertLinear
-from hetc.ir.ops.source import Weight
 
 
 def lower_topk(programs: Programs, op: TopK) -> None:
@@ -70,9 +70,7 @@ class Experts:
         per_token = layout.sizes[0]
         inner, outer = (op.weight.shape[axis] for axis in op.inner_outer)
         experts = op.weight.shape[0]
-        weight = op.weight.op
-        if not isinstance(weight, Weight):
-            raise Refusal("HETC-E058", "experts are no weights of the model", op.loc)
+        matrix = matrix_of(op.weight)
         assert isinstance(inner, int)
         assert isinstance(outer, int)
         assert isinstance(experts, int)
@@ -83,24 +81,32 @@ class Experts:
             k=inner,
             per_token=per_token,
             transposed=op.transposed,
+            quantized=matrix.form,
         )
         x = programs.rows_seen(op.x, per_token)
         spec = replace(spec, x_of="tokens" if x.shared or per_token == 1 else "slots")
         order = self._order(op, experts, per_token, spec.block)
         bias, ops, result, spec = self._epilogue(op, spec)
+        reason = expert_linear.supports(spec)
+        if reason is not None:
+            raise Refusal("HETC-E058", reason, op.loc)
         out = programs.buffer(result)
+        operands: dict[str, Argument] = {
+            "x": x.argument,
+            **placed(programs.memory, "weight", [matrix]),
+            "order": order.order,
+            "expert_of_block": order.expert_of_block,
+            "out": out.argument,
+        }
+        if bias is not None:
+            operands["bias"] = bias
         programs.launches.append(
             expert_linear.launch(
                 spec,
                 programs.kernel(expert_linear.kernel(spec)),
-                x=x.argument,
-                weight=programs.need(op.weight).argument,
-                order=order.order,
-                expert_of_block=order.expert_of_block,
-                out=out.argument,
                 rows=ROWS[layout.domain],
-                **({} if bias is None else {"bias": bias}),
-                ops=tuple(op_name(each) for each in ops),
+                ops=tuple(dict.fromkeys(op_name(each) for each in ops)),
+                **operands,
             )
         )
         values.stored.update((each.results[0], NOWHERE) for each in ops)
