@@ -29,7 +29,7 @@ class Kernel:
     parameters: tuple[Parameter, ...]
     configs: tuple[Config, ...]
     work: Work
-    constants: Mapping[str, int | float | bool] | None = None
+    constants: Mapping[str, int] | None = None
 
     @property
     def id(self) -> str:
@@ -52,7 +52,10 @@ class Tile:
 class Work(Protocol):
     """The work of a launch, for the cost model: how many blocks, and what each of them does."""
 
-    element: str
+    @property
+    def element(self) -> str:
+        """What tensor cores multiply."""
+        ...
 
     def tile(self, config: Config, rows: int) -> Tile:
         """One block of a launch on `rows` rows."""

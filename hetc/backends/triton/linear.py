@@ -1,0 +1,232 @@
+"""Matrix products on tensor cores, with what stands before and behind them in a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hetc.backends.triton.binding import bind
+from hetc.backends.triton.kernel import Kernel
+from hetc.backends.triton.limits import arch_number
+from hetc.backends.triton.linear_work import GROUP_M, LinearWork, configs
+from hetc.backends.triton.source import pointer, render
+from hetc.bundle.launches import Argument, Extent, Launch, Parameter, Size
+
+Activation = Literal[
+    "", "silu", "gelu", "gelu_tanh", "quick_gelu", "sigmoid", "tanh", "relu", "relu_squared"
+]
+
+
+@dataclass(frozen=True)
+class NormSpec:
+    """An RMS norm: the row over its root mean square, times `weight + offset` where there is a
+    weight; `weight` is its element, or nothing."""
+
+    eps: float
+    weight: str = ""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix [N, K] of small numbers, `(number - zero) * scale + shift` for `group` columns each.
+
+    `stored` is the element; `i4` and `u4` lie two in a byte, the low half first, in u8 [N, K / 2].
+    `scale`, `zero` and `shift` are elements of matrices [N, K / group], or nothing.
+    """
+
+    stored: Literal["i8", "u8", "i4", "u4", "f8e4m3"]
+    group: int = 0
+    scale: str = ""
+    zero: str = ""
+    shift: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether a byte holds two numbers."""
+        return self.stored in ("i4", "u4")
+
+
+@dataclass(frozen=True)
+class HeadsSpec:
+    """The columns of a product are heads: `heads` of queries, then `groups` of keys and of values,
+    each `width` columns.
+
+    Queries and keys are normalised (`norm`, each with a weight of its own), then their first
+    `rotary` columns are turned: in pairs (i, i + rotary/2), or (2i, 2i+1) if `interleaved`, by
+    `cos` and `sin` [positions, rotary] of element `table`. With `equal_halves` the second half of a
+    row of the tables is the first (of interleaved pairs, both columns are equal).
+    """
+
+    heads: int
+    groups: int
+    width: int
+    norm: NormSpec | None = None
+    rotary: int = 0
+    interleaved: bool = False
+    table: str = "f32"
+    equal_halves: bool = False
+
+
+@dataclass(frozen=True)
+class LinearSpec:
+    """`residual + activation((norm(x) @ weight^T + bias) * scale)`, accumulated in f32.
+
+    x is [rows, k] of `element`, the weight [n, k], bias [n] of `element`; the result [rows, n] and
+    the residual are of `out_element` (as `element` if nothing). `gated` has two weights and biases:
+    `activation(x @ gate_weight^T) * (x @ up_weight^T)`, or if they are `joined` one of both, [2 n,
+    k], the gate first. `softcap` c makes `c * tanh(y / c)`.
+    `weight` is None for one of `element`. With `heads` there is no result: queries go to rows
+    [rows, heads * width], keys and values to the layout of a state, in `out_element`.
+    """
+
+    element: str
+    n: int
+    k: int
+    bias: bool = False
+    residual: bool = False
+    activation: Activation = ""
+    gated: bool = False
+    joined: bool = False
+    scale: float = 1.0
+    softcap: float | None = None
+    out_element: str = ""
+    weight: Quantized | None = None
+    norm: NormSpec | None = None
+    heads: HeadsSpec | None = None
+
+    @property
+    def symbol(self) -> str:
+        """The name of the function, which says what is special of it."""
+        kind = "heads" if self.heads else "gated_linear" if self.gated else "linear"
+        return f"norm_{kind}" if self.norm else kind
+
+    @property
+    def columns(self) -> int:
+        """What the grid divides: columns, or of heads pairs of columns, each one accumulator."""
+        return self.n // 2 if self.heads else self.n
+
+
+def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
+    """Why there is no kernel of `spec` on `arch`, as a sentence; None where there is one."""
+    if spec.heads is not None:
+        heads = spec.heads
+        if spec.n != (heads.heads + 2 * heads.groups) * heads.width:
+            return f"{spec.n} columns are not the heads of queries, keys and values"
+        if heads.width % 2:
+            return f"heads of an odd width, {heads.width}, have no pairs of columns"
+        half = heads.width // 2
+        if heads.norm is not None and (half & (half - 1) or half > 128):
+            return f"norms of heads need a width that is a power of two up to 256, not {2 * half}"
+        if spec.gated or spec.residual or spec.activation or spec.softcap is not None:
+            return "heads take a bias and a norm only"
+    if spec.weight is not None:
+        if spec.weight.stored == "f8e4m3" and arch_number(arch) < 89:
+            return f"{arch} has no f8e4m3"
+        if spec.weight.packed and spec.k % 2:
+            return "two numbers of a byte are of two rows"
+    return None
+
+
+def parameters(spec: LinearSpec) -> tuple[Parameter, ...]:
+    """What the kernel takes, in order."""
+    out = spec.out_element or spec.element
+    found = {"x": spec.element}
+    if spec.norm is not None and spec.norm.weight:
+        found["norm_weight"] = spec.norm.weight
+    for name in _weights(spec):
+        found |= _matrix(name, spec)
+    for name in _biases(spec):
+        found[name] = spec.element
+    if spec.residual:
+        found["residual"] = out
+    if spec.heads is not None:
+        found |= _heads(spec.heads, out)
+    else:
+        found["out"] = out
+    pointers = [Parameter(name=name, type=pointer(e), divisible=16) for name, e in found.items()]
+    return (*pointers, Parameter(name="rows", type="i32"))
+
+
+def _weights(spec: LinearSpec) -> tuple[str, ...]:
+    return ("gate_weight", "up_weight") if spec.gated and not spec.joined else ("weight",)
+
+
+def _biases(spec: LinearSpec) -> tuple[str, ...]:
+    names = tuple(name.replace("weight", "bias") for name in _weights(spec))
+    return names if spec.bias else ()
+
+
+def _matrix(name: str, spec: LinearSpec) -> dict[str, str]:
+    if spec.weight is None:
+        return {name: spec.element}
+    stored = "u8" if spec.weight.packed else spec.weight.stored
+    numbers = {part: getattr(spec.weight, part) for part in ("scale", "zero", "shift")}
+    return {name: stored} | {f"{name}_{part}": e for part, e in numbers.items() if e}
+
+
+def _heads(heads: HeadsSpec, out: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if heads.norm is not None and heads.norm.weight:
+        found |= {"query_norm": heads.norm.weight}
+        found |= {"key_norm": heads.norm.weight} if heads.groups else {}
+    if heads.rotary:
+        found |= {"cos": heads.table, "sin": heads.table}
+    if heads.rotary or heads.groups:
+        found["positions"] = "i32"
+    found["query"] = out
+    if heads.groups:
+        found |= {"sequences": "i32", "starts": "i32", "key": out, "value": out}
+    return found
+
+
+def kernel(spec: LinearSpec) -> Kernel:
+    """The kernel of `launch`. `spec` must be one that `supports` has nothing against."""
+    taken = parameters(spec)
+    space = configs(spec)
+    source = render(
+        "linear.py.j2",
+        spec=spec,
+        heads=spec.heads,
+        quantized=spec.weight,
+        norm=spec.norm,
+        parameters=[parameter.name for parameter in taken],
+        weights=_weights(spec),
+        biases=_biases(spec),
+        # Where every tile divides, nothing is masked.
+        whole_k=all(spec.k % config.constants["BLOCK_K"] == 0 for config in space),
+        whole_n=all(spec.columns % config.constants["BLOCK_N"] == 0 for config in space),
+        one_group=spec.weight is not None
+        and bool(spec.weight.group)
+        and all(spec.weight.group % config.constants["BLOCK_K"] == 0 for config in space),
+    )
+    return Kernel(
+        symbol=spec.symbol,
+        source=source,
+        parameters=taken,
+        configs=space,
+        work=LinearWork(spec),
+        constants={"GROUP_M": GROUP_M},
+    )
+
+
+def launch(
+    spec: LinearSpec,
+    kernel_id: str,
+    *,
+    rows: Size = "M",
+    ops: tuple[str, ...] = (),
+    **operands: Argument,
+) -> Launch:
+    """Bind what `parameters` names, but `rows`, a product such as `M` or `B`."""
+    weight_rows = 2 * spec.n if spec.gated else spec.n
+    return bind(
+        kernel_id,
+        parameters(spec),
+        operands,
+        sizes={"rows": rows},
+        grid=((Extent(size=rows, by="BLOCK_M"), Extent(size=str(spec.columns), by="BLOCK_N")),),
+        outputs=("out", "query", "key", "value"),
+        ops=ops,
+        flops=f"{2 * weight_rows * spec.k}*{rows}",
+    )
