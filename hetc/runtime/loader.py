@@ -100,6 +100,7 @@ def _prepare(files: OpenBundle, factory: ExecutorFactory) -> Halves:
         manifest.contract_sha256,
         manifest.model.vocab,
         manifest.model.max_context,
+        manifest.workload.batch,
     )
 
 
