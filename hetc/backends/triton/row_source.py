@@ -113,6 +113,11 @@ class _Writer:
         if not self.exact:
             self.let("inside", f"column < {program.columns}")
         values = [self.value(store.value, self.all_columns) for store in program.stores]
+        if {access.name for access, _ in self.loads} & {
+            store.access.name for store in program.stores
+        }:
+            # Several threads may hold a number; none reads it when another has written it.
+            self.lines.append("tl.debug_barrier()")
         for store, value in zip(program.stores, values, strict=True):
             self.store(store.access, value)
         return RowSource(
