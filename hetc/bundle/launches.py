@@ -20,6 +20,8 @@ import msgspec
 
 SCHEMA = "hetc.launches/1"
 LAUNCHES_FILE = "prefill/launches.json"
+# B is at most what the second and third axis of a grid may count.
+MAX_SEQUENCES = 65535
 # Triton's names: pointers to and scalars of these types.
 ScalarType = Literal["i32", "i64", "fp32"]
 Size = str
@@ -186,7 +188,8 @@ class PlacedState(Part, frozen=True, kw_only=True):
 class LaunchPlan(Part, frozen=True, kw_only=True):
     """The whole prefill half. `logits` f32 [B, vocab] are in the buffer of that name at the end.
 
-    `triton` and `ptxas` are the versions that made the cubins; `max_tokens` bounds M, B and S.
+    `triton` and `ptxas` are the versions that made the cubins; `max_tokens` bounds M and S,
+    and both it and `MAX_SEQUENCES` bound B.
     """
 
     schema: str

@@ -71,7 +71,7 @@ def _gpu() -> Finding:
     try:
         info = device_info()
     except HetcError as error:
-        why = f"{error.what}: {error.found.rstrip('.')}" if error.found else error.what
+        why = f"{error.what}: {error.found}" if error.found else error.what
         return Finding("gpu", "missing", f"{why} · prefill runs on the CPU executors")
     memory = f"{info.memory_bytes / 1e9:.0f} GB"
     return Finding("gpu", "ok", f"{info.name} · {info.arch} · {memory} · CUDA {info.driver}")

@@ -129,9 +129,9 @@ class Planned:
         """The compiled kernels of the prefill half: who asks first waits for them."""
         return Kernels({}) if self.triton is None else compile_kernels(self.triton, self.step)
 
-    def compile_kernels(self) -> None:
+    def compile_kernels(self) -> Kernels:
         """Wait for the kernels now."""
-        assert self.kernels is not None
+        return self.kernels
 
     @property
     def _kernel_reasons(self) -> tuple[Reason, ...]:

@@ -123,8 +123,8 @@ def test_documented_fields_of_tune(
 ) -> None:
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
     from hetc.runtime.cuda.driver import Driver
-    from tests.runtime.cuda.plans import TOY_KERNELS, write_toy
     from tests.runtime.cuda.stub_driver import StubBindings
+    from tests.runtime.cuda.toy_plan import TOY_KERNELS, write_toy
 
     stub = Driver(StubBindings(TOY_KERNELS))
     monkeypatch.setattr("hetc.runtime.cuda.device.open_driver", lambda: stub)

@@ -20,8 +20,9 @@ from hetc.runtime.cuda.device import device_info
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import CudaOptions, Prefill
 from hetc.runtime.cuda.tuned import TunedFile
-from tests.runtime.cuda.plans import ARCHS, TOY_KERNELS, toy_plan, write_toy
+from tests.runtime.cuda.plan_bundles import ARCHS
 from tests.runtime.cuda.stub_driver import StubBindings
+from tests.runtime.cuda.toy_plan import TOY_KERNELS, toy_plan, write_toy
 
 KERNELS = ("embed-1", "sums-1", "head-1")
 

@@ -16,9 +16,8 @@ from hetc.errors import BackendError, InternalError, Reason
 from hetc.ir.graph import Graph
 from hetc.targets import Target
 
-# Rows of one call: 8 prompts of 32,768 tokens; kernels count rows in 32 bits, and bytes in 64. Less
-# where an axis of a grid, of which there are no more, counts sequences.
-_MAX_TOKENS = (1 << 18, 65535)
+# Rows of one call: 8 prompts of 32,768 tokens. Kernels count rows in 32 bits, and bytes in 64.
+_MAX_TOKENS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,16 @@ class TritonPlan:
         if self.reasons:
             first = self.reasons[0]
             raise BackendError(first.code, first.text, at=first.at)
-        found: list[Reason] = []
-        for most in _MAX_TOKENS:
-            plan = launch_plan(
-                self.lowered,
-                built.kernels,
-                max_tokens=max(self.max_context, most),
-                triton=built.triton,
-                ptxas=built.ptxas,
-            )
-            found = check_plan(plan, self.states)
-            if not found:
-                return plan
+        plan = launch_plan(
+            self.lowered,
+            built.kernels,
+            max_tokens=max(self.max_context, _MAX_TOKENS),
+            triton=built.triton,
+            ptxas=built.ptxas,
+        )
+        found = check_plan(plan, self.states)
+        if not found:
+            return plan
         raise InternalError(
             "HETC-Z042",
             "a launch plan contradicts itself",

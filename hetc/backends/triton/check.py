@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 
 from hetc.bundle.launches import (
+    MAX_SEQUENCES,
     BufferRef,
     Config,
     Extent,
@@ -54,6 +55,7 @@ def check_plan(plan: LaunchPlan, states: Iterable[str]) -> list[Reason]:
 
 def calls(max_tokens: int) -> list[dict[str, int]]:
     """Sizes of calls: the least, ragged ones, and those with most tokens and sequences."""
+    sequences = min(max_tokens, MAX_SEQUENCES)
     shapes = [
         (1, 1, 1),
         (17, 3, 11),
@@ -61,8 +63,8 @@ def calls(max_tokens: int) -> list[dict[str, int]]:
         (4096, 1, 4096),
         (5000, 7, 1000),
         (max_tokens, 1, max_tokens),
-        (max_tokens, max_tokens, 1),
-        (max_tokens, max(1, max_tokens // 3), 3),
+        (sequences, sequences, 1),
+        (max_tokens, sequences, -(-max_tokens // sequences)),
     ]
     return [
         {"M": rows, "B": sequences, "S": longest, "P": longest}

@@ -6,22 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hetc.backends.triton import expert_linear, routing
+from hetc.backends.triton.expert_gates import gate_of, only_reader
 from hetc.backends.triton.expert_linear import ExpertLinearSpec
 from hetc.backends.triton.layouts import Refusal
+from hetc.backends.triton.matrices import matrix_of, placed
 from hetc.backends.triton.memory import ROWS
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.routing import SortSpec, TopKSpec
 from hetc.backends.triton.values import NOWHERE, element_of
 from hetc.bundle.launches import Argument, BufferRef
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.binary import Add
 from hetc.ir.ops.index import Embedding, TopK
 from hetc.ir.ops.linear import ExpertLinear
-from hetc.ir.ops.shape import Split
-from hetc.ir.ops.source import Weight
-
-_GATES = frozenset({"silu", "gelu", "gelu_tanh", "sigmoid"})
 
 
 def lower_topk(programs: Programs, op: TopK) -> None:
@@ -73,9 +70,7 @@ class Experts:
         per_token = layout.sizes[0]
         inner, outer = (op.weight.shape[axis] for axis in op.inner_outer)
         experts = op.weight.shape[0]
-        weight = op.weight.op
-        if not isinstance(weight, Weight):
-            raise Refusal("HETC-E058", "experts are no weights of the model", op.loc)
+        matrix = matrix_of(op.weight)
         assert isinstance(inner, int)
         assert isinstance(outer, int)
         assert isinstance(experts, int)
@@ -86,24 +81,32 @@ class Experts:
             k=inner,
             per_token=per_token,
             transposed=op.transposed,
+            quantized=matrix.form,
         )
         x = programs.rows_seen(op.x, per_token)
         spec = replace(spec, x_of="tokens" if x.shared or per_token == 1 else "slots")
         order = self._order(op, experts, per_token, spec.block)
         bias, ops, result, spec = self._epilogue(op, spec)
+        reason = expert_linear.supports(spec)
+        if reason is not None:
+            raise Refusal("HETC-E058", reason, op.loc)
         out = programs.buffer(result)
+        operands: dict[str, Argument] = {
+            "x": x.argument,
+            **placed(programs.memory, "weight", [matrix]),
+            "order": order.order,
+            "expert_of_block": order.expert_of_block,
+            "out": out.argument,
+        }
+        if bias is not None:
+            operands["bias"] = bias
         programs.launches.append(
             expert_linear.launch(
                 spec,
                 programs.kernel(expert_linear.kernel(spec)),
-                x=x.argument,
-                weight=programs.need(op.weight).argument,
-                order=order.order,
-                expert_of_block=order.expert_of_block,
-                out=out.argument,
                 rows=ROWS[layout.domain],
-                **({} if bias is None else {"bias": bias}),
-                ops=tuple(op_name(each) for each in ops),
+                ops=tuple(dict.fromkeys(op_name(each) for each in ops)),
+                **operands,
             )
         )
         values.stored.update((each.results[0], NOWHERE) for each in ops)
@@ -146,7 +149,7 @@ class Experts:
         """What follows `op` and nothing else reads: the experts' bias, then a gate."""
         bias = op.bias
         ops: list[Op] = [op]
-        user = self._only(op.result)
+        user = only_reader(self.programs.values, op.result)
         if bias is None and isinstance(user, Add) and len(user.operands) == 2:
             other = user.operands[1] if user.operands[0] is op.result else user.operands[0]
             if isinstance(other.op, Embedding) and other.op.ids is op.ids:
@@ -155,31 +158,14 @@ class Experts:
         result = ops[-1].results[0]
         if bias is not None:
             spec = replace(spec, bias=True)
-        split = self._only(result)
-        if (
-            isinstance(split, Split)
-            and len(split.results) == 2
-            and split.sizes[0] == split.sizes[1]
-        ):
-            gate = self._only(split.results[0])
-            if (
-                isinstance(gate, Gated)
-                and (gate.gate, gate.up) == split.results
-                and gate.activation in _GATES
-                and self._only(split.results[1]) is gate
-            ):
-                spec = replace(spec, gated="halves", activation=gate.activation)  # type: ignore[arg-type]
-                ops.append(gate)
-                result = gate.result
+        gate = gate_of(self.programs.values, result)
+        if gate is not None:
+            spec = replace(spec, **gate.fields)
+            ops += gate.ops
+            result = gate.result
         if bias is None:
             return None, ops, result, spec
         stored = self.programs.need(bias)
         if stored.domain != "none" or stored.element != spec.element:
             raise Refusal("HETC-E058", "a bias of experts is no weight of their type", op.loc)
         return stored.argument, ops, result, spec
-
-    def _only(self, value: Value) -> Op | None:
-        """The only op that reads `value`; None where there are more, or it is an output."""
-        users = self.programs.values.users.get(value, [])
-        outputs = self.programs.values.graph.outputs
-        return users[0] if len(users) == 1 and value not in outputs else None

@@ -90,6 +90,9 @@ class _Lowering:
 
     def _product(self, value: Value) -> None:
         op = value.op
+        assert op is not None
+        if self.values.domain(op.operands[0]) == "none":
+            raise Refusal("HETC-E057", "a product of what hangs on no token", op.loc)
         self.busy.add(value)
         match op:
             case Linear():

@@ -249,12 +249,15 @@ class Driver:
 
     def _call(self, name: str, *arguments: Any, asked: int = 0) -> Any:
         """One call of the driver: its result, or a tuple of them; `asked` bytes were asked for."""
+        function = getattr(self._api, name, None)
+        if function is None:
+            raise _failed(name, "this version of cuda-bindings lacks it")
         try:
-            status, *results = getattr(self._api, name)(*arguments)
-        except (AttributeError, RuntimeError) as error:
+            status, *results = function(*arguments)
+        except RuntimeError as error:
             # The bindings load the driver at the first call, and each of its functions by name.
             if name == "cuInit":
-                raise _no_gpu(str(error).splitlines()[0]) from error
+                raise _no_gpu("the driver's library cannot be loaded") from error
             raise _failed(name, str(error).splitlines()[0]) from error
         if int(status):
             raise self._fault(name, status, asked)

@@ -27,7 +27,6 @@ class Function:
     handle: int
     build: Build
     config: Config
-    parameters: tuple[Parameter, ...]
 
 
 def runnable_arch(archs: set[str], device: str) -> str | None:
@@ -67,10 +66,6 @@ class Kernels:
     def use(self, tuned: Choices) -> None:
         """Take these choices before the plan's own."""
         self._tuned = tuned
-
-    def parameters(self, name: str) -> tuple[Parameter, ...]:
-        """What launches of the kernel `name` pass."""
-        return self._plan.kernels[name].parameters
 
     def choices(self, name: str) -> tuple[tuple[int | None, int], ...]:
         """(most rows, number of the configuration), in order, of the kernel `name`."""
@@ -145,7 +140,7 @@ class Kernels:
             raise bad_plan("a cubin has other parameters", expected, sizes, build.cubin)
         if build.shared_bytes > _USUAL_SHARED:
             driver.allow_shared(handle, build.shared_bytes)
-        return Function(handle, build, kernel.configs[config], kernel.parameters)
+        return Function(handle, build, kernel.configs[config])
 
 
 def parameter_bytes(parameter: Parameter) -> int:

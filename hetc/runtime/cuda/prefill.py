@@ -13,7 +13,7 @@ from hetc.bundle import OpenBundle, StateSpec
 from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import LaunchPlan
 from hetc.errors import RuntimeFault
-from hetc.runtime.cuda.calls import Calls, Memory, prepare_calls
+from hetc.runtime.cuda.calls import Caller, Calls, Memory
 from hetc.runtime.cuda.device import Device, Release, release_all, releasing
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.graphs import Prepared, Shapes
@@ -56,7 +56,7 @@ class Prefill:
     ) -> None:
         options = options or CudaOptions()
         self.plan = read_plan(bundle)
-        self._contract = bundle.contract
+        self._specs = {spec.name: spec for spec in bundle.contract.states}
         self._closed = False
         self._vocab = bundle.manifest.model.vocab
         _check_states(self.plan, bundle)
@@ -74,7 +74,8 @@ class Prefill:
                 self._growing(pinned=pinned) for pinned in (False, False, False, False, True)
             )
             self._pool = PinnedPool(self.device)
-            self._segments = segments(self.plan, self._contract)
+            self.caller = Caller(self.plan, self.kernels)
+            self._segments = segments(self.plan, bundle.contract)
             self._shapes = Shapes(self.device, self._segments, options.graphs)
             self._releases += (self._pool.close, self._shapes.clear, self.device.synchronize)
             with self.device.current():
@@ -107,7 +108,7 @@ class Prefill:
                 self._hand_off(segment.states, prepared.calls, block, tensors)
             logits = self._read_logits(prepared.calls)
             done = True
-        return logits, {name: tensors[name] for name in self._contract.state_names}
+        return logits, {name: tensors[name] for name in self._specs}
 
     def calls(self, sizes: Sizes) -> Calls:
         """All launches for `sizes`, with memory to make them in; in the context."""
@@ -162,7 +163,7 @@ class Prefill:
         first = self._weights.address
         weights = {placed.name: first + placed.offset for placed in self.plan.weights}
         memory = Memory(self._arena.address, self._states.address, self._inputs.address, weights)
-        return prepare_calls(self.plan, layout, memory, self.kernels)
+        return self.caller.prepare(layout, memory)
 
     def send_inputs(self, calls: Calls, tokens: NDArray[np.int64]) -> None:
         """Bring to the GPU what launches read of a call; in the context."""
@@ -200,13 +201,13 @@ class Prefill:
         finally:
             device.return_event(written)
         arrival = self._pool.arrival(block)
-        specs = {spec.name: spec for spec in self._contract.states}
         for name in names:
             span, here = calls.layout.states[name], calls.span(name)
             driver.to_host(block.address + span.start, here.start, span.size, device.transfer)
-            shape = _shape(specs[name], calls.layout.sizes)
-            array = block.tensor(span, specs[name].dtype, shape)
-            tensors[name] = HostTensor(array, specs[name].dtype, arrival)
+            spec = self._specs[name]
+            shape = _shape(spec, calls.layout.sizes)
+            array = block.tensor(span, spec.dtype, shape)
+            tensors[name] = HostTensor(array, spec.dtype, arrival)
         arrival.record()
         driver.record(self._left, device.transfer)
 

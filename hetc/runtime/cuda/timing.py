@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetc.bundle.launches import Launch
-from hetc.runtime.cuda.calls import Call, Calls, launch_rows, prepare_call
+from hetc.runtime.cuda.calls import Call, Calls
 from hetc.runtime.cuda.device import releasing
 from hetc.runtime.cuda.prefill import Prefill
 from hetc.runtime.cuda.sizes import Sizes
@@ -91,7 +91,7 @@ def time_configs(
     with _started(prefill, tokens) as calls:
         for index, launch in enumerate(plan.launches):
             configs = sorted(built[launch.kernel])
-            rows = launch_rows(launch, prefill.kernels.parameters(launch.kernel), calls.layout)
+            rows = calls.rows[index]
             new = (launch.kernel, rows) not in seen
             if new and len(configs) > 1 and _repeatable(prefill, launch):
                 seen.add((launch.kernel, rows))
@@ -99,15 +99,7 @@ def time_configs(
                 chosen = prefill.kernels.choose(launch.kernel, rows).build.config
                 with _kept(prefill, launch, calls):
                     for config in configs:
-                        call = prepare_call(
-                            launch,
-                            calls.layout,
-                            calls.memory,
-                            prefill.kernels,
-                            at=f"launches[{index}]",
-                            config=config,
-                        )
-                        took = _time(prefill, call)
+                        took = _time(prefill, prefill.caller.in_config(calls, index, config))
                         own = config == chosen
                         found.append(ConfigTime(launch.kernel, rows, config, took, own))
             calls.make(index, index, driver, device.compute)

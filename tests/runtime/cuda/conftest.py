@@ -11,7 +11,8 @@ from hetc.bundle import OpenBundle, open_bundle
 
 pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
 
-from tests.runtime.cuda.plans import write_layered, write_toy
+from tests.runtime.cuda.layered_plan import write_layered
+from tests.runtime.cuda.toy_plan import write_toy
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_without_the_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("raised", "code", "told"),
     [
-        (RuntimeError("Failed to dlopen libcuda.so.1"), "HETC-R050", "dlopen"),
+        (RuntimeError("Failed to dlopen libcuda.so.1"), "HETC-R050", "cannot be loaded"),
         (100, "HETC-R050", "100"),
         (35, "HETC-R050", "35"),
         (999, "HETC-R051", "999"),

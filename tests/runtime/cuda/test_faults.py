@@ -13,7 +13,7 @@ from hetc.bundle import OpenBundle
 from hetc.errors import HetcError, RuntimeFault
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import CudaOptions, Prefill
-from tests.runtime.cuda.plans import LAYERED_KERNELS, layered_forward
+from tests.runtime.cuda.layered_plan import LAYERED_KERNELS, layered_forward
 from tests.runtime.cuda.stub_driver import NOT_PERMITTED, StubBindings
 
 SHAPES = ((1, 2), (1, 2), (2, 9))

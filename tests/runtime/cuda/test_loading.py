@@ -12,8 +12,8 @@ from hetc.runtime import Bundle, load
 from hetc.runtime.cuda import CudaExecutor
 from hetc.runtime.cuda.driver import Driver
 from tests.runtime import toy
-from tests.runtime.cuda.plans import TOY_KERNELS, write_toy
 from tests.runtime.cuda.stub_driver import StubBindings
+from tests.runtime.cuda.toy_plan import TOY_KERNELS, write_toy
 
 PROMPTS = [[1, 2, 3], [4, 5, 6], [7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
 

@@ -17,8 +17,9 @@ from hetc.errors import BundleError, RuntimeFault
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import Prefill
 from tests.runtime import toy
-from tests.runtime.cuda.plans import TOY_KERNELS, cubins, toy_plan, write_toy
+from tests.runtime.cuda.plan_bundles import cubins
 from tests.runtime.cuda.stub_driver import StubBindings, cubin
+from tests.runtime.cuda.toy_plan import TOY_KERNELS, toy_plan, write_toy
 
 replace = msgspec.structs.replace
 Change = Callable[[LaunchPlan], LaunchPlan]

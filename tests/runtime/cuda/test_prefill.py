@@ -14,7 +14,8 @@ from hetc.bundle import OpenBundle
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.driver import Driver
 from hetc.runtime.cuda.prefill import CudaOptions, Prefill
-from tests.runtime.cuda.plans import LAYERED_KERNELS, LAYERS, MAX_TOKENS, layered_forward
+from tests.runtime.cuda.layered_plan import LAYERED_KERNELS, LAYERS, layered_forward
+from tests.runtime.cuda.plan_bundles import MAX_TOKENS
 from tests.runtime.cuda.stub_driver import NOT_PERMITTED, StubBindings
 from tests.runtime.cuda.stub_streams import Order
 
@@ -87,6 +88,17 @@ def test_reading_a_state_waits_for_its_layer_alone(layered: OpenBundle) -> None:
         states[f"layers.{layer}.k"].numpy()
         lengths.append(len(queue))
     assert sorted(set(lengths), reverse=True) == lengths
+    prefill.close()
+
+
+def test_memory_grows_while_states_are_on_their_way(layered: OpenBundle) -> None:
+    prefill = Prefill(layered, None, Driver(StubBindings(LAYERED_KERNELS)))
+    prompt = tokens(1, 4)
+    _, held = prefill.run(prompt)
+    check(prefill, tokens(3, 40))
+    _, expected = layered_forward(prompt)
+    for name, state in held.items():
+        np.testing.assert_array_equal(state.numpy(), expected[name])
     prefill.close()
 
 
