@@ -1,4 +1,4 @@
-# make venv | demo | test | lint | format | docs | bench-peers | clean
+# make venv | demo | test | lint | format | docs | gpu-bundles | bench-peers | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ PEERS := build/peers-venv
 # installation takes most of its time (docs/decisions/0001-installation.md).
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c constraints.txt
 
-.PHONY: venv demo test lint format docs bench-peers clean
+.PHONY: venv demo test lint format docs gpu-bundles bench-peers clean
 .DEFAULT_GOAL := test
 
 venv: $(VENV)/.installed
@@ -52,6 +52,10 @@ format: venv
 
 docs: venv
 	$(BIN)/python docs/generate.py
+
+# What the tests of tests/gpu run, on a machine with a GPU: copy the folder there.
+gpu-bundles: venv
+	$(BIN)/python -m tests.gpu.make_bundles build/gpu-bundles
 
 bench-peers: venv $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.peers --peers $(PEERS)/bin/python $(ARGS)

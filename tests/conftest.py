@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hetc.backends.triton import backend
+from hetc.backends.triton.build import build_kernels
+from tests.backends.triton.uncompiled import uncompiled
 from tests.golden import Golden
 
 # transformers asks its hub about local folders too unless told not to; tests use no network.
@@ -80,3 +83,18 @@ def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder / "hetc" / "native"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uncompiled_kernels() -> Iterator[None]:
+    """Kernels for GPUs, which take many seconds a bundle, are compiled where a test asks for
+    `compiled_kernels`; elsewhere bundles have their sources alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "build_kernels", uncompiled)
+        yield
+
+
+@pytest.fixture
+def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles that this test makes have cubins."""
+    monkeypatch.setattr(backend, "build_kernels", build_kernels)

@@ -20,6 +20,8 @@ import msgspec
 
 SCHEMA = "hetc.launches/1"
 LAUNCHES_FILE = "prefill/launches.json"
+# B is at most what the second and third axis of a grid may count.
+MAX_SEQUENCES = 65535
 # Triton's names: pointers to and scalars of these types.
 ScalarType = Literal["i32", "i64", "fp32"]
 Size = str
@@ -103,9 +105,10 @@ class BufferRef(Part, frozen=True, kw_only=True, tag="buffer", tag_field="kind")
 
 
 class WeightRef(Part, frozen=True, kw_only=True, tag="weight", tag_field="kind"):
-    """The address of a placed weight."""
+    """The address of a placed weight, `offset` bytes into it: the matrix of a row on."""
 
     name: str
+    offset: int = 0
 
 
 class StateRef(Part, frozen=True, kw_only=True, tag="state", tag_field="kind"):
@@ -160,13 +163,17 @@ class Buffer(Part, frozen=True, kw_only=True):
 
 class PlacedWeight(Part, frozen=True, kw_only=True):
     """Weights of the bundle, row-major and behind each other, from byte `offset` on: several
-    matrices of equal width are so one with all of their rows."""
+    matrices of equal width are so one with all of their rows.
+
+    A constant of the graph has no tensors, but its bytes (little-endian) in base64 as `data`.
+    """
 
     name: str
     tensors: tuple[str, ...]
     element: str
     bytes: int
     offset: int
+    data: str = ""
 
 
 class PlacedState(Part, frozen=True, kw_only=True):
@@ -181,7 +188,8 @@ class PlacedState(Part, frozen=True, kw_only=True):
 class LaunchPlan(Part, frozen=True, kw_only=True):
     """The whole prefill half. `logits` f32 [B, vocab] are in the buffer of that name at the end.
 
-    `triton` and `ptxas` are the versions that made the cubins; `max_tokens` bounds M, B and S.
+    `triton` and `ptxas` are the versions that made the cubins; `max_tokens` bounds M and S,
+    and both it and `MAX_SEQUENCES` bound B.
     """
 
     schema: str

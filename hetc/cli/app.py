@@ -23,6 +23,7 @@ from hetc.cli.plot import plot_command
 from hetc.cli.run import run_command
 from hetc.cli.simulate import simulate_command
 from hetc.cli.targets import targets_group
+from hetc.cli.tune import tune_command
 from hetc.cli.verify import verify_command
 
 
@@ -51,6 +52,7 @@ for _command in (
     explain_command,
     run_command,
     bench_command,
+    tune_command,
     verify_command,
     lint_command,
     export_command,

@@ -22,7 +22,10 @@ _MORE = ("role", "fused_into")
 @click.argument("source", metavar="MODEL|BUNDLE", type=MODEL)
 @click.option("--op", metavar="NAME", help="Only this op, module or glob of ops.")
 @click.option(
-    "--by", type=click.Choice(["op", "layer", "phase"]), default="op", help="Rows of the table."
+    "--by",
+    type=click.Choice(["op", "layer", "phase", "kernel"]),
+    default="op",
+    help="Rows of the table.",
 )
 @plan_options
 @json_option
@@ -62,13 +65,16 @@ def explain_command(bundle: Path, name: str, as_json: bool) -> None:
     A name may leave out what stands before it (layers.3.mlp.down_proj); a module stands for the
     ops inside, and a glob ('layers.*.mlp.*') for many.
     """
-    decisions = driver.inspect(bundle, driver.CompileOptions()).decisions
+    found = driver.inspect(bundle, driver.CompileOptions())
+    decisions = found.decisions
     lines = report.explain_lines(decisions, name)
+    is_cut = name.lower() == "cut"
+    records = [decisions["cut"]] if is_cut else report.find_records(decisions, name)
+    if not is_cut and len({record["name"] for record in records}) == 1:
+        lines += report.kernel_lines(found.kernels, records[0]["name"])
     if not as_json:
         _print_lines(lines)
         return
-    is_cut = name.lower() == "cut"
-    records = [decisions["cut"]] if is_cut else report.find_records(decisions, name)
     print_json({"name": name, "lines": lines, "records": records})
 
 
@@ -77,6 +83,8 @@ def _print_lines(lines: list[str]) -> None:
 
 
 def _table(found: Inspection, by: str) -> str:
+    if by == "kernel":
+        return report.by_kernel(found.kernels, table_width())
     show = {"op": report.by_op, "layer": report.by_layer, "phase": report.by_phase}
     return show[by](found.decisions, table_width())
 
@@ -95,6 +103,7 @@ def _as_json(found: Inspection, op: str | None, by: str) -> dict[str, Any]:
         "cut": decisions["cut"],
         "transfers": decisions["transfers"],
         "fallbacks": found.fallbacks,
+        "kernels": found.kernels,
     }
 
 
@@ -115,7 +124,7 @@ def _rows(found: Inspection, op: str | None) -> list[dict[str, Any]]:
 def _groups(decisions: dict[str, Any], by: str) -> list[dict[str, Any]]:
     if by == "phase":
         return report.phase_groups(decisions)
-    if by == "op":
+    if by in ("op", "kernel"):
         return []
     phases = ("prefill", "decode")
     ops = [[op for op in decisions["ops"] if op["phase"] == phase] for phase in phases]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hetc.driver.plot import plot_path
     from hetc.driver.simulate import Simulated, SimulateOptions, simulate
     from hetc.driver.simulate_plan import SimulatedPlan, simulate_plan
+    from hetc.driver.tune import TuneResult, tune
     from hetc.driver.verify import Verification, verify
 
 _NAMES = {
@@ -42,6 +43,7 @@ _NAMES = {
     "hetc.driver.plot": ("plot_path",),
     "hetc.driver.simulate": ("SimulateOptions", "Simulated", "simulate"),
     "hetc.driver.simulate_plan": ("SimulatedPlan", "simulate_plan"),
+    "hetc.driver.tune": ("TuneResult", "tune"),
     "hetc.driver.verify": ("Verification", "verify"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -58,6 +60,7 @@ __all__ = [
     "SimulateOptions",
     "Simulated",
     "SimulatedPlan",
+    "TuneResult",
     "Verification",
     "bench",
     "compile",
@@ -74,6 +77,7 @@ __all__ = [
     "plot_path",
     "simulate",
     "simulate_plan",
+    "tune",
     "verify",
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 from hetc.bundle import BundleWriter, Manifest
 from hetc.driver.load import load
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import Planned, check_path, plan
+from hetc.driver.plan import Planned, check_path, plan, quiet
 from hetc.driver.quality import quality_of
 from hetc.driver.summary import summarize
 from hetc.driver.write import write_bundle
@@ -21,10 +21,6 @@ from hetc.errors import UsageError
 from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked, self_check
 from hetc.runtime import Bundle
-
-
-def quiet(step: str) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,8 @@ def compile_bundle(
         planned = plan(source, options, watch)
         checked = _checked(planned, watch)
         found = _quality(planned, watch)
+        # Before the summary, which tells what became of them.
+        planned.compile_kernels()
         if planned.is_spatial:
             watch("planning the decode half")
         summary = summarize(planned, checked, found)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 from dataclasses import dataclass
 
 import hetc
 from hetc.backends.native.isa import VARIANTS
+from hetc.errors import HetcError
+from hetc.runtime.cuda import device_info
 from hetc.runtime.native.code_cache import user_folder
 from hetc.runtime.native.cpu import cpu_features
 from hetc.targets import measured_device
@@ -26,7 +27,8 @@ PACKAGES = (
     ("scipy", "cuts of more than two devices", "compile"),
     ("matplotlib", "pictures as PNG", "compile"),
     ("torch-mlir", "the native executor, MLIR export checks", "compile"),
-    ("triton", "GPU kernels (planned)", "cuda"),
+    ("triton", "kernels for GPUs", "cuda"),
+    ("cuda-bindings", "the cuda executor", "cuda"),
 )
 
 
@@ -51,14 +53,7 @@ def doctor(*, measure: bool = True) -> list[Finding]:
         detail = f"{host.title} · {speeds} (measured)"
         found.append(Finding("host", "ok", detail))
     found.append(_native())
-    gpu = shutil.which("nvidia-smi")
-    found.append(
-        Finding(
-            "gpu",
-            "ok" if gpu else "missing",
-            gpu or "no NVIDIA driver here: GPU halves run on the CPU executors",
-        )
-    )
+    found.append(_gpu())
     return found
 
 
@@ -69,6 +64,17 @@ def _native() -> Finding:
     folder = user_folder()
     kept = "compiled at every load" if folder is None else f"kept in {folder}"
     return Finding("native", "ok", f"machine code for {', '.join(usable)} · {kept}")
+
+
+def _gpu() -> Finding:
+    """The GPU that the cuda executor would take, or why there is none."""
+    try:
+        info = device_info()
+    except HetcError as error:
+        why = f"{error.what}: {error.found}" if error.found else error.what
+        return Finding("gpu", "missing", f"{why} · prefill runs on the CPU executors")
+    memory = f"{info.memory_bytes / 1e9:.0f} GB"
+    return Finding("gpu", "ok", f"{info.name} · {info.arch} · {memory} · CUDA {info.driver}")
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:

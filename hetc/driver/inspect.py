@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hetc.bundle import open_bundle
-from hetc.driver.compile import quiet
+from hetc.driver.kernel_records import kernel_records
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import plan
+from hetc.driver.plan import plan, quiet
 from hetc.driver.summary import summarize
 from hetc.passes.decisions import inspected
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that was decided about a model, as JSON values."""
+    """Everything that was decided about a model, as JSON values; of a bundle also its `kernels`
+    for a GPU."""
 
     model: dict[str, Any]
     summary: tuple[str, ...]
     decisions: dict[str, Any]
     fallbacks: list[dict[str, str]]
+    kernels: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ops(self) -> list[dict[str, Any]]:
@@ -62,4 +64,6 @@ def _bundle(path: Path) -> Inspection:
         manifest = files.manifest
         decisions = json.loads(files.read_bytes("decisions.json"))
         fallbacks = [vars(fallback) for fallback in manifest.fallbacks]
-        return Inspection(dict(vars(manifest.model)), manifest.summary, decisions, fallbacks)
+        model = dict(vars(manifest.model))
+        kernels = kernel_records(files)
+        return Inspection(model, manifest.summary, decisions, fallbacks, kernels)

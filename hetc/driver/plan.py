@@ -10,8 +10,10 @@ from typing import Any
 
 from hetc.backends.native import NativePlan
 from hetc.backends.onnx import OnnxBackend
+from hetc.backends.triton.backend import TritonPlan
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
+from hetc.driver.kernels import Kernels, compile_kernels, triton_plan, why_not
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import KV, CompileOptions
 from hetc.driver.policy import read_policy
@@ -35,6 +37,10 @@ DEFAULT_LINK = "pcie5"
 Step = Callable[[str], None]
 
 
+def quiet(step: str) -> None:
+    """Progress that nobody watches."""
+
+
 @dataclass(frozen=True, eq=False)
 class Planned:
     """A model with everything decided about it, before a bundle is written."""
@@ -46,6 +52,7 @@ class Planned:
     decisions: Mapping[str, Any]
     prefill_target: Target
     decode_target: Target
+    step: Step = quiet
 
     @property
     def model(self) -> Model:
@@ -112,6 +119,29 @@ class Planned:
         return NativePlan(self.outlined["decode"], context, weights, state_element)
 
     @cached_property
+    def triton(self) -> TritonPlan | None:
+        """The prefill half as kernels, which may have reasons against it; None for a target that is
+        no GPU."""
+        return triton_plan(self.program, self.prefill_target)
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The compiled kernels of the prefill half: who asks first waits for them."""
+        return Kernels({}) if self.triton is None else compile_kernels(self.triton, self.step)
+
+    def compile_kernels(self) -> Kernels:
+        """Wait for the kernels now."""
+        return self.kernels
+
+    @property
+    def _kernel_reasons(self) -> tuple[Reason, ...]:
+        if self.triton is None:
+            return ()
+        # Of a model that is only looked at, nothing is compiled.
+        compiled = vars(self).get("kernels")
+        return why_not(self.triton) if compiled is None else compiled.reasons
+
+    @cached_property
     def assumptions(self) -> tuple[str, ...]:
         """What the policy declares of ops and nothing proves."""
         return assumptions(self.program.forward)
@@ -149,7 +179,8 @@ class Planned:
         left = () if quantized is None else quantized.result.left
         runs = self.model.weights is not None
         native = self.native.reasons or self.native.unchanged_states if runs else ()
-        return (*self.model.opaque, *left, *native, *self.onnx_reasons, *unplanned)
+        halves = (*native, *self.onnx_reasons, *self._kernel_reasons)
+        return (*self.model.opaque, *left, *halves, *unplanned)
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
@@ -179,7 +210,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
             link,
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )
-        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
+        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode, step)
     limit = 0 if options.strict else policy.max_fallback_ops
     if limit is not None and len(planned.fallbacks) > limit:
         raise _too_many_fallbacks(planned.fallbacks, limit)

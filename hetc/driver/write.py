@@ -57,6 +57,8 @@ def write_bundle(
     if "native" in executors:
         for name, data in planned.native.files().items():
             writer.write_bytes(name, data)
+    for name, data in planned.kernels.files.items():
+        writer.write_bytes(name, data)
     spatial = planned.spatial
     if spatial is not None:
         writer.write_bytes(PLAN_FILE, plan_bytes(spatial.plan))
@@ -97,7 +99,9 @@ def _executors(planned: Planned) -> tuple[str, ...]:
         return ()
     native = () if planned.native.reasons else ("native",)
     onnx = () if planned.onnx_reasons else ("onnx",)
-    return (*native, *onnx, "reference")
+    # It runs prefill alone: decode falls to the first of the others.
+    cuda = ("cuda",) if planned.kernels.files else ()
+    return (*cuda, *native, *onnx, "reference")
 
 
 def _weights(planned: Planned) -> Iterator[Tensor]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hetc.bundle import OpenBundle, open_bundle
-from hetc.bundle.contract import PHASES
 from hetc.errors import BundleError, HetcError, Reason, RuntimeFault
 from hetc.runtime.bundle import Bundle
+from hetc.runtime.cuda import cuda_executors
 from hetc.runtime.executor import Executor, ExecutorFactory
 from hetc.runtime.halves import Halves
 from hetc.runtime.native import native_executors
 from hetc.runtime.onnx_executor import onnx_executors
 from hetc.runtime.tokenizer import read_tokenizer
+
+# Decode of their bundles falls to the first other executor that works.
+_PREFILL_ONLY = frozenset({"cuda"})
+
+Prepared = TypeVar("Prepared")
 
 
 def load(
@@ -27,9 +32,10 @@ def load(
 ) -> Bundle:
     """Open the bundle at `path` and make both halves ready to run.
 
-    `executors` are offered beside the runtime's own (`onnx`, `native`). Without `executor`, the
-    first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others were
-    passed over. Every file is hashed before it is used; with `check="full"`, all of them now.
+    `executors` are offered beside the runtime's own (`cuda`, `onnx`, `native`). Without `executor`,
+    the first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others
+    were passed over. `cuda` runs prefill alone, and decode falls to the first of the others.
+    Every file is hashed before it is used; with `check="full"`, all of them now.
     Raises BundleError where the bundle cannot be trusted, and RuntimeFault: HETC-R002 for an
     executor that the bundle or this installation does not have, R003 where none works. An executor
     that was asked for by name raises its own error.
@@ -38,13 +44,14 @@ def load(
     halves: Halves | None = None
     fallbacks: tuple[Reason, ...] = ()
     try:
-        offered = {"onnx": onnx_executors(), "native": native_executors(), **(executors or {})}
+        own = {"cuda": cuda_executors(), "onnx": onnx_executors(), "native": native_executors()}
+        offered = {**own, **(executors or {})}
         # A tokenizer takes as long to parse as many weights to hash.
         with ThreadPoolExecutor(max_workers=1) as beside:
             tokenizer = beside.submit(read_tokenizer, files)
             if files.manifest.kind != "plan" and executor is not None:
                 _require_offered(files, executor, offered)
-                halves = _prepare(files, offered[executor])
+                halves, fallbacks = _prepare(files, executor, offered)
             elif files.manifest.kind != "plan":
                 halves, fallbacks = _first_that_works(files, offered)
         return Bundle(files, halves, tokenizer.result(), fallbacks)
@@ -58,42 +65,29 @@ def load(
 def _first_that_works(
     files: OpenBundle, offered: Mapping[str, ExecutorFactory]
 ) -> tuple[Halves, tuple[Reason, ...]]:
-    passed_over: list[Reason] = []
-    for name in files.manifest.executors:
-        if name not in offered:
-            passed_over.append(Reason("HETC-R002", "this installation does not have it", at=name))
-            continue
-        try:
-            return _prepare(files, offered[name]), tuple(passed_over)
-        except BundleError:
-            # A file that cannot be trusted is no reason to run the others.
-            raise
-        except HetcError as error:
-            found = f": {error.found}" if error.found else ""
-            passed_over.append(Reason(error.code, error.what + found, at=name))
-    raise RuntimeFault(
-        "HETC-R003",
-        "no executor can run this bundle here",
-        at=str(files.root),
-        expected="one of " + ", ".join(files.manifest.executors),
-        found="; ".join(map(str, passed_over)),
-        do="install what is missing; hetc doctor shows what there is",
-    )
+    names = files.manifest.executors
+    return _first(files, names, offered, lambda name: _prepare(files, name, offered))
 
 
-def _prepare(files: OpenBundle, factory: ExecutorFactory) -> Halves:
-    prefill, decode = factory(), factory()
-    prepared: list[Executor] = []
+def _prepare(
+    files: OpenBundle, name: str, offered: Mapping[str, ExecutorFactory]
+) -> tuple[Halves, tuple[Reason, ...]]:
+    """Both halves on the executor `name`, and why others were passed over for decode."""
+    factory = offered[name]
+    passed_over: tuple[Reason, ...] = ()
+    prefill = factory()
+    prefill.prepare(files, "prefill")
     try:
-        for half, executor in zip(PHASES, (prefill, decode), strict=True):
-            executor.prepare(files, half)
-            prepared.append(executor)
+        if name in _PREFILL_ONLY:
+            decode, passed_over = _other_decode(files, offered)
+        else:
+            decode = factory()
+            decode.prepare(files, "decode")
     except BaseException:
-        for executor in prepared:
-            executor.close()
+        prefill.close()
         raise
     manifest = files.manifest
-    return Halves(
+    halves = Halves(
         prefill,
         decode,
         files.contract,
@@ -101,6 +95,50 @@ def _prepare(files: OpenBundle, factory: ExecutorFactory) -> Halves:
         manifest.model.vocab,
         manifest.model.max_context,
         manifest.workload.batch,
+    )
+    return halves, passed_over
+
+
+def _other_decode(
+    files: OpenBundle, offered: Mapping[str, ExecutorFactory]
+) -> tuple[Executor, tuple[Reason, ...]]:
+    def prepare(name: str) -> tuple[Executor, tuple[Reason, ...]]:
+        executor = offered[name]()
+        executor.prepare(files, "decode")
+        return executor, ()
+
+    names = [name for name in files.manifest.executors if name not in _PREFILL_ONLY]
+    return _first(files, names, offered, prepare)
+
+
+def _first(
+    files: OpenBundle,
+    names: Sequence[str],
+    offered: Mapping[str, ExecutorFactory],
+    prepare: Callable[[str], tuple[Prepared, tuple[Reason, ...]]],
+) -> tuple[Prepared, tuple[Reason, ...]]:
+    """What `prepare` gives for the first name that works, and why the ones before did not."""
+    passed_over: list[Reason] = []
+    for name in names:
+        if name not in offered:
+            passed_over.append(Reason("HETC-R002", "this installation does not have it", at=name))
+            continue
+        try:
+            found, reasons = prepare(name)
+            return found, (*passed_over, *reasons)
+        except BundleError:
+            # A file that cannot be trusted is no reason to run the others.
+            raise
+        except HetcError as error:
+            what = f": {error.found}" if error.found else ""
+            passed_over.append(Reason(error.code, error.what + what, at=name))
+    raise RuntimeFault(
+        "HETC-R003",
+        "no executor can run this bundle here",
+        at=str(files.root),
+        expected="one of " + ", ".join(names),
+        found="; ".join(map(str, passed_over)),
+        do="install what is missing; hetc doctor shows what there is",
     )
 
 

@@ -115,4 +115,21 @@ def test_documented_fields_of_an_error(hetc: Hetc) -> None:
 
 def test_every_command_of_the_page_is_checked() -> None:
     headings = HEADING.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(headings) == len(set(headings)) == 18
+    assert len(headings) == len(set(headings)) == 19
+
+
+def test_documented_fields_of_tune(
+    hetc: Hetc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    from hetc.runtime.cuda.driver import Driver
+    from tests.runtime.cuda.stub_driver import StubBindings
+    from tests.runtime.cuda.toy_plan import TOY_KERNELS, write_toy
+
+    stub = Driver(StubBindings(TOY_KERNELS))
+    monkeypatch.setattr("hetc.runtime.cuda.device.open_driver", lambda: stub)
+    path = write_toy(tmp_path / "toy")
+    check("`hetc tune --json`", hetc("tune", path, "--json").json)
+    shown = hetc("tune", path).out
+    assert "Stub H200 · sm_90 · CUDA 13.0" in shown
+    assert "embed-1" in shown

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": ("inspect",),
     "explain": ("explain",),
     "run": ("run",),
+    "tune": ("tune",),
     "verify": ("verify",),
     "simulate": ("simulate",),
     "lint": ("lint",),

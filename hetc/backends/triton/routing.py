@@ -8,6 +8,7 @@ and expert, the next adds up, the third puts every slot in its place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from msgspec.structs import replace
 
@@ -66,8 +67,8 @@ class SortSpec:
 
 @dataclass(frozen=True)
 class RoutingWork:
-    """Blocks that read `bytes_of_row` of `rows_of_block` rows each, or as the configuration
-    says."""
+    """Blocks that read `bytes_of_row` of `rows_of_block` rows each, or of as many as the
+    configuration says; of any number of rows, it is one block."""
 
     element: str
     bytes_of_row: float
@@ -75,7 +76,7 @@ class RoutingWork:
 
     def tile(self, config: Config, rows: int) -> Tile:
         """One block: it reads, and what it writes is little."""
-        read = self._rows(config) * self.bytes_of_row
+        read = min(rows, self._rows(config)) * self.bytes_of_row
         return Tile(flops=0.0, bytes=read, shared_bytes=0, accumulators=_TILE // 128)
 
     def blocks(self, config: Config, rows: int) -> int:
@@ -131,8 +132,7 @@ def sort_kernels(spec: SortSpec) -> tuple[Kernel, Kernel, Kernel]:
     experts = _power(spec.experts)
     tile = min(max(_TILE // experts, 16), spec.chunk)
     per_chunk = RoutingWork("i32", 4.0 * spec.k, spec.chunk / spec.k)
-    # One block reads all counts, whatever the rows: as if it were so many rows.
-    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / spec.chunk, float(2**31))
+    alone = RoutingWork("i32", 4.0 * spec.experts * spec.k / spec.chunk, inf)
     numbers = {"experts": experts, "tile": tile}
 
     def made(symbol: str, work: RoutingWork) -> Kernel:

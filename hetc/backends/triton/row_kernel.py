@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from msgspec.structs import replace
 
@@ -39,7 +38,6 @@ from hetc.ir.types import DTYPES
 
 # With 32 warps, 64 numbers a thread of each tile.
 _WIDEST_REDUCED = 65536
-_WIDEST_TILE = 1024
 
 
 def kernel(program: RowProgram, symbol: str = "rows") -> Kernel:
@@ -48,7 +46,8 @@ def kernel(program: RowProgram, symbol: str = "rows") -> Kernel:
     Raises InternalError (HETC-Z030) for a program that means nothing, BackendError (HETC-E069)
     where a row that is summed along is too wide.
     """
-    source, width = _source(program), _width(program)
+    width, whole = _width(program)
+    source = row_source(program, exact=program.columns % width == 0)
     text = render(
         "row_kernel.py.j2",
         title=f"Rows of {program.columns} columns, {program.inner} for each of the {program.over}.",
@@ -56,14 +55,14 @@ def kernel(program: RowProgram, symbol: str = "rows") -> Kernel:
         parameters=[parameter.name for parameter in _parameters(source)],
         functions=source.functions,
         lines=source.lines,
-        tiled=not _reduces(program),
+        tiled=not whole,
     )
     return Kernel(
         symbol=symbol,
         source=text,
         parameters=_parameters(source),
         configs=tuple(_configs(width)),
-        work=RowWork(program, program.stores[0].access.element),
+        work=_work(program, width, whole=whole),
         constants={"BLOCK_COLUMNS": width},
     )
 
@@ -76,10 +75,11 @@ def launch(
 ) -> Launch:
     """Bind `operands` by the names of the accesses (and of their `index`); what the caller gives
     (positions, sequences, starts) is bound where the program needs it."""
-    source = _source(program)
+    width, _ = _width(program)
+    source = row_source(program, exact=program.columns % width == 0)
     counted = "B" if program.over == "sequences" else "M"
     rows = f"{program.inner}*{counted}" if program.inner > 1 else counted
-    columns = Extent(size=str(program.columns), by=_width(program))
+    columns = Extent(size=str(program.columns), by=width)
     bound = bind(
         kernel_id,
         _parameters(source),
@@ -113,44 +113,62 @@ def _parameters(source: RowSource) -> tuple[Parameter, ...]:
 
 @dataclass(frozen=True)
 class RowWork:
-    """The work of a row kernel: it reads and writes; nothing runs on tensor cores."""
+    """The work of a row kernel: it reads and writes; nothing runs on tensor cores.
 
-    program: RowProgram
+    Of every token (or sequence) there are `inner` rows, of `parts` blocks of `width` columns each;
+    `whole` rows are one. A block moves `row_bytes` for each of its rows, and `block_bytes` once.
+    """
+
     element: str
+    inner: int
+    parts: int
+    width: int
+    over_tokens: bool
+    row_bytes: float
+    block_bytes: float
+    whole: bool
 
     def tile(self, config: Config, rows: int) -> Tile:
         """One block: every operand once, and what all rows share once for the block."""
-        program, block = self.program, config.constants["BLOCK_ROWS"]
-        width = min(_width(program), program.columns)
-        moved = 0.0
-        for access in program.accesses:
-            shared = access.place == "none" and not access.inner
-            numbers = (width if access.step else 1) * (1 if shared else block)
-            moved += numbers * DTYPES[access.element].bits / 8
+        block = config.constants["BLOCK_ROWS"]
         return Tile(
             flops=0.0,
-            bytes=moved,
-            shared_bytes=4 * block * config.warps if _reduces(program) else 0,
+            bytes=block * self.row_bytes + self.block_bytes,
+            shared_bytes=4 * block * config.warps if self.whole else 0,
             # A tile that is summed, and one that is read at the same time.
-            accumulators=2 * block * _width(program) // (32 * config.warps),
+            accumulators=2 * block * self.width // (32 * config.warps),
         )
 
     def blocks(self, config: Config, rows: int) -> int:
         """Blocks for `rows` tokens; of a launch over sequences, of one sequence."""
-        counted = 1 if self.program.over == "sequences" else rows
-        down = -(-counted * self.program.inner // config.constants["BLOCK_ROWS"])
-        return down * -(-self.program.columns // _width(self.program))
+        counted = rows if self.over_tokens else 1
+        return -(-counted * self.inner // config.constants["BLOCK_ROWS"]) * self.parts
 
 
-def _source(program: RowProgram) -> RowSource:
-    return row_source(program, exact=program.columns % _width(program) == 0)
+def _work(program: RowProgram, width: int, *, whole: bool) -> RowWork:
+    moved = {True: 0.0, False: 0.0}
+    for access in program.accesses:
+        shared = access.place == "none" and not access.inner
+        numbers = min(width, program.columns) if access.step else 1
+        moved[shared] += numbers * DTYPES[access.element].bits / 8
+    return RowWork(
+        element=program.stores[0].access.element,
+        inner=program.inner,
+        parts=-(-program.columns // width),
+        width=width,
+        over_tokens=program.over == "tokens",
+        row_bytes=moved[False],
+        block_bytes=moved[True],
+        whole=whole,
+    )
 
 
-def _width(program: RowProgram) -> int:
-    """Columns of a block."""
+def _width(program: RowProgram) -> tuple[int, bool]:
+    """Columns of a block, and whether those are whole rows."""
     columns = max(program.columns, 1)
     whole = 1 << (columns - 1).bit_length()
-    if _reduces(program):
+    # One number for a row is stored by one block.
+    if _reduces(program) or any(not store.access.step for store in program.stores):
         if whole > _WIDEST_REDUCED:
             raise BackendError(
                 "HETC-E069",
@@ -158,10 +176,10 @@ def _width(program: RowProgram) -> int:
                 expected=f"at most {_WIDEST_REDUCED} columns",
                 found=columns,
             )
-        return whole
+        return whole, True
     # The least columns that do not exist; 64 are a whole line of a cache in 16 bits.
     widths = [width for width in (1024, 512, 256, 128, 64) if width <= whole] or [whole]
-    return min(widths, key=lambda width: -(-columns // width) * width)
+    return min(widths, key=lambda width: -(-columns // width) * width), False
 
 
 def _configs(width: int) -> list[Config]:
@@ -175,7 +193,6 @@ def _configs(width: int) -> list[Config]:
     return list(found.values())
 
 
-@cache
 def _reduces(program: RowProgram) -> bool:
     """Whether something is summed, or compared, along a row."""
     seen: set[int] = set()

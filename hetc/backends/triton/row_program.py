@@ -142,20 +142,25 @@ class RowProgram:
     def accesses(self) -> tuple[Access, ...]:
         """Every access, loads first, without repetitions."""
         found: dict[Access, None] = {}
+        seen: set[int] = set()
         for store in self.stores:
-            _loads(store.value, found)
+            _loads(store.value, found, seen)
         return (*found, *(store.access for store in self.stores))
 
 
-def _loads(expression: Expression, found: dict[Access, None]) -> None:
+def _loads(expression: Expression, found: dict[Access, None], seen: set[int]) -> None:
+    # What several expressions share is looked at once: they are graphs, no trees.
+    if id(expression) in seen:
+        return
+    seen.add(id(expression))
     match expression:
         case Load(access):
             found[access] = None
         case Apply(_, arguments):
             for argument in arguments:
-                _loads(argument, found)
+                _loads(argument, found, seen)
         case Reduce(_, argument) | At(argument) | Rounded(argument):
-            _loads(argument, found)
+            _loads(argument, found, seen)
         case Below(_, then, otherwise):
-            _loads(then, found)
-            _loads(otherwise, found)
+            _loads(then, found, seen)
+            _loads(otherwise, found, seen)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hetc.backends.triton.source import load_function
-from tests.backends.triton import bfloat16
+from tests.backends.triton import interpreter_patch
 
 
 @cache
@@ -30,6 +30,11 @@ def function(source: str, symbol: str, folder: Path) -> Any:
     return load_function(source, symbol, folder)
 
 
+def address(told: dict[str, Any]) -> int:
+    """Where the memory of a pointer argument lies in this process."""
+    return int(mapped(told["memory"]).ctypes.data) + int(told["offset"])
+
+
 def argument(told: dict[str, Any] | None) -> Any:
     """What the interpreter passes on to a kernel as it is: one of its own tensors, or None."""
     import triton.language as tl
@@ -39,7 +44,7 @@ def argument(told: dict[str, Any] | None) -> Any:
         return None
     kind = tl.str_to_ty(told["type"], None)
     if "memory" in told:
-        number = np.array([mapped(told["memory"]).ctypes.data + told["offset"]], np.uint64)
+        number = np.array([address(told)], np.uint64)
     else:
         number = np.array([told["value"]], np.int32 if told["type"] == "i32" else np.float32)
     return tl.tensor(TensorHandle(number, kind), kind)
@@ -50,11 +55,16 @@ def main(folder: Path) -> None:
     # What kernels print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    bfloat16.patch()
+    bounds = interpreter_patch.Bounds()
+    interpreter_patch.patch(bounds)
     for line in sys.stdin:
         request = json.loads(line)
         kernel = function(request["source"], request["symbol"], folder)
         given = iter([argument(told) for told in request["arguments"]])
+        pointers = [told for told in request["arguments"] if told and "memory" in told]
+        bounds.allow(
+            (address(told), address(told) + told["bytes"]) for told in pointers if told["bytes"]
+        )
         constants = request["constants"]
         passed = {
             name: constants[name] if name in constants else next(given) for name in kernel.arg_names

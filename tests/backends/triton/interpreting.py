@@ -26,8 +26,6 @@ _ELEMENTS = {
     "uint8": "u8", "bool": "i1",
 }  # fmt: skip
 _ALIGNMENT = 256
-# All bits set: a NaN in every float, so that a read beside an array shows in the result.
-_GUARD = 0xFF
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Address:
-    """A pointer argument: `offset` bytes into `memory`, to elements of Triton's type (`*bf16`)."""
+    """A pointer argument: `offset` bytes into `memory`, to elements of Triton's type (`*bf16`).
+
+    The kernel may touch `bytes` from there on; None is all of the rest.
+    """
 
     memory: Memory
     offset: int
     type: str
+    bytes: int | None = None
 
 
 Argument = Array | Address | int | float | None
@@ -102,26 +104,24 @@ class Interpreter:
 
         `arguments` are those of its parameters that are no constants, in order: an array (changed
         in place), an `Address`, an int (i32), a float (fp32), or None (no pointer). Raises
-        AssertionError when the kernel fails, or writes beside an array.
+        AssertionError when the kernel fails, or reads or writes beside what it was given.
         """
         arrays = [x for x in arguments if isinstance(x, np.ndarray)]
-        offsets, end = [], _ALIGNMENT
-        for array in arrays:
-            offsets.append(end)
-            end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT
-        if end > self._scratch.bytes.size:
-            self._scratch = self.allocate(2 * end)
-        self._scratch.bytes[:end] = _GUARD
+        # Apart from each other, so that what lies behind one is none of the others.
+        ends = np.cumsum([(array.nbytes // _ALIGNMENT + 2) * _ALIGNMENT for array in arrays])
+        offsets = [0, *map(int, ends)]
+        if offsets[-1] > self._scratch.bytes.size:
+            self._scratch = self.allocate(2 * offsets[-1])
         views = [
             self._scratch.view(offset, array.dtype, array.shape)
-            for offset, array in zip(offsets, arrays, strict=True)
+            for offset, array in zip(offsets, arrays, strict=False)
         ]
         for view, array in zip(views, arrays, strict=True):
             view[...] = array
         places = iter(offsets)
         told = [
             self._told(
-                Address(self._scratch, next(places), f"*{_ELEMENTS[x.dtype.name]}")
+                Address(self._scratch, next(places), f"*{_ELEMENTS[x.dtype.name]}", x.nbytes)
                 if isinstance(x, np.ndarray)
                 else x
             )
@@ -136,19 +136,16 @@ class Interpreter:
                 "constants": dict(constants or {}),
             }
         )
-        used = np.zeros(end, bool)
-        for offset, view, array in zip(offsets, views, arrays, strict=True):
-            used[offset : offset + array.nbytes] = True
+        for view, array in zip(views, arrays, strict=True):
             array[...] = view
-        beside = np.flatnonzero((self._scratch.bytes[:end] != _GUARD) & ~used)
-        assert not beside.size, f"{symbol} wrote beside its arrays, {beside.size} bytes"
 
     def _told(self, argument: Address | int | float | None) -> dict[str, Any] | None:
         match argument:
             case None:
                 return None
-            case Address(memory, offset, kind):
-                return {"type": kind, "memory": str(memory.path), "offset": offset}
+            case Address(memory, offset, kind, size):
+                size = memory.bytes.size - offset if size is None else size
+                return {"type": kind, "memory": str(memory.path), "offset": offset, "bytes": size}
             case float():
                 return {"type": "fp32", "value": argument}
             case int():

@@ -94,6 +94,16 @@ def test_attention_is_that_of_the_op(
     check(interpreter, replace(SPEC, element=element, **change), (37, 1, 16), blocks=(16, 32))
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("span", [{"window": 20}, {"chunk": 20}, {"window": 33, "chunk": 40}])
+@pytest.mark.parametrize("blocks", [(16, 16), (32, 16), (16, 32)])
+def test_tiles_that_some_rows_see_whole(
+    interpreter: Interpreter, span: dict[str, Any], causal: bool, blocks: tuple[int, int]
+) -> None:
+    spec = replace(SPEC, heads=1, groups=1, element="f32", causal=causal, **span)
+    check(interpreter, spec, (90,), blocks)
+
+
 SPECS = st.builds(
     AttentionSpec,
     element=st.sampled_from(["f32", "f16", "bf16"]),

@@ -91,12 +91,15 @@ def test_an_address_points_into_memory(interpreter: Interpreter) -> None:
     np.testing.assert_array_equal(out, [0, 2, 4, 6, 8, 10, 12, 0])
 
 
-def test_a_write_beside_an_array_is_found(interpreter: Interpreter) -> None:
-    x, out = np.ones(8, np.float32), np.ones(4, np.float32)
-    with pytest.raises(AssertionError, match="wrote beside its arrays, 16 bytes"):
-        interpreter.run(
-            HEAD.format(expression="a + b"), "kernel", (1,), [x, x, out, 8], {"SIZE": 8}
-        )
+@pytest.mark.parametrize(("short", "told"), [("x", "1 of 5"), ("y", "1 of 5"), ("out", "1 of 5")])
+def test_what_lies_beside_an_array_is_not_touched(
+    interpreter: Interpreter, short: str, told: str
+) -> None:
+    given = {name: np.ones(4 if name == short else 8, np.float32) for name in ("x", "y", "out")}
+    source = HEAD.format(expression="a + b")
+    with pytest.raises(AssertionError, match=f"OutOfBounds.*{told}"):
+        interpreter.run(source, "kernel", (1,), [*given.values(), 5], {"SIZE": 8})
+    interpreter.run(source, "kernel", (1,), [*given.values(), 4], {"SIZE": 8})
 
 
 def test_a_kernel_that_fails_shows_its_traceback(interpreter: Interpreter) -> None:

@@ -126,3 +126,18 @@ def test_many_chunks_and_tiles(interpreter: Interpreter, experts: int, k: int, r
     ids[: rows // 2] = experts - 1
     spec = SortSpec(experts, k)
     check_order(ids, spec, *sorted_slots(interpreter, spec, ids))
+
+
+def test_work_is_that_of_the_rows() -> None:
+    count, place, _ = sort_kernels(SortSpec(experts=128, k=8))
+    config = count.configs[0]
+    # 8 slots of 4 bytes a token, 1,024 slots a block; 128 counts of 4 bytes for each of those.
+    assert [count.work.blocks(config, rows) for rows in (1, 128, 8192)] == [1, 1, 64]
+    assert count.work.tile(config, 8192).bytes == 4 * 1024
+    assert [place.work.blocks(config, rows) for rows in (1, 8192)] == [1, 1]
+    assert place.work.tile(config, 8192).bytes == 64 * 128 * 4
+    chosen = top_k_kernel(TopKSpec("bf16", 128, 8))
+    config = chosen.configs[0]
+    rows = config.constants["BLOCK_ROWS"]
+    assert chosen.work.tile(config, 8192).bytes == rows * 128 * 2
+    assert chosen.work.blocks(config, 8192) == 8192 // rows

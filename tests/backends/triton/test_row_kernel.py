@@ -1,10 +1,9 @@
-"""Row programs in the interpreter: against the IR's own meaning, and against their description."""
+"""Row programs in the interpreter mean what their description says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from hetc.backends.triton import row_kernel
 from hetc.backends.triton.row_expressions import (
     apply,
-    gated,
     layer_norm,
     rms_norm,
     rotary,
@@ -37,192 +35,23 @@ from hetc.backends.triton.row_program import (
     RowProgram,
     Store,
 )
-from hetc.bundle.launches import BufferRef, StateRef
+from hetc.bundle.launches import BufferRef
 from hetc.errors import BackendError, InternalError
-from hetc.ir.op import Op, Value
-from hetc.ir.ops.activation import Gated
-from hetc.ir.ops.attention import Rope
-from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.reduce import Softmax
-from hetc.ir.types import DTYPES, Array, TensorType, dtype_of
+from hetc.ir.ops.norm import RMSNorm
+from hetc.ir.types import DTYPES
 from tests.backends.triton.interpreting import Interpreter
-from tests.backends.triton.launching import run_launch
+from tests.backends.triton.row_cases import (
+    drawn,
+    elements,
+    meaning,
+    one_op,
+    quick,
+    rows_of,
+    run,
+    shared,
+)
 from tests.backends.triton.row_oracle import FUNCTIONS, Oracle, close
 from tests.golden import Golden
-
-ELEMENTS = ("f32", "f16", "bf16")
-# The interpreter is one process for all examples.
-quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-elements, widths = st.sampled_from(ELEMENTS), st.integers(1, 150)
-
-
-def drawn(shape: Sequence[int], element: str, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(DTYPES[element].numpy)
-
-
-def value(x: Array) -> Value:
-    return Value(TensorType(dtype_of(x), x.shape))
-
-
-def meaning(op: type[Op], *arrays: Array, **attributes: Any) -> Array:
-    result = op(*map(value, arrays), **attributes).semantics(*arrays)
-    assert isinstance(result, np.ndarray)
-    return result
-
-
-def run(
-    interpreter: Interpreter,
-    program: RowProgram,
-    arrays: dict[str, Array],
-    lengths: Sequence[int],
-    config: int = 0,
-) -> None:
-    """`program` on prompts of `lengths`, in place."""
-    kernel = row_kernel.kernel(program)
-    states = {store.access.name for store in program.stores if store.access.place == "state"}
-    used = {name for access in program.accesses for name in (access.name, access.index)} - {""}
-    operands = {
-        name: StateRef(name=name) if name in states else BufferRef(name=name) for name in used
-    }
-    launch = row_kernel.launch(program, kernel.id, operands)
-    assert set(launch.writes) == {store.access.name for store in program.stores}
-    inputs = {
-        "positions": np.concatenate([np.arange(n) for n in lengths]).astype(np.int32),
-        "sequences": np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
-        "starts": np.cumsum([0, *lengths]).astype(np.int32),
-    }
-    sizes = {"M": sum(lengths), "B": len(lengths), "S": max(lengths)}
-    chosen = kernel.configs[config % len(kernel.configs)]
-    run_launch(interpreter, kernel, launch, arrays | inputs, sizes, chosen)
-
-
-def rows_of(name: str, element: str, columns: int, **other: Any) -> Access:
-    return Access(name, element, outer=columns, **other)
-
-
-def shared(name: str, element: str) -> Access:
-    return Access(name, element, place="none")
-
-
-def one_op(columns: int, element: str, result: Expression) -> RowProgram:
-    return RowProgram(columns, (Store(rows_of("out", element, columns), result),))
-
-
-@quick
-@given(elements, widths, st.integers(1, 9), st.booleans(), st.sampled_from([0.0, 1.0]), st.data())
-def test_rms_norm(
-    interpreter: Interpreter,
-    element: str,
-    columns: int,
-    rows: int,
-    scaled: bool,
-    offset: float,
-    data: st.DataObject,
-) -> None:
-    x, weight = drawn((rows, columns), element), drawn((columns,), element, 1)
-    arrays = {"x": x, "out": np.zeros_like(x)} | ({"weight": weight} if scaled else {})
-    scale = Load(shared("weight", element)) if scaled else None
-    normed = rms_norm(Load(rows_of("x", element, columns)), scale, 1e-5, offset)
-    run(interpreter, one_op(columns, element, normed), arrays, [rows], data.draw(st.integers(0, 8)))
-    inputs = (x, weight) if scaled else (x,)
-    close(arrays["out"], meaning(RMSNorm, *inputs, eps=1e-5, offset=offset), element)
-
-
-@quick
-@given(elements, widths, st.integers(1, 9))
-def test_layer_norm(interpreter: Interpreter, element: str, columns: int, rows: int) -> None:
-    x, weight = drawn((rows, columns), element), drawn((columns,), element, 1)
-    bias = drawn((columns,), element, 2)
-    arrays = {"x": x, "out": np.zeros_like(x), "weight": weight, "bias": bias}
-    scale, shift = (Load(shared(name, element)) for name in ("weight", "bias"))
-    normed = layer_norm(Load(rows_of("x", element, columns)), scale, shift)
-    run(interpreter, one_op(columns, element, normed), arrays, [rows])
-    close(arrays["out"], meaning(LayerNorm, x, weight, bias), element)
-
-
-@quick
-@given(elements, widths, st.integers(1, 9))
-def test_softmax(interpreter: Interpreter, element: str, columns: int, rows: int) -> None:
-    # Where all are far below 0, a column that does not exist must not count as 0.
-    x = drawn((rows, columns), element) - DTYPES[element].numpy.type(200)
-    arrays = {"x": x, "out": np.zeros_like(x)}
-    program = one_op(columns, element, softmax(Load(rows_of("x", element, columns))))
-    run(interpreter, program, arrays, [rows])
-    close(arrays["out"], meaning(Softmax, x, axis=-1), element)
-
-
-@quick
-@given(elements, widths, st.integers(1, 9), st.sampled_from(["silu", "gelu", "gelu_tanh"]))
-def test_gated(
-    interpreter: Interpreter, element: str, columns: int, rows: int, activation: Any
-) -> None:
-    both = drawn((rows, 2 * columns), element)
-    gate, up = (Load(rows_of("x", element, 2 * columns, offset=n)) for n in (0, columns))
-    arrays = {"x": both, "out": np.zeros((rows, columns), both.dtype)}
-    program = one_op(columns, element, gated(activation, gate, up))
-    run(interpreter, program, arrays, [rows])
-    expected = meaning(Gated, both[:, :columns], both[:, columns:], activation=activation)
-    close(arrays["out"], expected, element)
-
-
-@quick
-@given(
-    elements,
-    st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    st.integers(1, 3),
-    st.integers(1, 6),
-    st.integers(0, 3),
-    st.booleans(),
-    st.none() | st.integers(1, 5),
-)
-def test_rotary_into_a_state(
-    interpreter: Interpreter,
-    element: str,
-    lengths: list[int],
-    heads: int,
-    half: int,
-    rest: int,
-    interleaved: bool,
-    keep: int | None,
-) -> None:
-    """Ragged prompts; the state of each sequence is the IR's tensor, its last rows if it keeps
-    those only."""
-    width, columns = 2 * half, 2 * half + rest
-    rows, wide = sum(lengths), 2 * heads * columns
-    x, frequencies = drawn((rows, wide), element), np.linspace(1, 0.1, half, dtype=np.float32)
-    frequency = At(Load(shared("frequencies", "f32")), modulo=half)
-    if interleaved:
-        # Both columns of a pair have the frequency of the pair.
-        frequencies = np.repeat(frequencies, 2)
-        frequency = At(Load(shared("frequencies", "f32")), modulo=width)
-    angle = apply("mul", Position(), frequency)
-    # Keys are the second half of each row.
-    loaded = Load(Access("x", element, outer=wide, inner=columns, offset=heads * columns))
-    cos, sin = apply("cos", angle), apply("sin", angle)
-    turned = rotary(loaded, cos, sin, columns=columns, width=width, interleaved=interleaved)
-    state = Access("key", element, place="state", inner=columns, keep=keep)
-    program = RowProgram(columns, (Store(state, turned),), inner=heads)
-    kept = [n if keep is None else min(n, keep) for n in lengths]
-    starts = [sum(lengths[:b]) if keep is None else b * max(kept) for b in range(len(lengths))]
-    arrays = {
-        "x": x,
-        "frequencies": frequencies,
-        "key": np.zeros((starts[-1] + kept[-1]) * heads * columns, x.dtype),
-    }
-    run(interpreter, program, arrays, lengths)
-    for b, length in enumerate(lengths):
-        first = sum(lengths[:b])
-        keys = x[first : first + length, heads * columns :].reshape(length, heads, columns)
-        angles = np.arange(length)[:, None] * frequencies
-        if not interleaved:
-            angles = np.concatenate([angles, angles], axis=-1)
-        tables = [f(angles).astype(np.float32) for f in (np.cos, np.sin)]
-        expected = meaning(Rope, keys.swapaxes(0, 1), *tables, interleaved=interleaved)
-        begin = starts[b] * heads * columns
-        found = arrays["key"][begin : begin + kept[b] * heads * columns]
-        close(found.reshape(heads, kept[b], columns), expected[:, length - kept[b] :], element)
 
 
 @pytest.mark.parametrize("function", get_args(Function))
@@ -415,6 +244,22 @@ def test_wide_rows_are_many_blocks(interpreter: Interpreter) -> None:
     assert kernel.work.blocks(kernel.configs[0], 64) > 64
 
 
+def test_one_number_of_a_row_in_place(interpreter: Interpreter) -> None:
+    """Rows that would be several blocks, each of which would change the number."""
+    number = Access("number", "f32", outer=1, step=0)
+    stores = (
+        Store(
+            rows_of("out", "f32", 3000), apply("mul", Load(rows_of("x", "f32", 3000)), Load(number))
+        ),
+        Store(number, apply("add", Load(number), 1.0)),
+    )
+    x, numbers = drawn((5, 3000), "f32"), drawn((5,), "f32", 1)
+    arrays = {"x": x, "number": numbers.copy(), "out": np.zeros_like(x)}
+    run(interpreter, RowProgram(3000, stores), arrays, [5])
+    np.testing.assert_array_equal(arrays["number"], numbers + 1)
+    np.testing.assert_array_equal(arrays["out"], x * numbers[:, None])
+
+
 def test_equal_programs_are_one_kernel_and_compute_everything_once() -> None:
     def norms() -> RowProgram:
         x = Load(rows_of("x", "bf16", 64))
@@ -426,6 +271,14 @@ def test_equal_programs_are_one_kernel_and_compute_everything_once() -> None:
     assert first.id == second.id
     assert first.source.count("tl.load(") == 2
     assert first.source.count("tl.sum(") == 1
+
+
+def test_what_is_shared_is_written_once_however_often() -> None:
+    """As trees, these expressions have more nodes than can be counted."""
+    x: Expression = Load(rows_of("x", "bf16", 64))
+    for _ in range(60):
+        x = layer_norm(apply("mul", x, apply("sigmoid", x)))
+    assert row_kernel.kernel(one_op(64, "bf16", x)).source.count("tl.sum(") == 2 * 60
 
 
 def test_source(golden: Golden) -> None:
@@ -442,6 +295,16 @@ def test_source(golden: Golden) -> None:
     keys = RowProgram(6, (Store(state, turned),), inner=2)
     made = (row_kernel.kernel(norm, "norm"), row_kernel.kernel(keys, "keys"))
     golden("row_kernels.txt", "\n\n".join(kernel.source for kernel in made))
+
+
+def test_work_is_what_is_read_and_written() -> None:
+    x, weight = Load(rows_of("x", "bf16", 4096)), Load(shared("weight", "f32"))
+    scale = Load(Access("scale", "f32", outer=1, step=0))
+    kernel = row_kernel.kernel(one_op(4096, "bf16", apply("mul", rms_norm(x, weight), scale)))
+    config = next(each for each in kernel.configs if each.constants["BLOCK_ROWS"] == 2)
+    # Two rows are read and written, each with a number of its own; the weight is read once.
+    assert kernel.work.tile(config, 512).bytes == 2 * (4096 * 2 * 2 + 4) + 4096 * 4
+    assert kernel.work.blocks(config, 511) == 256
 
 
 X = rows_of("x", "bf16", 64)

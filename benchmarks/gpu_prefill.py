@@ -1,0 +1,273 @@
+"""Prefill on a GPU: time to the first token (TTFT), hand-off, and MFU of every kernel.
+
+    python -m benchmarks.gpu_prefill --model llama-3.1-8b smollm2 -o docs/benchmarks/gpu.md
+
+Bundles come from `make gpu-bundles`; that of the 8B shapes has no weights, so they are made up on
+the device, for hetc as for PyTorch. TTFT is the time from token ids in the host's memory to logits
+there: median of several runs, all sides in one process, after warm-up runs that compile, tune and
+capture. A side that is missing or does not fit is a row that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import hetc
+from benchmarks import gpu_peers as peers
+from benchmarks.machine import versions
+from hetc.bundle import OpenBundle, open_bundle
+from hetc.errors import HetcError
+from hetc.runtime.cuda import CudaOptions, DeviceInfo, device_info
+from hetc.runtime.cuda.layout import lay_out
+from hetc.runtime.cuda.prefill import Prefill
+from hetc.runtime.cuda.sizes import Sizes
+from hetc.runtime.cuda.timing import LaunchTime, time_launches
+
+BUNDLES = Path("build/gpu-bundles")
+SIDES = ("hetc", "eager", "compiled", "transformers")
+_WARM_UP = 4
+Tokens = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the device reaches at most, measured: bytes/s of a copy, FLOP/s of a bf16 product."""
+
+    bandwidth: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One side's prefill of `batch` prompts; `seconds` None where it did not run, for `why`.
+
+    `handoff_s`: from the logits until all states are in the host's memory.
+    """
+
+    model: str
+    batch: int
+    tokens: int
+    side: str
+    seconds: float | None
+    handoff_s: float | None = None
+    mfu: float | None = None
+    why: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", nargs="+", default=["llama-3.1-8b", "smollm2"])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[512, 2048, 8192, 32768])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--bundles", type=Path, default=BUNDLES)
+    parser.add_argument("--tune", action="store_true", help="use what hetc tune found")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    try:
+        info = device_info()
+    except HetcError as error:
+        print(f"nothing is measured: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    text = "\n".join(_page(options, info)) + "\n"
+    print(text)
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+
+
+def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
+    limits = Limits(peers.copy_bandwidth(), peers.gemm_rate())
+    shapes = {shape.name: shape for shape in (peers.LLAMA_8B, peers.SMOLLM2)}
+    today = dt.datetime.now(dt.UTC).date()
+    command = "python -m benchmarks.gpu_prefill " + " ".join(sys.argv[1:])
+    yield "# Prefill on a GPU"
+    yield f"\n`{command}` · {today} · hetc {hetc.__version__}\n"
+    yield f"{info.name}, {info.arch}, CUDA {info.driver}, {info.memory_bytes / 2**30:.0f} GiB."
+    yield f"Measured in the same run: copies {limits.bandwidth / 1e12:.2f} TB/s, bf16 products"
+    yield f"{limits.rate / 1e12:.0f} TFLOP/s. {versions('torch')}.\n"
+    yield "TTFT: from token ids to logits, both in the host's memory; median of "
+    yield f"{options.runs} runs. MFU is of the measured rate of products.\n"
+    rows: list[Row] = []
+    kernels: list[str] = []
+    for name in options.model:
+        rows += _hetc_rows(name, options, limits, kernels) if "hetc" in options.sides else []
+        rows += _peer_rows(shapes[name], options)
+    yield "| model | batch | tokens | side | TTFT ms | tokens/s | hetc is | hand-off ms | MFU |"
+    yield "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+    order = {name: number for number, name in enumerate(options.model)}
+    rows.sort(key=lambda row: (order[row.model], row.batch, row.tokens, SIDES.index(row.side)))
+    yield from (_line(row, rows) for row in rows)
+    yield "\n## Kernels\n"
+    yield "Every launch by itself, in its place; GB/s of the buffers and states that it reads and"
+    yield "writes, without weights.\n"
+    yield "| model | tokens | kernel | launches | ms | share | TFLOP/s | MFU | GB/s |"
+    yield "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from kernels
+
+
+def _line(row: Row, rows: list[Row]) -> str:
+    if row.seconds is None:
+        cells = [row.why, "", "", "", ""]
+    else:
+        ours = [
+            other.seconds
+            for other in rows
+            if (other.model, other.batch, other.tokens, other.side)
+            == (row.model, row.batch, row.tokens, "hetc")
+            and other.seconds is not None
+        ]
+        faster = f"{row.seconds / ours[0]:.2f} x" if ours and row.side != "hetc" else ""
+        handoff = "" if row.handoff_s is None else f"{row.handoff_s * 1e3:.2f}"
+        mfu = "" if row.mfu is None else f"{row.mfu:.0%}"
+        rate = row.batch * row.tokens / row.seconds
+        cells = [f"{row.seconds * 1e3:.2f}", f"{rate:,.0f}", faster, handoff, mfu]
+    return " | ".join([f"| {row.model}", str(row.batch), str(row.tokens), row.side, *cells]) + " |"
+
+
+def _cases(options: argparse.Namespace) -> Iterator[tuple[int, int]]:
+    return ((batch, tokens) for batch in options.batch for tokens in options.tokens)
+
+
+def _prompt(batch: int, tokens: int, vocab: int) -> Tokens:
+    return np.random.default_rng(0).integers(3, vocab, (batch, tokens))
+
+
+def _hetc_rows(
+    name: str, options: argparse.Namespace, limits: Limits, kernels: list[str]
+) -> list[Row]:
+    with open_bundle(options.bundles / name) as bundle:
+        plan = bundle.manifest.kind == "plan"
+        asked = CudaOptions(tuned=options.tune, random_weights=0 if plan else None)
+        prefill = Prefill(bundle, asked)
+        try:
+            return [
+                _hetc_row(name, case, bundle, prefill, options, limits, kernels)
+                for case in _cases(options)
+            ]
+        finally:
+            prefill.close()
+
+
+def _hetc_row(
+    name: str,
+    case: tuple[int, int],
+    bundle: OpenBundle,
+    prefill: Prefill,
+    options: argparse.Namespace,
+    limits: Limits,
+    kernels: list[str],
+) -> Row:
+    batch, count = case
+    if count > bundle.contract.max_context:
+        return Row(name, batch, count, "hetc", None, why="longer than the context")
+    tokens = _prompt(batch, count, bundle.manifest.model.vocab)
+    times: list[tuple[float, float]] = []
+    try:
+        for run in range(_WARM_UP + options.runs):
+            start = time.perf_counter()
+            _, states = prefill.run(tokens)
+            first = time.perf_counter()
+            arrived = [state.numpy() for state in states.values()]
+            if run >= _WARM_UP:
+                times.append((first - start, time.perf_counter() - first))
+            # Pinned memory is used again when nobody holds it.
+            del states, arrived
+        launches = time_launches(prefill, tokens)
+    except HetcError as error:
+        return Row(name, batch, count, "hetc", None, why=error.what)
+    seconds, handoff = (statistics.median(column) for column in zip(*times, strict=True))
+    flops = sum(launch.flops for launch in launches)
+    if batch == 1:
+        kernels += _kernel_lines(name, count, prefill, launches, limits)
+    return Row(name, batch, count, "hetc", seconds, handoff, flops / seconds / limits.rate)
+
+
+def _kernel_lines(
+    name: str, count: int, prefill: Prefill, launches: tuple[LaunchTime, ...], limits: Limits
+) -> Iterator[str]:
+    layout = lay_out(prefill.plan, Sizes(1, count))
+    spans = {**layout.buffers, **layout.states}
+    whole = sum(launch.milliseconds for launch in launches)
+    for kernel in dict.fromkeys(launch.kernel for launch in launches):
+        own = [launch for launch in launches if launch.kernel == kernel]
+        seconds = sum(launch.milliseconds for launch in own) / 1e3
+        rate = sum(launch.flops for launch in own) / seconds
+        moved = sum(
+            spans[held].size
+            for launch in own
+            for side in ("reads", "writes")
+            for held in getattr(prefill.plan.launches[launch.number], side)
+        )
+        cells = (
+            name,
+            str(count),
+            kernel,
+            str(len(own)),
+            f"{seconds * 1e3:.3f}",
+            f"{seconds * 1e3 / whole:.0%}",
+            f"{rate / 1e12:.1f}",
+            f"{rate / limits.rate:.0%}",
+            f"{moved / seconds / 1e9:,.0f}",
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _peer_rows(shape: peers.LlamaShape, options: argparse.Namespace) -> Iterator[Row]:
+    """Rows of PyTorch; each side's model is gone before the next one is made."""
+    makers: dict[str, Callable[[], peers.Prefill | None]] = {
+        "eager": lambda: peers.eager(peers.plain(shape)),
+        "compiled": lambda: peers.compiled(peers.plain(shape)),
+        "transformers": lambda: peers.transformers(shape),
+    }
+    for side, make in makers.items():
+        if side not in options.sides:
+            continue
+        prefill = make()
+        for batch, count in _cases(options):
+            yield _peer_row(shape, side, batch, count, prefill, options.runs)
+        del prefill
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _peer_row(
+    shape: peers.LlamaShape,
+    side: str,
+    batch: int,
+    count: int,
+    prefill: peers.Prefill | None,
+    runs: int,
+) -> Row:
+    if prefill is None:
+        return Row(shape.name, batch, count, side, None, why="not installed")
+    if count > shape.context:
+        return Row(shape.name, batch, count, side, None, why="longer than the context")
+    tokens = torch.from_numpy(_prompt(batch, count, shape.vocab))
+    times = []
+    try:
+        for run in range(_WARM_UP + runs):
+            start = time.perf_counter()
+            prefill(tokens.cuda()).cpu()
+            if run >= _WARM_UP:
+                times.append(time.perf_counter() - start)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return Row(shape.name, batch, count, side, None, why="does not fit")
+    return Row(shape.name, batch, count, side, statistics.median(times))
+
+
+if __name__ == "__main__":
+    main()
