@@ -167,7 +167,8 @@ def _width(program: RowProgram) -> tuple[int, bool]:
     """Columns of a block, and whether those are whole rows."""
     columns = max(program.columns, 1)
     whole = 1 << (columns - 1).bit_length()
-    if _reduces(program):
+    # One number for a row is stored by one block.
+    if _reduces(program) or any(not store.access.step for store in program.stores):
         if whole > _WIDEST_REDUCED:
             raise BackendError(
                 "HETC-E069",

@@ -122,6 +122,16 @@ def test_heads_of_queries_only(interpreter: Interpreter) -> None:
     check(interpreter, replace(OF_HEADS, n=64, heads=heads), (5, 30))
 
 
+FORMS = st.builds(
+    Quantized,
+    stored=st.sampled_from(["i8", "u8", "i4", "u4"]),
+    group=st.sampled_from([8, 16, 32]),
+    scale=st.sampled_from(["f32", "f16"]),
+    zero=st.sampled_from(["", "u8", "f32"]),
+    shift=st.sampled_from(["", "f32"]),
+)
+
+
 def _heads(draw: st.DrawFn) -> LinearSpec:
     width = draw(st.sampled_from([8, 12, 16, 32]))
     norm = draw(st.none() | st.builds(NormSpec, st.just(1e-6), st.sampled_from(["", "f32"])))
@@ -133,24 +143,17 @@ def _heads(draw: st.DrawFn) -> LinearSpec:
         rotary=draw(st.sampled_from([0, 4, width])),
         interleaved=draw(st.booleans()),
     )
+    weight = draw(st.none() | FORMS)
     return LinearSpec(
         element=draw(st.sampled_from(ELEMENTS)),
         n=(heads.heads + 2 * heads.groups) * width,
-        k=draw(st.integers(1, 80)),
+        k=draw(st.integers(1, 80) if weight is None else st.sampled_from([32, 96])),
         bias=draw(st.booleans()),
+        weight=weight,
         heads=heads,
     )
 
 
-FORMS = st.builds(
-    Quantized,
-    stored=st.sampled_from(["i8", "u8", "i4", "u4"]),
-    group=st.sampled_from([8, 16, 32]),
-    scale=st.sampled_from(["f32", "f16"]),
-    zero=st.sampled_from(["", "u8", "f32"]),
-    shift=st.sampled_from(["", "f32"]),
-)
-GATES = st.fixed_dictionaries({"gated": st.just(True), "joined": st.booleans()})
 PRODUCTS = st.builds(
     LinearSpec,
     element=st.sampled_from(ELEMENTS),
@@ -170,7 +173,8 @@ PRODUCTS = st.builds(
     gated=st.booleans(),
     weight=FORMS,
 )
-SPECS = PRODUCTS | st.composite(_heads)()
+JOINED = PRODUCTS.map(lambda spec: replace(spec, gated=True, joined=True))
+SPECS = PRODUCTS | JOINED | st.composite(_heads)()
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 BLOCKS = st.tuples(st.sampled_from([16, 32]), st.sampled_from([16, 32]))
 

@@ -244,6 +244,22 @@ def test_wide_rows_are_many_blocks(interpreter: Interpreter) -> None:
     assert kernel.work.blocks(kernel.configs[0], 64) > 64
 
 
+def test_one_number_of_a_row_in_place(interpreter: Interpreter) -> None:
+    """Rows that would be several blocks, each of which would change the number."""
+    number = Access("number", "f32", outer=1, step=0)
+    stores = (
+        Store(
+            rows_of("out", "f32", 3000), apply("mul", Load(rows_of("x", "f32", 3000)), Load(number))
+        ),
+        Store(number, apply("add", Load(number), 1.0)),
+    )
+    x, numbers = drawn((5, 3000), "f32"), drawn((5,), "f32", 1)
+    arrays = {"x": x, "number": numbers.copy(), "out": np.zeros_like(x)}
+    run(interpreter, RowProgram(3000, stores), arrays, [5])
+    np.testing.assert_array_equal(arrays["number"], numbers + 1)
+    np.testing.assert_array_equal(arrays["out"], x * numbers[:, None])
+
+
 def test_equal_programs_are_one_kernel_and_compute_everything_once() -> None:
     def norms() -> RowProgram:
         x = Load(rows_of("x", "bf16", 64))

@@ -28,6 +28,8 @@ from tests.backends.triton.aot.products import (
 )
 from tests.golden import Golden
 
+pytest.importorskip("triton")
+
 ROOT = Path(__file__).parents[4]
 # The model thinks that it needs a quarter of the registers that it needs.
 UNDERRATED = product(SMALL, SPILLING, n=256, k=512, work=ProductWork(256, 512, registers_told=0.25))

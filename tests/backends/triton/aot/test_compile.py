@@ -22,6 +22,8 @@ from tests.backends.triton.aot.conftest import ARCHES
 from tests.backends.triton.aot.products import NORM, PRODUCT, SMALL, TALL, norm, product, tile
 from tests.golden import Golden
 
+pytest.importorskip("triton")
+
 ROOT = Path(__file__).parents[4]
 DIGESTS = """
 import hashlib, json
@@ -93,7 +95,6 @@ def test_a_kernel_that_does_not_compile_is_told(
 ) -> None:
     """The first of several jobs that fail, whichever ends first; nothing else is printed."""
     wrong = {
-        "a name": PRODUCT.replace("tl.dot(a, b", "tl.dot(a, c"),
         "an import": PRODUCT.replace("import triton\n", "import triton.nothing\n"),
         "a killed compiler": PRODUCT
         + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n",
@@ -105,6 +106,11 @@ def test_a_kernel_that_does_not_compile_is_told(
         told.append(failure(jobs).render())
     golden("compile_errors", "\n\n".join(told))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_triton_finds_is_told() -> None:
+    wrong = product(source=PRODUCT.replace("tl.dot(a, b", "tl.dot(a, c"))
+    assert "c is not defined" in failure([Job(wrong, SMALL, "sm_90")]).found
 
 
 def test_of_pages_that_a_compiler_prints_the_error_is_told(
