@@ -2,9 +2,11 @@
 
     python -m benchmarks.native_ab chunks --rounds 5
     python -m benchmarks.native_ab lossless --rounds 5
+    python -m benchmarks.native_ab joined --rounds 5
 
 `chunks` prefills in calls of 128 tokens, as the executor does, and of 256 and 512. `lossless`
 decodes with matrices in 12 bits, as they are stored, and in 16, and fails where a logit differs.
+`joined` decodes four sequences behind 64 to 512 tokens together, and one after the other.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from hetc.runtime.native import executor
 
 STEPS = 32
 CHUNKS = (128, 256, 512)
+LENGTHS = (64, 128, 256, 512)
 _VOCABULARY = 40_000
 
 
@@ -82,6 +85,30 @@ def lossless(folder: Path, rounds: int) -> None:
             print(f"context {context}: 12 bits {few:.2f} ms, 16 bits {many:.2f} ms, x {ratio:.2f}")
 
 
+def joined(folder: Path, rounds: int) -> None:
+    """Tokens/s of sequences at different positions, in one call a step and in one each."""
+    random = np.random.default_rng(0)
+    together: list[float] = []
+    apart: list[float] = []
+    with bundle(folder / "bundle", lossless=True) as loaded:
+        for _ in range(rounds + 1):
+            prompts = [random.integers(0, _VOCABULARY, (1, length)) for length in LENGTHS]
+            start = [loaded.prefill(prompt)[1] for prompt in prompts]
+            one = sum(decoded(loaded, prompt)[1] for prompt in prompts)
+            several, times = loaded.join(start), []
+            for _ in range(STEPS):
+                begin = time.perf_counter()
+                loaded.decode_joined(random.integers(0, _VOCABULARY, (len(LENGTHS), 1)), several)
+                times.append(time.perf_counter() - begin)
+            together.append(len(LENGTHS) / statistics.median(times))
+            apart.append(len(LENGTHS) / one)
+    both = list(zip(together, apart, strict=True))[1:]
+    ratio = statistics.median(many / few for many, few in both)
+    many, few = (statistics.median(rates) for rates in zip(*both, strict=True))
+    print(f"{len(LENGTHS)} sequences: tokens/s {many:.0f} together, {few:.0f} apart, x {ratio:.2f}")
+    print("ratio of each round:", ", ".join(f"{many / few:.2f}" for many, few in both))
+
+
 def decoded(side: Bundle, prompt: np.ndarray) -> tuple[np.ndarray, float]:
     """All logits of a prefill and STEPS greedy steps, and the median seconds of a step."""
     logits, state = side.prefill(prompt)
@@ -97,12 +124,14 @@ def decoded(side: Bundle, prompt: np.ndarray) -> tuple[np.ndarray, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("chunks", "lossless"))
+    parser.add_argument("what", choices=("chunks", "joined", "lossless"))
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     print(machine(), versions("torch-mlir"), sep="\n")
     with tempfile.TemporaryDirectory() as folder:
-        {"chunks": chunks, "lossless": lossless}[given.what](Path(folder), given.rounds)
+        {"chunks": chunks, "joined": joined, "lossless": lossless}[given.what](
+            Path(folder), given.rounds
+        )
 
 
 if __name__ == "__main__":

@@ -16,23 +16,23 @@ from hetc.bundle.fields import Fields, check_integer
 from hetc.bundle.strict_json import canonical_json, parse_json
 from hetc.bundle.version import Version, read_version
 
-NATIVE = Version("hetc.native", 1)
+NATIVE = Version("hetc.native", 2)
 LAYOUT_FILE, WEIGHTS_FILE = "native/layout.json", "native/weights.bin"
 # What a half's function is given, as one array of 64-bit numbers for each thread: the addresses in
-# lower case and `unit` (which thread it is), then the sizes. N may be fewer threads than K parts:
-# what is computed hangs on K alone.
+# lower case and `unit` (which thread it is), then the sizes. `pasts` i64[B] says how many tokens
+# are behind each sequence. N may be fewer threads than K parts: what is computed hangs on K alone.
 ARGUMENTS = (
     "tokens",
     "logits",
     "weights",
     "state",
+    "pasts",
     "shared",
     "private",
     "barrier",
     "unit",
     "B",
     "T",
-    "P",
     "C",
     "N",
     "K",

@@ -4,6 +4,7 @@ from hetc.runtime.bundle import Bundle
 from hetc.runtime.executor import Executor, ExecutorFactory, Half
 from hetc.runtime.generation import Generation, GenerationOptions, TextStream
 from hetc.runtime.handoff import HandoffRecord, check_state, hand_off
+from hetc.runtime.joined import Joined, Joins
 from hetc.runtime.loader import load
 from hetc.runtime.onnx_executor import OnnxOptions, onnx_executors
 from hetc.runtime.sampling import SamplingOptions
@@ -18,6 +19,8 @@ __all__ = [
     "GenerationOptions",
     "Half",
     "HandoffRecord",
+    "Joined",
+    "Joins",
     "OnnxOptions",
     "SamplingOptions",
     "State",

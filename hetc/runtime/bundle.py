@@ -14,6 +14,8 @@ from hetc.errors import Reason, RuntimeFault
 from hetc.runtime.generate import Run
 from hetc.runtime.generation import Generation, GenerationOptions, TextStream
 from hetc.runtime.halves import Halves
+from hetc.runtime.handoff import check_state
+from hetc.runtime.joined import Joined
 from hetc.runtime.sampling import SamplingOptions
 from hetc.runtime.state import State
 from hetc.runtime.tokenizer import Tokenizer
@@ -131,6 +133,8 @@ class Bundle:
     ) -> Generation | list[Generation] | TextStream:
         """Answer one prompt, or several as a list; a prompt is text or token ids.
 
+        Prompts of equal length are prefilled as one batch, and the executor `native` decodes up to
+        16 of any lengths together, or as many as the bundle was compiled for where these are more.
         `chat` puts each text into the model's chat template as a user's message. `stream` gives the
         text of one prompt piece by piece. Greedy unless `temperature` is above 0; see
         `SamplingOptions` and `GenerationOptions` for the rest. Raises RuntimeFault (HETC-R0xx)
@@ -172,13 +176,38 @@ class Bundle:
         """Run the decode half on `tokens` [T] or [B, T] after `state`, which is spent by it.
 
         A state of the prefill half passes the hand-off first. Returns logits f32 [B, T, V] and the
-        new state; `state.copy()` before the call forks.
+        new state; `state.copy()` before the call forks. All sequences of a state are at one
+        position; `join` puts several states together.
         """
         halves = self._require_halves()
         checked = halves.as_tokens(tokens)
-        if state.owner == "prefill":
-            state, _ = halves.hand_off(state)
-        return halves.decode(checked, state)
+        return halves.decode(checked, _handed_off(halves, state))
+
+    def join(self, states: Sequence[State]) -> Joined:
+        """Put the sequences of `states` together, each at its own position, for `decode_joined`.
+
+        States of the prefill half pass the hand-off first; all are spent by it, and
+        `Joined.split` gives a state for each sequence again. The executor `native` copies them
+        into one cache and decodes them in one call; others run state after state. Raises
+        RuntimeFault as `decode` does.
+        """
+        halves = self._require_halves()
+        # Before the first of them is spent.
+        for state in states:
+            check_state(state, halves.contract, halves.contract_sha256, owner=state.owner)
+        return halves.join([_handed_off(halves, state) for state in states])
+
+    def decode_joined(
+        self, tokens: TokenIds | Sequence[TokenIds], joined: Joined
+    ) -> NDArray[np.float32]:
+        """Run the decode half on `tokens` [T] or [B, T], a row for each sequence of `joined`.
+
+        Returns logits f32 [B, T, V]; `joined` is behind the tokens afterwards. Raises RuntimeFault
+        HETC-R010 where it is spent, R011 for another bundle's, R014 for another number of rows,
+        R022 beyond the context.
+        """
+        halves = self._require_halves()
+        return halves.decode_joined(halves.as_tokens(tokens), joined)
 
     def close(self) -> None:
         """Let go of the executors and the files; a second call does nothing."""
@@ -229,6 +258,11 @@ class Bundle:
                 do="compile from a model with weights; hetc inspect shows what is in a plan",
             )
         return self._halves
+
+
+def _handed_off(halves: Halves, state: State) -> State:
+    """`state` as decode's."""
+    return halves.hand_off(state)[0] if state.owner == "prefill" else state
 
 
 def _is_several(prompt: object) -> bool:

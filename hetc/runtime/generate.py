@@ -1,4 +1,5 @@
-"""The generation loop: prefill, first token, hand-off, then decode step by step."""
+"""The generation loop: prefill and first token by length of prompt, hand-off, then decode of all
+step by step."""
 
 from __future__ import annotations
 
@@ -15,8 +16,14 @@ from hetc.runtime.generation import FinishReason, Generation, GenerationOptions
 from hetc.runtime.halves import Halves
 from hetc.runtime.handoff import HandoffRecord
 from hetc.runtime.sampling import choose, generator
+from hetc.runtime.state import State
 from hetc.runtime.streaming import StopMatcher
 from hetc.runtime.tokenizer import Tokenizer
+
+# Sequences of different lengths that decode together, unless the bundle is for more.
+_TOGETHER = 16
+# The places, in the caller's order, of prompts of one length: they are prefilled as one batch.
+_Group = list[int]
 
 
 @dataclass
@@ -128,15 +135,16 @@ class Run:
     def pieces(self) -> Generator[tuple[int, str]]:
         """Run to the end; gives (index of the prompt, text) wherever text becomes final.
 
-        Prompts of equal length run as one batch. When it is interrupted, the results hold what
-        there was until then.
+        Prompts of equal length are prefilled as one batch. Then those of several lengths decode
+        together, where the executor can do that, and else one length after the other. When it is
+        interrupted, the results hold what there was until then.
         """
-        by_length: dict[int, list[int]] = {}
+        by_length: dict[int, _Group] = {}
         for index, sequence in enumerate(self._sequences):
             by_length.setdefault(len(sequence.prompt), []).append(index)
         try:
-            for group in by_length.values():
-                yield from self._run_group(group)
+            for groups in self._batches(list(by_length.values())):
+                yield from self._run(groups)
         finally:
             for sequence in self._sequences:
                 sequence.interrupt()
@@ -151,34 +159,68 @@ class Run:
         """What came out, in the order of the prompts."""
         return [self._result(index) for index in range(len(self._sequences))]
 
-    def _run_group(self, group: list[int]) -> Iterator[tuple[int, str]]:
-        sequences = [self._sequences[index] for index in group]
+    def _batches(self, groups: list[_Group]) -> list[list[_Group]]:
+        """Which groups decode together."""
+        most = max(_TOGETHER, self.halves.batch) if self.halves.joins else 0
+        batches: list[list[_Group]] = []
+        for group in groups:
+            if batches and sum(map(len, batches[-1])) + len(group) <= most:
+                batches[-1].append(group)
+            else:
+                batches.append([group])
+        return batches
+
+    def _run(self, groups: list[_Group]) -> Iterator[tuple[int, str]]:
+        longest = max(len(self._sequences[group[0]].prompt) for group in groups)
+        reach = min(self.halves.context_limit, longest + self.options.max_new_tokens)
+        self.halves.bind(batch=sum(map(len, groups)), context=reach)
+        begun: list[tuple[_Group, State]] = []
+        for group in groups:
+            state = yield from self._prefill(group)
+            if not self._ended(group):
+                state, self._clocks[group[0]].handoff = self.halves.hand_off(state)
+                begun.append((group, state))
+        if begun:
+            yield from self._decode(begun)
+
+    def _prefill(self, group: _Group) -> Generator[tuple[int, str], None, State]:
+        """Prefill prompts of one length, and choose their first tokens."""
         clock = _Clock(start=time.perf_counter())
         self._clocks |= dict.fromkeys(group, clock)
-        limit = self.halves.context_limit
-        tokens = np.asarray([sequence.prompt for sequence in sequences], dtype=np.int64)
-        reach = min(limit, tokens.shape[1] + self.options.max_new_tokens)
-        self.halves.bind(batch=len(group), context=reach)
+        tokens = np.asarray([self._sequences[index].prompt for index in group], dtype=np.int64)
         logits, state = self.halves.prefill(tokens)
         clock.prefilled = time.perf_counter()
-        first = [
-            row.advance(scores[-1], limit) for row, scores in zip(sequences, logits, strict=True)
-        ]
+        first = self._advance(group, logits)
         clock.first_token = time.perf_counter()
         yield from _said(group, first)
-        if all(row.finish for row in sequences):
-            return
-        state, clock.handoff = self.halves.hand_off(state)
-        clock.decode_start = time.perf_counter()
-        while not all(row.finish for row in sequences):
-            # A row that has ended keeps its place in the batch; what comes out of it is not used.
-            tokens = np.asarray([[row.new[-1]] for row in sequences], dtype=np.int64)
-            logits, state = self.halves.decode(tokens, state)
-            said = [
-                "" if row.finish else row.advance(scores[-1], limit)
-                for row, scores in zip(sequences, logits, strict=True)
-            ]
-            yield from _said(group, said)
+        return state
+
+    def _decode(self, begun: list[tuple[_Group, State]]) -> Iterator[tuple[int, str]]:
+        """Decode all sequences of some groups until each has ended."""
+        rows = [index for group, _ in begun for index in group]
+        start = time.perf_counter()
+        for index in rows:
+            self._clocks[index].decode_start = start
+        joined = self.halves.join([state for _, state in begun], [len(group) for group, _ in begun])
+        while not self._ended(rows):
+            going = [row for row, index in enumerate(rows) if not self._sequences[index].finish]
+            if len(going) < len(rows):
+                joined.keep(going)
+                rows = [rows[row] for row in going]
+            tokens = np.asarray([[self._sequences[index].new[-1]] for index in rows], np.int64)
+            logits = self.halves.decode_joined(tokens, joined)
+            yield from _said(rows, self._advance(rows, logits))
+
+    def _advance(self, rows: list[int], logits: NDArray[np.float32]) -> list[str]:
+        """Choose the next token of some sequences, from the last of `logits` [B, T, V]."""
+        limit = self.halves.context_limit
+        return [
+            self._sequences[index].advance(scores[-1], limit)
+            for index, scores in zip(rows, logits, strict=True)
+        ]
+
+    def _ended(self, rows: list[int]) -> bool:
+        return all(self._sequences[index].finish for index in rows)
 
     def _result(self, index: int) -> Generation:
         sequence = self._sequences[index]

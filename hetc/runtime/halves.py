@@ -13,14 +13,16 @@ from hetc.bundle import Contract
 from hetc.errors import RuntimeFault
 from hetc.runtime.executor import Executor
 from hetc.runtime.handoff import HandoffRecord, check_state, hand_off
-from hetc.runtime.state import State
+from hetc.runtime.joined import Joined, Joins, OneByOne
+from hetc.runtime.state import State, already_used
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Prefill and decode under one contract; `vocab` and `max_context` are the model's."""
+    """Prefill and decode under one contract; `vocab` and `max_context` are the model's, `batch` is
+    how many sequences at once the bundle was compiled for."""
 
     prefill_executor: Executor
     decode_executor: Executor
@@ -28,6 +30,7 @@ class Halves:
     contract_sha256: str
     vocab: int
     max_context: int
+    batch: int = 1
 
     @property
     def context_limit(self) -> int:
@@ -51,7 +54,8 @@ class Halves:
             )
         self._require_room(count)
         logits, state = self.prefill_executor.run(tokens, None)
-        self._check_result(logits, (batch, 1, self.vocab), state, count, self.prefill_executor)
+        self._check_logits(logits, (batch, 1, self.vocab), self.prefill_executor)
+        self._check_positions(state.past, count, self.prefill_executor)
         return logits, state
 
     def hand_off(self, state: State) -> tuple[State, HandoffRecord]:
@@ -66,18 +70,63 @@ class Halves:
         """
         batch, count = tokens.shape
         held = check_state(state, self.contract, self.contract_sha256, owner="decode")
-        if self.contract.states and held != batch:
-            raise RuntimeFault(
-                "HETC-R014",
-                "the state is that of another batch",
-                expected=f"tokens for {held} sequences",
-                found=f"{batch}",
-            )
+        if self.contract.states:
+            _require_batch(batch, held)
         reached = state.past + count
         self._require_room(reached)
         logits, after = self.decode_executor.run(tokens, state)
-        self._check_result(logits, (batch, count, self.vocab), after, reached, self.decode_executor)
+        self._check_logits(logits, (batch, count, self.vocab), self.decode_executor)
+        self._check_positions(after.past, reached, self.decode_executor)
         return logits, after
+
+    @property
+    def joins(self) -> bool:
+        """Whether decode runs sequences at different positions in one call."""
+        return isinstance(self.decode_executor, Joins)
+
+    def join(self, states: Sequence[State], batches: Sequence[int] | None = None) -> Joined:
+        """Put the sequences of decode's `states` together, each at its own position.
+
+        `batches` are the sequences of each state, where the contract has no states that tell.
+        An executor that cannot decode so runs its states one after the other. Raises RuntimeFault
+        as `decode` does, HETC-R021 for no states at all; the states are spent afterwards.
+        """
+        if not states:
+            raise RuntimeFault("HETC-R021", "there are no states", do="pass at least one state")
+        checked = [
+            check_state(state, self.contract, self.contract_sha256, owner="decode")
+            for state in states
+        ]
+        if len({id(state) for state in states}) < len(states):
+            raise already_used(states[0].past)
+        sizes = checked if batches is None else batches
+        if isinstance(self.decode_executor, Joins):
+            return self.decode_executor.join(states, sizes)
+        return OneByOne(self.decode_executor, self.contract, states, sizes)
+
+    def decode_joined(self, tokens: Tokens, joined: Joined) -> NDArray[Any]:
+        """Run `tokens` [B, T], row by row behind the pasts of `joined`: logits f32 [B, T, V].
+
+        `joined` is behind them afterwards. Raises RuntimeFault for tokens of another batch
+        (HETC-R014) or beyond the context (R022), for what is spent (R010) or another bundle's
+        (R011).
+        """
+        if joined.executor is not self.decode_executor:
+            raise RuntimeFault(
+                "HETC-R011",
+                "these sequences were joined by another bundle",
+                at=self.decode_executor.name,
+                do="decode them with the bundle that joined them",
+            )
+        batch, count = tokens.shape
+        before = joined.pasts
+        _require_batch(batch, len(before))
+        self._require_room(max(before) + count)
+        logits = joined.run(tokens)
+        reached = tuple(past + count for past in before)
+        self._check_logits(logits, (batch, count, self.vocab), self.decode_executor)
+        self._check_positions(joined.pasts, reached, self.decode_executor)
+        return logits
 
     def as_tokens(self, tokens: NDArray[Any] | Sequence[Any]) -> Tokens:
         """Token ids as int64 [B, S]; one sequence is a batch of one.
@@ -120,13 +169,8 @@ class Halves:
                 do="shorten the prompt, or compile with a larger --context",
             )
 
-    def _check_result(
-        self,
-        logits: NDArray[Any],
-        expected: tuple[int, ...],
-        state: State,
-        past: int,
-        executor: Executor,
+    def _check_logits(
+        self, logits: NDArray[Any], expected: tuple[int, ...], executor: Executor
     ) -> None:
         if logits.shape != expected or logits.dtype != np.float32:
             raise RuntimeFault(
@@ -137,15 +181,29 @@ class Halves:
                 found=f"{logits.dtype} {list(logits.shape)}",
                 do="report this with the output of hetc doctor",
             )
-        if state.past != past:
+
+    def _check_positions(
+        self, found: int | tuple[int, ...], expected: int | tuple[int, ...], executor: Executor
+    ) -> None:
+        if found != expected:
             raise RuntimeFault(
                 "HETC-R026",
                 "an executor lost count of the positions",
                 at=executor.name,
-                expected=past,
-                found=state.past,
+                expected=expected,
+                found=found,
                 do="report this with the output of hetc doctor",
             )
+
+
+def _require_batch(found: int, expected: int) -> None:
+    if found != expected:
+        raise RuntimeFault(
+            "HETC-R014",
+            "the state is that of another batch",
+            expected=f"tokens for {expected} sequences",
+            found=f"{found}",
+        )
 
 
 def _bad_tokens(expected: str, found: object) -> RuntimeFault:

@@ -47,13 +47,7 @@ class State:
     def tensors(self) -> Mapping[str, Any]:
         """The tensors by name; raises RuntimeFault HETC-R010 on a spent state."""
         if self._tensors is None:
-            raise RuntimeFault(
-                "HETC-R010",
-                "this state was already used",
-                at=f"state after {self.past} tokens",
-                expected="a state that no hand-off and no decode has taken",
-                do="use the state that the last call returned; state.copy() before a call forks",
-            )
+            raise already_used(self.past)
         return self._tensors
 
     def take(self) -> dict[str, Any]:
@@ -92,3 +86,14 @@ class State:
             name: hashlib.sha256(np.ascontiguousarray(self.numpy(name)).tobytes()).hexdigest()
             for name in self.tensors
         }
+
+
+def already_used(past: int) -> RuntimeFault:
+    """The error HETC-R010 for a state after `past` tokens that is used again."""
+    return RuntimeFault(
+        "HETC-R010",
+        "this state was already used",
+        at=f"state after {past} tokens",
+        expected="a state that no hand-off and no decode has taken",
+        do="use the state that the last call returned; state.copy() before a call forks",
+    )

@@ -72,9 +72,12 @@ def smollm2(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Smo
 
 
 def test_greedy_text_is_that_of_transformers(smollm2: SmolLM2) -> None:
-    for prompt in PROMPTS[:3]:
+    # Of different lengths, so that they decode together at positions of their own.
+    together = smollm2.bundle.generate(list(PROMPTS[:3]), max_new_tokens=24, ignore_eos=True)
+    for prompt, joined in zip(PROMPTS, together, strict=False):
         ids, new_ids, text = smollm2.answer(prompt, 24)
         found = smollm2.bundle.generate(prompt, max_new_tokens=24, ignore_eos=True)
+        assert joined.token_ids == found.token_ids
         assert smollm2.bundle.tokenizer.encode(prompt) == ids
         assert list(found.token_ids) == new_ids
         assert found.text == text

@@ -14,7 +14,8 @@ from hetc.backends.native.writer import Writer
 
 @dataclass(frozen=True)
 class Append:
-    """New rows of keys [B, G, T, D] and values [B, G, T, E] go to the state, at P and behind it.
+    """New rows of keys [B, G, T, D] and values [B, G, T, E] go to the state, behind each sequence's
+    own.
 
     With `split` every thread writes its share. Else each has all rows, and the one that will read
     the newest keys, those of the last part, writes them: with one new token nobody waits.
@@ -52,7 +53,7 @@ class Append:
         def item(place: Ssa) -> tuple[()]:
             token, rest = e.remainder(place, tokens), e.div(place, tokens)
             group, row = e.remainder(rest, groups), e.div(rest, groups)
-            position = e.add(w.argument("P"), token)
+            position = e.add(w.past(row), token)
             index, head = [row, group, token], [row, group]
             source = w.address(self.new_keys, index)
             scales = w.address(self.keys, head)

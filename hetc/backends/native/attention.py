@@ -281,11 +281,13 @@ def exp_of(e: Emitter, x: Ssa) -> Ssa:
     return e.op(f"vector.extract {result.name}[0] : f32 from {result.type}", F32)
 
 
-def seen_keys(w: Writer, rule: Rule, position: Ssa) -> tuple[Ssa, Ssa]:
-    """The first key that the query at `position` sees, and the one behind the last."""
-    e = w.e
+def seen_keys(w: Writer, rule: Rule, row: Ssa, token: Ssa) -> tuple[Ssa, Ssa, Ssa]:
+    """The position of a new token of sequence `row`, the first key that its query sees, and the one
+    behind the last."""
+    e, past = w.e, w.past(row)
+    position = e.add(past, token)
     low, next = e.index(0), e.add(position, e.index(1))
-    high = next if rule.causal else e.add(w.argument("P"), w.argument("T"))
+    high = next if rule.causal else e.add(past, w.argument("T"))
     if rule.window is not None:
         low = e.maximum(low, e.sub(next, e.index(rule.window)))
     if rule.chunk is not None:
@@ -293,7 +295,7 @@ def seen_keys(w: Writer, rule: Rule, position: Ssa) -> tuple[Ssa, Ssa]:
         begin = e.mul(e.div(position, chunk), chunk)
         low = e.maximum(low, begin)
         high = e.minimum(high, e.add(begin, chunk))
-    return low, high
+    return position, low, high
 
 
 def finish(w: Writer, total: Ssa, most: Ssa, sink: Ssa | None) -> Ssa:

@@ -74,8 +74,7 @@ class ByKeys:
     def _item(self, w: Writer, part: Ssa, row: Ssa, token: Ssa, head: Ssa, count: int) -> None:
         e, rule = w.e, self.rule
         group = e.div(head, e.index(rule.repeat))
-        position = e.add(w.argument("P"), token)
-        low, high = seen_keys(w, rule, position)
+        position, low, high = seen_keys(w, rule, row, token)
         # Tiles of keys are shared out evenly; a walk may run over the end of its part.
         first = e.div(low, e.index(LANES))
         end = e.div(e.add(high, e.index(LANES - 1)), e.index(LANES))
@@ -230,8 +229,7 @@ class ByQueries:
             for number in range(most // at_once):
                 # Beyond the end, the last token is done again.
                 token = e.minimum(e.add(e.mul(block, rows), e.index(number)), last)
-                position = e.add(w.argument("P"), token)
-                low, high = seen_keys(w, rule, position)
+                position, low, high = seen_keys(w, rule, row, token)
                 for other in range(at_once):
                     at = e.add(first, e.index(other))
                     slope = self._of_head(w, self.slopes, at)

@@ -14,7 +14,7 @@ from hetc.ir.dims import DimLike
 def _rows(w: Writer, views: tuple[View, ...], split: bool, body: Callable[..., None]) -> None:
     """`body` with the rows of views that are of one shape but for their last axis."""
     shape = (*views[0].shape[:-1], 1)
-    w.rows([View(view.buffer, shape, view.strides, view.offset) for view in views], split, body)
+    w.rows([replace(view, shape=shape) for view in views], split, body)
 
 
 def _place(w: Writer, view: View, row: Ssa, number: Ssa) -> Ssa:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetc.backends.native.blocks import LINE, BlockFormat
 from hetc.backends.native.coded import BLOCK, OTHER, STEPS, TABLE, Coded
@@ -139,7 +139,7 @@ class PackedLookup:
 
 def _beside(ids: View, out: View) -> View:
     """`ids` [...] for every row of `out` [..., H]."""
-    shown = View(ids.buffer, (*ids.shape, 1), (*ids.strides, 1), ids.offset)
+    shown = replace(ids, shape=(*ids.shape, 1), strides=(*ids.strides, 1))
     return shown.broadcast(out.shape)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hetc.backends.native.append import Append
 from hetc.backends.native.attention import Rule
 from hetc.backends.native.attention_stages import ByKeys, ByQueries, Combine
 from hetc.backends.native.dot_attention import KEYS, LEVELS, QUERIES
 from hetc.backends.native.model import Refused
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.values import Appended, B, HalfValues, K, P, T
-from hetc.backends.native.views import View, contiguous
+from hetc.backends.native.values import Appended, HalfValues, K, P, T
+from hetc.backends.native.views import B, View, contiguous
 from hetc.ir.dims import product
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
@@ -26,7 +28,7 @@ def append(half: HalfValues, scope: Scope, op: KVAppend) -> None:
     if past.rank == 3:
         batch, tokens, width = new.shape
         strides = (new.strides[0], 0, *new.strides[1:])
-        new = View(new.buffer, (batch, 1, tokens, width), strides, new.offset)
+        new = replace(new, shape=(batch, 1, tokens, width), strides=strides)
     half.appended[op.result] = (Appended(past, new),)
 
 

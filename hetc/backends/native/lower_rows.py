@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hetc.backends.native.indexed import PutAlong as PutAlongStage
@@ -118,7 +119,7 @@ def _without(view: View, axis: int) -> View:
         tuple(part for place, part in enumerate(parts) if place != axis)
         for parts in (view.shape, view.strides)
     )
-    return View(view.buffer, shape, strides, view.offset)
+    return replace(view, shape=shape, strides=strides)
 
 
 def _reduction(half: HalfValues, scope: Scope, op: Any) -> None:
@@ -153,7 +154,7 @@ def _take_along(half: HalfValues, scope: Scope, op: TakeAlong) -> None:
     out = half.result(op.result, contiguous("", half.shape(op.result)))
     # Elements are found from the first along the axis.
     strides = tuple(0 if place == axis else stride for place, stride in enumerate(x.strides))
-    first = View(x.buffer, ids.shape, strides, x.offset)
+    first = replace(x, shape=ids.shape, strides=strides)
     half.add(TakeAlongStage(first, x.strides[axis], ids, out, half.prefill))
 
 

@@ -14,8 +14,8 @@ from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lower_ops import LOOKS, leaves, plan_op
 from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
-from hetc.backends.native.values import LOGITS, B, Block, HalfValues, T
-from hetc.backends.native.views import View, like
+from hetc.backends.native.values import LOGITS, Block, HalfValues, T
+from hetc.backends.native.views import B, View, like
 from hetc.bundle.contract import Phase
 from hetc.errors import Reason
 from hetc.ir.dims import product

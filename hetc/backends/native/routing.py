@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetc.backends.native import vector_math as fn
 from hetc.backends.native.ssa import F32, LANES, Emitter, Ssa, vector
@@ -75,10 +75,7 @@ class TopK:
     def write(self, w: Writer) -> None:
         # Rows of one shape but for their last axis.
         shape = (*self.x.shape[:-1], 1)
-        views = [
-            View(view.buffer, shape, view.strides, view.offset)
-            for view in (self.values, self.ids, self.x)
-        ]
+        views = [replace(view, shape=shape) for view in (self.values, self.ids, self.x)]
         w.rows(views, self.split, lambda *rows: self._row(w, *rows))
 
     def _row(self, w: Writer, values: Ssa, ids: Ssa, x: Ssa) -> None:

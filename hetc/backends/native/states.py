@@ -9,7 +9,7 @@ from hetc.backends.dataflow.blocks import StateOut
 from hetc.backends.native.attention import Rule
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.ssa import BYTES, F32, LANES
-from hetc.backends.native.views import View, contiguous, padded
+from hetc.backends.native.views import B, View, contiguous, padded
 from hetc.backends.native.writer import Buffer
 from hetc.bundle.native import StateLayout
 from hetc.ir.dims import DimLike, product, symbol
@@ -18,7 +18,7 @@ from hetc.ir.ops.control import Call
 
 Role = Literal["keys", "values", "whole"]
 Formals = tuple[Value, ...]
-B, C = symbol("B"), symbol("C")
+C = symbol("C")
 _ALIGN = 64
 
 

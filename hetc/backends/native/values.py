@@ -16,13 +16,13 @@ from hetc.backends.native.model import Model, Refused
 from hetc.backends.native.scope import Scope
 from hetc.backends.native.stages import Copy, Stage
 from hetc.backends.native.storage import Positions, Region, Rows, element_of
-from hetc.backends.native.views import View, as_rows, collapse, contiguous, like
+from hetc.backends.native.views import B, View, as_rows, collapse, contiguous, like
 from hetc.ir.dims import Dim, DimLike, product, substitute, symbol
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.shape import Broadcast
 from hetc.ir.types import Shape
 
-B, T, P, N, K = (symbol(name) for name in "BTPNK")
+T, P, N, K = (symbol(name) for name in "TPNK")
 LOGITS = "logits"
 _LARGEST_TABLE = 512 * 2**20
 
@@ -102,14 +102,16 @@ class HalfValues:
         return contiguous(self.memory.stored(self.region, rows, rows.element), shape)
 
     def table(self, value: Value, reader: Op) -> View:
-        """A positional value: row P of its table is that of the first new token. An axis of P+T is
-        one of keys, of which the table has all."""
+        """A positional value: row P of its table is that of the first new token of a sequence with
+        P behind it. An axis of P+T is one of keys, of which the table has all."""
         sizes = {"B": 1, "T": self.model.positions, "P": 0}
         known = tuple(substitute(size, sizes) for size in value.shape)
         if any(isinstance(size, Dim) for size in known) or T not in value.shape:
             raise Refused("HETC-E044", f"{value.type} is no table of positions", reader)
         if not self.model.is_table(value, value.shape.index(T)):
             raise Refused("HETC-E044", "its rows depend on more than their positions", reader)
+        if not any(B in result.shape for result in reader.results):
+            raise Refused("HETC-E044", "positions meet no axis of sequences", reader)
         shape = tuple(size for size in known if isinstance(size, int))
         item = Positions(value, self.model.positions, shape)
         if item.nbytes > _LARGEST_TABLE:
@@ -124,8 +126,8 @@ class HalfValues:
             0 if size == B else stride
             for size, stride in zip(value.shape, view.strides, strict=True)
         ]
-        offset = P * view.strides[value.shape.index(T)]
-        return View(view.buffer, value.shape, tuple(strides), offset)
+        past_stride = view.strides[value.shape.index(T)]
+        return View(view.buffer, value.shape, tuple(strides), past_stride=past_stride)
 
     def light(self, name: str, size: DimLike, element: str = "f32") -> str:
         """A buffer for what light ops make."""

@@ -1,7 +1,8 @@
 """Strided views: where the elements of a tensor lie in a buffer, without moving any.
 
 A size and a stride is an int or a polynomial of the sizes that the function gets: B sequences, T
-tokens each, P tokens before them. Views count in elements.
+tokens each; P stands for the tokens before them, of which each sequence has its own number. Views
+count in elements.
 """
 
 from __future__ import annotations
@@ -10,18 +11,25 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hetc.ir.dims import Dim, DimLike, product
+from hetc.ir.dims import Dim, DimLike, product, symbol
 from hetc.ir.types import Shape
+
+B = symbol("B")
 
 
 @dataclass(frozen=True)
 class View:
-    """Element `[i, j, ...]` is at `offset + i * strides[0] + j * strides[1] + ...` of `buffer`."""
+    """Element `[i, j, ...]` is at `offset + i * strides[0] + j * strides[1] + ...` of `buffer`.
+
+    Where `past_stride` is not 0, it is so many elements further on for every token that is behind
+    its sequence, which the index along the axis of size B names.
+    """
 
     buffer: str
     shape: Shape
     strides: Shape
     offset: DimLike = 0
+    past_stride: DimLike = 0
 
     @property
     def rank(self) -> int:
@@ -73,6 +81,8 @@ class View:
                 return None
             taken, wanted = group
             part, at = old[at : at + taken], at + taken
+            if self.past_stride != 0 and taken > 1 and any(size == B for size, _ in part):
+                return None
             for (_, outer), (size, inner) in itertools.pairwise(part):
                 if outer != size * inner:
                     return None
@@ -193,6 +203,8 @@ def collapse(views: Sequence[View]) -> tuple[View, ...]:
 
 
 def _continue(view: View, outer: int, inner: int) -> bool:
+    if view.past_stride != 0 and B in (view.shape[outer], view.shape[inner]):
+        return False
     return view.strides[outer] == view.strides[inner] * view.shape[inner]
 
 

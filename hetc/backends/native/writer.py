@@ -9,7 +9,7 @@ from typing import Literal
 from hetc.backends.native.isa import Isa
 from hetc.backends.native.module import barrier
 from hetc.backends.native.ssa import BYTES, F32, I32, I64, LANES, PTR, Emitter, Ssa, vector
-from hetc.backends.native.views import View, collapse
+from hetc.backends.native.views import B, View, collapse
 from hetc.bundle.native import ARGUMENTS
 from hetc.ir.dims import Dim, DimLike, product
 
@@ -74,6 +74,11 @@ class Writer:
             total = self.e.add(total, term)
         return total
 
+    def past(self, row: Ssa) -> Ssa:
+        """How many tokens are behind sequence `row`: the position of its first new one."""
+        e = self.e
+        return e.load(e.offset(self.argument("pasts"), e.mul(row, e.index(BYTES[I64]))), I64)
+
     def wait(self) -> None:
         """Wait for every thread."""
         e = self.e
@@ -121,6 +126,9 @@ class Writer:
         place = self.base(view.buffer)
         if view.offset != 0:
             place = e.offset(place, self.size(view.offset * width))
+        if view.past_stride != 0:
+            past = self.past(index[view.shape.index(B)])
+            place = e.offset(place, e.mul(past, self.size(view.past_stride * width)))
         for number, stride in zip(index, view.strides, strict=False):
             if stride != 0:
                 place = e.offset(place, e.mul(number, self.size(stride * width)))

@@ -183,7 +183,7 @@ def _refusal(cubin: Cubin, space: Space) -> str:
     return why_refused(
         space.limits,
         shared_bytes=cubin.shared_bytes,
-        looped_spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
+        spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
         tmem_columns=cubin.tmem_columns,
         scratch_bytes=cubin.scratch_bytes,
     )

@@ -119,8 +119,6 @@ def _builds(plan: LaunchPlan) -> Iterator[Reason]:
                 yield Reason("HETC-E064", f"a build of no configuration {build.config}", name)
             elif build.threads % 32 or not 0 < build.threads <= 1024:
                 yield Reason("HETC-E064", f"a block of {build.threads} threads", name)
-            if build.spill_bytes:
-                yield Reason("HETC-E064", f"registers spill to {build.spill_bytes} bytes", name)
         if {arch for arch, _ in built} != set(kernel.choices):
             yield Reason("HETC-E064", "choices are not of the architectures that are built", name)
         for arch, choices in kernel.choices.items():

@@ -94,14 +94,17 @@ def why_refused(
     limits: Limits,
     *,
     shared_bytes: int,
-    looped_spill_bytes: int,
+    spill_bytes: int,
     tmem_columns: int,
     scratch_bytes: int,
 ) -> str:
-    """Why a compiled kernel is not launched; empty for one that is. What spills once, outside of
-    loops, is slower and no more: the cost model prices it."""
-    if looped_spill_bytes:
-        return f"it spills {looped_spill_bytes} bytes of every thread's registers, in a loop"
+    """Why a compiled kernel is not launched; empty for one that is.
+
+    `spill_bytes` of a thread are those spilled in a loop: what spills once is slower and no more,
+    which the cost model prices.
+    """
+    if spill_bytes:
+        return f"it spills {spill_bytes} bytes of every thread's registers, in a loop"
     if shared_bytes > limits.block_shared_bytes:
         return (
             f"it needs {shared_bytes} bytes of shared memory, and a block has "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from hetc.runtime.native.memory import aligned_bytes
 
 _LANES = 16
 _SCALE, _LARGEST = np.dtype(np.float32), 127
+_ALL = slice(None)
 
 
 class Cache:
@@ -35,12 +36,14 @@ class Cache:
         """The tokens that fit."""
         return self.capacity - CAPACITY_STEP
 
-    def read(self, state: StateLayout, past: int) -> NDArray[Any]:
-        """A copy of a state after `past` tokens, as the contract has it."""
+    def read(self, state: StateLayout, past: int, row: int | None = None) -> NDArray[Any]:
+        """A copy of a state after `past` tokens, as the contract has it; of one sequence where
+        `row` names it."""
+        chosen = _ALL if row is None else slice(row, row + 1)
         if state.role == "whole":
-            return self._whole(state).copy()
-        shape = contract_shape(state, self.batch, past)
-        rows = self._rows(state)[:, :, past - shape[-2] : past]
+            return self._whole(state)[chosen].copy()
+        shape = contract_shape(state, self.batch if row is None else 1, past)
+        rows = self._rows(state, chosen)[:, :, past - shape[-2] : past]
         return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
@@ -51,15 +54,17 @@ class Cache:
         heads = array.reshape(self.batch, state.groups, *array.shape[-2:])
         self._rows(state)[:, :, past - heads.shape[2] : past] = heads
 
-    def grown(self, tokens: int, past: int) -> Cache:
-        """This cache with room for `tokens`."""
-        larger = Cache(self._layout, self.batch, tokens)
+    def fill(self, sources: Sequence[tuple[Cache, int]], pasts: Sequence[int]) -> None:
+        """Each sequence becomes one of another cache, with so many tokens, bit by bit."""
         for state in self._layout.states:
-            if state.role == "whole":
-                larger._whole(state)[...] = self._whole(state)
-            else:
-                larger._rows(state)[:, :, :past] = self._rows(state)[:, :, :past]
-        return larger
+            for row, ((other, other_row), past) in enumerate(zip(sources, pasts, strict=True)):
+                if state.role == "whole":
+                    self._whole(state)[row] = other._whole(state)[other_row]
+                    continue
+                # Keys lie in whole tiles.
+                rows = math.ceil(past / _LANES) * _LANES
+                for mine, theirs in zip(self._bytes(state), other._bytes(state), strict=True):
+                    mine[row, :, :rows] = theirs[other_row, :, :rows]
 
     def _whole(self, state: StateLayout) -> NDArray[Any]:
         """A view of a state that is as the contract has it."""
@@ -72,24 +77,41 @@ class Cache:
         start = size_of(state.offset, self._sizes, at=state.name)
         return self.memory[start : start + nbytes]
 
-    def _rows(self, state: StateLayout) -> NDArray[Any]:
-        """A view [B, G, C, D] of a state, or what NumPy can read and write like one."""
-        dtype = BY_NAME[state.stored].numpy
-        pair = 2 if state.role == "keys" and state.stored == "bf16" else 1
-        row = math.ceil(state.row / pair) * pair
-        numbers = self.capacity * row * dtype.itemsize
-        scales = self.capacity * _SCALE.itemsize if state.stored == "i8" else 0
-        heads = self._memory(state, self.batch * state.groups * (numbers + scales))
+    def _bytes(self, state: StateLayout) -> list[NDArray[np.uint8]]:
+        """Views [B, G, C, bytes] of all rows side by side, as they are stored, and of their scales
+        where there are any."""
+        scale = _SCALE.itemsize if state.stored == "i8" else 0
+        row = _row(state) * BY_NAME[state.stored].itemsize
+        numbers = self.capacity * row
+        count = self.batch * state.groups
+        heads = self._memory(state, count * (numbers + self.capacity * scale))
         heads = heads.reshape(self.batch, state.groups, -1)
+        parts = [(heads[:, :, :numbers], row)] + ([(heads[:, :, numbers:], scale)] if scale else [])
+        return [
+            part.reshape(self.batch, state.groups, self.capacity, width) for part, width in parts
+        ]
+
+    def _rows(self, state: StateLayout, chosen: slice = _ALL) -> NDArray[Any]:
+        """A view [B, G, C, D] of some sequences of a state, or what NumPy can read and write like
+        one."""
+        numbers, *scales = (part[chosen] for part in self._bytes(state))
+        stored = numbers.view(BY_NAME[state.stored].numpy)
         own = slice(state.first, state.first + state.sizes[-1])
-        rows: Any = heads[:, :, :numbers].view(dtype)
-        if state.role == "values":
-            rows = rows.reshape(self.batch, state.groups, self.capacity, row)[..., own]
-        else:
-            tiles, steps = self.capacity // _LANES, row // pair
-            tiled = rows.reshape(self.batch, state.groups, tiles, steps, _LANES, pair)
-            rows = _TiledRows(tiled, own)
-        return _ScaledRows(rows, heads[:, :, numbers:].view(_SCALE)) if scales else rows  # type: ignore[return-value]
+        rows: Any = stored[..., own]
+        if state.role == "keys":
+            sizes = (self.capacity // _LANES, _row(state) // _pair(state), _LANES, _pair(state))
+            rows = _TiledRows(stored.reshape(*stored.shape[:2], *sizes), own)
+        return _ScaledRows(rows, scales[0].view(_SCALE)[..., 0]) if scales else rows  # type: ignore[return-value]
+
+
+def _pair(state: StateLayout) -> int:
+    """Numbers of a row that lie side by side."""
+    return 2 if state.role == "keys" and state.stored == "bf16" else 1
+
+
+def _row(state: StateLayout) -> int:
+    """Numbers of a row in memory."""
+    return math.ceil(state.row / _pair(state)) * _pair(state)
 
 
 @dataclass(frozen=True)
@@ -142,16 +164,19 @@ class _ScaledRows:
 
 @dataclass(frozen=True)
 class CacheTensor:
-    """One state of a cache after `past` tokens, as `State` wants its handles."""
+    """One state of a cache after `past` tokens, as `State` wants its handles: of all sequences, or
+    of `row` alone."""
 
     cache: Cache
     state: StateLayout
     past: int
+    row: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its sizes in the contract's layout."""
-        return contract_shape(self.state, self.cache.batch, self.past)
+        batch = self.cache.batch if self.row is None else 1
+        return contract_shape(self.state, batch, self.past)
 
     @property
     def dtype(self) -> str:
@@ -160,7 +185,7 @@ class CacheTensor:
 
     def numpy(self) -> NDArray[Any]:
         """A copy as an array."""
-        return self.cache.read(self.state, self.past)
+        return self.cache.read(self.state, self.past, self.row)
 
 
 def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]:
@@ -171,15 +196,31 @@ def contract_shape(state: StateLayout, batch: int, past: int) -> tuple[int, ...]
     return (batch, *state.sizes[:-1], rows, state.sizes[-1])
 
 
-def adopt(layout: NativeLayout, tensors: Mapping[str, Any], past: int, room: int) -> Cache:
-    """The cache behind `tensors`, with room for `room` tokens; others are copied into one."""
+# A cache, and sequences in it.
+Part = tuple[Cache, Sequence[int]]
+
+
+def part_of(layout: NativeLayout, tensors: Mapping[str, Any], batch: int, past: int) -> Part:
+    """Where `tensors` of `batch` sequences after `past` tokens are; in a cache that is made of them
+    if they are in none."""
     held = [tensors[state.name] for state in layout.states]
-    caches = {id(part.cache): part.cache for part in held if isinstance(part, CacheTensor)}
-    if len(caches) == 1 and all(isinstance(part, CacheTensor) for part in held):
-        (cache,) = caches.values()
-        return cache if cache.room >= room else cache.grown(room, past)
+    places = {(id(part.cache), part.row) for part in held if isinstance(part, CacheTensor)}
+    if len(places) == 1 and all(isinstance(part, CacheTensor) for part in held):
+        cache, row = held[0].cache, held[0].row
+        return cache, range(cache.batch) if row is None else [row]
     arrays = [part if isinstance(part, np.ndarray) else part.numpy() for part in held]
-    made = Cache(layout, len(arrays[0]) if arrays else 1, room)
+    made = Cache(layout, batch, past)
     for state, array in zip(layout.states, arrays, strict=True):
         made.write(state, past, array)
+    return made, range(made.batch)
+
+
+def joined(layout: NativeLayout, parts: Sequence[Part], pasts: Sequence[int], room: int) -> Cache:
+    """One cache of the sequences of all `parts`, with `pasts` [B] tokens and room for `room` each;
+    the very one of a part that has it all."""
+    first, rows = parts[0]
+    if len(parts) == 1 and list(rows) == list(range(first.batch)) and first.room >= room:
+        return first
+    made = Cache(layout, len(pasts), room)
+    made.fill([(cache, row) for cache, rows in parts for row in rows], pasts)
     return made

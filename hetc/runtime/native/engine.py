@@ -97,11 +97,12 @@ class Engine:
         half: Half,
         function: Compiled,
         tokens: NDArray[np.int64],
-        past: int,
+        pasts: NDArray[np.int64],
         cache: Cache,
         logits: NDArray[np.float32],
     ) -> None:
-        """Run a half on `tokens` [B, T] behind `past`; fills `logits` and appends to `cache`."""
+        """Run a half on `tokens` [B, T], each sequence behind its own of `pasts` [B] tokens; fills
+        `logits` and appends to `cache`."""
         # Callers share scratch memory, the barrier and the threads.
         with self._pool.turn():
             layout, weights = self._layout, self.ready()
@@ -109,7 +110,7 @@ class Engine:
             batch, count = tokens.shape
             pace = self._pace if half == "decode" else None
             units = self._pool.units if pace is None else pace.threads
-            sizes = {"B": batch, "T": count, "P": past, "C": cache.capacity}
+            sizes = {"B": batch, "T": count, "C": cache.capacity}
             sizes |= {"N": units, "K": self._pool.units}
             needed = layout.scratch[half]
             shared = size_of(needed.shared, sizes, at="scratch.shared")
@@ -119,6 +120,7 @@ class Engine:
                 "logits": logits.ctypes.data,
                 "weights": weights.ctypes.data,
                 "state": cache.memory.ctypes.data,
+                "pasts": pasts.ctypes.data,
                 "shared": self._shared.address(shared),
                 "barrier": self._barrier.zeroed(
                     size_of(needed.barrier, sizes, at="scratch.barrier")
@@ -133,7 +135,7 @@ class Engine:
             start = time.perf_counter()
             self._pool.run(lambda unit: function(rows[unit]), units)
             if pace is not None:
-                pace.took(time.perf_counter() - start)
+                pace.took(time.perf_counter() - start, batch * count)
 
     def close(self) -> None:
         """End the threads and let go of the weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from hetc.bundle import OpenBundle
 from hetc.bundle.native import NativeLayout
 from hetc.errors import RuntimeFault
 from hetc.runtime.executor import ExecutorFactory, Half
-from hetc.runtime.native.cache import Cache, CacheTensor, adopt
+from hetc.runtime.native.cache import Cache, CacheTensor, joined, part_of
 from hetc.runtime.native.engine import Engine, NativeOptions
 from hetc.runtime.native.jit import Compiled
+from hetc.runtime.native.joined import NativeJoined
 from hetc.runtime.state import State
 
 # Tokens of all sequences together in one call. An interrupt waits for the call to end; 512 of a
@@ -59,31 +61,61 @@ class NativeExecutor:
 
     def run(self, tokens: NDArray[np.int64], state: State | None) -> tuple[NDArray[Any], State]:
         """Run the half on `tokens` [B, S]; see `Executor.run`."""
-        function, layout = self._function, self._layout
-        if function is None or layout is None:
-            raise RuntimeFault(
-                "HETC-R004", "this executor is closed", at=self.name, do="load the bundle again"
-            )
+        layout = self._require_layout()
         batch, count = tokens.shape
         past = 0 if state is None else state.past
         room = max(past + count, self._context)
         if state is None:
             cache = Cache(layout, batch, room)
         else:
-            cache = adopt(layout, state.take(), past, past + count)
+            part = part_of(layout, state.take(), batch, past)
+            cache = joined(layout, [part], [past] * batch, past + count)
+        logits = self.advance(tokens, np.full(batch, past, np.int64), cache)
+        reached = past + count
+        tensors = {held.name: CacheTensor(cache, held, reached) for held in layout.states}
+        return logits, State(self._contract_sha256, reached, tensors, owner=self._half)
+
+    def join(self, states: Sequence[State], batches: Sequence[int]) -> NativeJoined:
+        """One cache of all sequences, copied once where they are in several; see `Joins.join`."""
+        layout = self._require_layout()
+        pasts = [
+            state.past for state, batch in zip(states, batches, strict=True) for _ in range(batch)
+        ]
+        parts = [
+            part_of(layout, state.take(), batch, state.past)
+            for state, batch in zip(states, batches, strict=True)
+        ]
+        cache = joined(layout, parts, pasts, max(*pasts, self._context))
+        return NativeJoined(self, layout, self._contract_sha256, cache, pasts)
+
+    def advance(
+        self, tokens: NDArray[np.int64], pasts: NDArray[np.int64], cache: Cache
+    ) -> NDArray[Any]:
+        """Run `tokens` [B, T] behind `pasts` [B], some at a time, on a cache with room for them.
+
+        Returns logits f32 [B, 1, V] (prefill) or [B, T, V]. Raises RuntimeFault HETC-R004 after
+        `close`.
+        """
+        layout, function = self._require_layout(), self._function
+        assert function is not None, "it goes with the layout"
+        batch, count = tokens.shape
         step = max(1, _MOST_ROWS[self._half] // batch)
         found = []
         for start in range(0, count, step):
             part = np.ascontiguousarray(tokens[:, start : start + step], dtype=np.int64)
             rows = 1 if self._half == "prefill" else part.shape[1]
             logits = np.empty((batch, rows, layout.logit_columns), np.float32)
-            self._engine.run(self._half, function, part, past + start, cache, logits)
+            self._engine.run(self._half, function, part, pasts + start, cache, logits)
             found.append(logits)
         kept = found[-1] if self._half == "prefill" or len(found) == 1 else np.concatenate(found, 1)
-        reached = past + count
-        tensors = {held.name: CacheTensor(cache, held, reached) for held in layout.states}
-        after = State(self._contract_sha256, reached, tensors, owner=self._half)
-        return kept[..., : self._vocab], after
+        return kept[..., : self._vocab]
+
+    def _require_layout(self) -> NativeLayout:
+        if self._function is None or self._layout is None:
+            raise RuntimeFault(
+                "HETC-R004", "this executor is closed", at=self.name, do="load the bundle again"
+            )
+        return self._layout
 
     def close(self) -> None:
         """Let go of the code, the threads and the weights."""

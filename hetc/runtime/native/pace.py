@@ -26,6 +26,7 @@ class Pace:
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._trial: list[float] = []
         self._until_trial = _RECENT
+        self._rows = 1
 
     @property
     def threads(self) -> int:
@@ -36,8 +37,14 @@ class Pace:
     def _is_trial(self) -> bool:
         return self._until_trial <= 0 and self._choices[0] != self._choices[1]
 
-    def took(self, seconds: float) -> None:
-        """The call took so long."""
+    def took(self, seconds: float, rows: int) -> None:
+        """The call took so long, for so many tokens of all sequences together."""
+        if rows != self._rows:
+            # Of other work, what was measured says nothing.
+            self._rows = rows
+            self._recent.clear()
+            self._trial.clear()
+            self._until_trial = max(self._until_trial, _RECENT)
         if not self._is_trial:
             self._recent.append(seconds)
             self._until_trial -= 1

@@ -112,7 +112,7 @@ def executors(
     """
     engine = Engine(NativeOptions(threads, variant))
     if active is not None:
-        engine._pace = cast(Any, SimpleNamespace(threads=active, took=lambda seconds: None))
+        engine._pace = cast(Any, SimpleNamespace(threads=active, took=lambda seconds, rows: None))
     packed = folder / "weights.bin"
     packed.write_bytes(case.files[WEIGHTS_FILE])
     bundle = SimpleNamespace(

@@ -35,14 +35,14 @@ MAIN = """
 #include <stdlib.h>
 void half(void **);
 int main(void) {
-  long bytes[7], sizes[7];
-  if (fread(bytes, 8, 7, stdin) != 7 || fread(sizes, 8, 7, stdin) != 7) return 1;
+  long bytes[8], sizes[6];
+  if (fread(bytes, 8, 8, stdin) != 8 || fread(sizes, 8, 6, stdin) != 6) return 1;
   void *arguments[14];
-  for (int i = 0; i < 7; i++) {
+  for (int i = 0; i < 8; i++) {
     arguments[i] = aligned_alloc(64, (bytes[i] + 127) / 64 * 64);
     for (long j = 0; j < bytes[i]; j++) ((char *)arguments[i])[j] = 0;
-    arguments[7 + i] = (void *)sizes[i];
   }
+  for (int i = 0; i < 6; i++) arguments[8 + i] = (void *)sizes[i];
   if (fread(arguments[0], 1, bytes[0], stdin) != bytes[0]) return 1;
   if (fread(arguments[2], 1, bytes[2], stdin) != bytes[2]) return 1;
   half(arguments);
@@ -88,7 +88,6 @@ def logits_on_arm(made: Case, variant: str, tokens: Array, folder: Path) -> Arra
     sizes: dict[str, Any] = {
         "B": batch,
         "T": count,
-        "P": 0,
         "C": 4 * CAPACITY_STEP,
         "N": 1,
         "K": 1,
@@ -99,6 +98,7 @@ def logits_on_arm(made: Case, variant: str, tokens: Array, folder: Path) -> Arra
         "tokens": tokens.nbytes,
         "logits": batch * layout.logit_columns * 4,
         "weights": len(weights),
+        "pasts": batch * 8,
         "state": size_of(layout.state_bytes, sizes, at="state"),
         "shared": size_of(scratch.shared, sizes, at="shared"),
         "private": size_of(scratch.private, sizes, at="private"),

@@ -45,6 +45,13 @@ BODIES = {
         "HETC-E044",
         "no table of positions",
     ),
+    "positions of no sequence": (
+        POSITIONS + "  %4 = slice %1 {axis = 0, stop = 1}\n"
+        "  %5 = reshape %3 {shape = [1, T, 1]}\n  %6 = mul %4, %5\n"
+        "  %7 = broadcast %6 {shape = [B, T, 8]}\n  return %7\n}",
+        "HETC-E044",
+        "no axis of sequences",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,3 +111,19 @@ def test_a_reshape_to_the_same_shape_is_the_view() -> None:
     check: Callable[[View], bool] = lambda view: view.reshaped(view.shape) == view  # noqa: E731
     assert check(X)
     assert check(X.sliced(2, 8, 12))
+
+
+def test_what_moves_with_the_past_keeps_its_axis_of_sequences() -> None:
+    """Its rows are all alike to strides, and are not: sequences are at positions of their own."""
+    table = View("x", (1, T, 6), (0, 6, 1), past_stride=6)
+    shown = table.transposed((0, 1, 2)).sliced(2, 0, 3).broadcast((B, T, 3))
+    assert shown.past_stride == 6
+    rows = View("x", (B, 4, T, 6), (0, 0, 6, 1), past_stride=6)
+    out = contiguous("y", (B, 4, T, 6))
+    assert collapse([out, replace(rows, past_stride=0)])[0].shape == (4 * B, T, 6)
+    assert [view.shape for view in collapse([out, rows])] == [(B, 4, T, 6)] * 2
+    assert replace(rows, past_stride=0).reshaped((4 * B, T, 6)) is not None
+    assert rows.reshaped((4 * B, T, 6)) is None
+    assert rows.reshaped((B, 2, 2, T, 6)) == View(
+        "x", (B, 2, 2, T, 6), (0, 0, 0, 6, 1), past_stride=6
+    )

@@ -16,6 +16,7 @@ from hetc.ir.op import Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.types import Array, TensorType, dtype_of
 from tests.backends.triton.interpreting import Interpreter
+from tests.backends.triton.on_device import Device
 from tests.backends.triton.tolerance import assert_close, normal
 
 SPEC = AttentionSpec("bf16", heads=4, groups=2, width=16, value_width=16, scale=0.25)
@@ -35,7 +36,7 @@ def expected(spec: AttentionSpec, q: Array, k: Array, v: Array, extra: dict[str,
 
 
 def check(
-    interpreter: Interpreter,
+    interpreter: Interpreter | Device,
     spec: AttentionSpec,
     lengths: tuple[int, ...],
     blocks: tuple[int, int] = (16, 16),

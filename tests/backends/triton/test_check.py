@@ -130,11 +130,11 @@ CHANGES: dict[str, tuple[str, Change]] = {
             p, builds=(BUILD,), choices={"sm_90": (Choice(rows=64, config=0),)}
         ),
     ),
-    "registers that spill": (
+    "a block of no whole warps": (
         "HETC-E064",
         lambda p: kernel_changed(
             p,
-            builds=(replace(BUILD, spill_bytes=8),),
+            builds=(replace(BUILD, threads=100),),
             choices={"sm_90": (Choice(rows=None, config=0),)},
         ),
     ),

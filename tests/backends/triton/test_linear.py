@@ -21,6 +21,7 @@ from hetc.backends.triton.linear import (
 from hetc.bundle.launches import BufferRef, SizeOf, StateRef, WeightRef
 from tests.backends.triton.interpreting import Interpreter
 from tests.backends.triton.linear_cases import expected, operands
+from tests.backends.triton.on_device import Device
 from tests.backends.triton.tolerance import assert_close
 
 SPEC = LinearSpec("bf16", n=48, k=96)
@@ -30,7 +31,7 @@ ELEMENTS = ("f32", "f16", "bf16")
 
 
 def check(
-    interpreter: Interpreter,
+    interpreter: Interpreter | Device,
     spec: LinearSpec,
     lengths: tuple[int, ...] = (21,),
     blocks: tuple[int, int] = (16, 32),

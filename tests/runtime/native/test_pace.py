@@ -7,12 +7,12 @@ import pytest
 from hetc.runtime.native.pace import Pace
 
 
-def calls(pace: Pace, count: int, seconds: dict[int, float]) -> list[int]:
-    """The threads of so many calls that take `seconds` by the number of threads."""
+def calls(pace: Pace, count: int, seconds: dict[int, float], rows: int = 1) -> list[int]:
+    """The threads of so many calls of `rows` that take `seconds` by the number of threads."""
     found = []
     for _ in range(count):
         found.append(pace.threads)
-        pace.took(seconds[found[-1]])
+        pace.took(seconds[found[-1]], rows)
     return found
 
 
@@ -41,3 +41,11 @@ def test_a_tie_changes_nothing(seconds: dict[int, float]) -> None:
 
 def test_one_core_has_no_choice() -> None:
     assert set(calls(Pace(1), 300, {1: 1.0})) == {1}
+
+
+@pytest.mark.parametrize("before", range(1, 12))
+def test_fewer_rows_are_no_sign_that_one_is_faster(before: int) -> None:
+    """A batch of 16 takes four times as long as one sequence, by however many threads."""
+    pace = Pace(2)
+    calls(pace, before, {2: 4.0, 1: 6.0}, rows=16)
+    assert calls(pace, 100, {2: 1.0, 1: 1.5}).count(1) <= 4

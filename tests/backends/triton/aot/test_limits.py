@@ -9,7 +9,7 @@ from hetc.backends.triton.limits import limits_of, why_refused
 from hetc.errors import BackendError
 from tests.golden import Golden
 
-FITS = {"shared_bytes": 0, "looped_spill_bytes": 0, "tmem_columns": 0, "scratch_bytes": 0}
+FITS = {"shared_bytes": 0, "spill_bytes": 0, "tmem_columns": 0, "scratch_bytes": 0}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_shared_memory_of_a_block(arch: str, kib: int) -> None:
 @pytest.mark.parametrize(
     ("taken", "said"),
     [
-        ({"looped_spill_bytes": 8}, "spills 8 bytes"),
+        ({"spill_bytes": 8}, "spills 8 bytes"),
         ({"tmem_columns": 1}, "tensor memory of 0"),
         ({"scratch_bytes": 384}, "scratch memory"),
     ],
