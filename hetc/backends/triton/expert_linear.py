@@ -19,6 +19,7 @@ _TILES = (
     (128, 256, 8),
 )  # fmt: skip
 _STAGES = (3, 4)
+_SLOTS_OF_AN_EXPERT = 8
 # What a block of sm_90 and later can have; older ones have less, which is checked after compiling.
 _SHARED_BYTES = 227 * 1024
 
@@ -27,7 +28,7 @@ _SHARED_BYTES = 227 * 1024
 class ExpertLinearSpec:
     """`x[row of slot] @ weight[expert]^T + bias[expert]` for every slot; accumulates in f32.
 
-    Slots lie in `order` as `SortSpec(experts, per_token, block)` puts them. x is [rows, k], one row
+    Slots lie in `order` as `SortSpec(experts, per_token)` puts them. x is [rows, k], one row
     for `per_token` slots, or with `x_of` "slots" [rows * per_token, k]. The weight is [experts, n,
     k], or `transposed` [experts, k, n]; bias [experts, n]. The result is [rows * per_token, n], a
     row for each slot, after the `activation`.
@@ -44,7 +45,6 @@ class ExpertLinearSpec:
     n: int
     k: int
     per_token: int
-    block: int = 128
     x_of: Literal["tokens", "slots"] = "tokens"
     transposed: bool = False
     bias: bool = False
@@ -66,8 +66,6 @@ def supports(spec: ExpertLinearSpec, arch: str = "sm_90") -> str | None:
         return f"{spec.n} columns have no halves"
     if spec.limit is not None and not spec.gated:
         return "only gates have a limit"
-    if spec.block < 16 or spec.block & (spec.block - 1):
-        return f"blocks of {spec.block} slots are no tiles of a product"
     if spec.quantized is not None:
         if spec.transposed:
             return "groups of a transposed matrix do not lie behind each other"
@@ -86,9 +84,9 @@ def parameters(spec: ExpertLinearSpec) -> tuple[Parameter, ...]:
         numbers = {part: getattr(spec.quantized, part) for part in ("scale", "zero", "shift")}
         found |= {f"weight_{part}": element for part, element in numbers.items() if element}
     found |= {"bias": spec.element} if spec.bias else {}
-    found |= {"order": "i32", "expert_of_block": "i32", "out": spec.element}
+    found |= {"order": "i32", "ends": "i32", "out": spec.element}
     pointers = [Parameter(name=name, type=pointer(e), divisible=16) for name, e in found.items()]
-    return (*pointers, Parameter(name="rows", type="i32"))
+    return tuple(pointers)
 
 
 def kernel(spec: ExpertLinearSpec) -> Kernel:
@@ -101,6 +99,7 @@ def kernel(spec: ExpertLinearSpec) -> Kernel:
         "expert_linear.py.j2",
         spec=spec,
         parameters=[parameter.name for parameter in taken],
+        experts=1 << (spec.experts - 1).bit_length(),
         whole_n=whole_n,
         whole_k=whole_k,
         quantized=spec.quantized,
@@ -129,13 +128,15 @@ def launch(
     """Bind what `parameters` names, but `rows`, a product such as `M`: tokens, whose slots `order`
     holds."""
     slots = f"{spec.per_token}*{rows}"
-    places = Extent(size=f"{slots}+{spec.experts * spec.block}", by="BLOCK_M")
+    # An expert's last tile is no full one: more tiles than slots fill. What is more than blocks,
+    # they do one after the other; blocks without a tile would cost as much as a wave of them.
+    tiles = Extent(size=f"{slots}+{_SLOTS_OF_AN_EXPERT * spec.experts}", by="BLOCK_M")
     return bind(
         kernel_id,
         parameters(spec),
         operands,
-        sizes={"rows": rows},
-        grid=((places,), (Extent(size=str(spec.width), by="BLOCK_N"),)),
+        sizes={},
+        grid=((tiles,), (Extent(size=str(spec.width), by="BLOCK_N"),)),
         outputs=("out",),
         ops=ops,
         flops=f"{2 * spec.n * spec.k}*{slots}",
@@ -168,7 +169,7 @@ class ExpertLinearWork:
         )
 
     def blocks(self, config: Config, rows: int) -> int:
-        """Tiles that hold a slot; the others end at once."""
+        """Tiles that hold a slot."""
         slots = rows * self.spec.per_token
         busy = min(slots, self.spec.experts)
         tiles = busy * -(-slots // (busy * config.constants["BLOCK_M"]))
@@ -178,8 +179,6 @@ class ExpertLinearWork:
 def _configs(spec: ExpertLinearSpec) -> list[Config]:
     found = []
     for block_m, columns, warps in _TILES:
-        if block_m > spec.block:
-            continue
         for block_k in _block_ks(spec, block_m):
             constants = {
                 "BLOCK_M": block_m,

@@ -51,8 +51,7 @@ class Order:
     """The slots in order of their experts."""
 
     order: BufferRef
-    expert_of_block: BufferRef
-    block: int
+    ends: BufferRef
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Experts:
     """The grouped products of `programs`; slots that several products share are sorted once."""
 
     programs: Programs
-    orders: dict[tuple[Argument, int], Order] = field(default_factory=dict)
+    orders: dict[Argument, Order] = field(default_factory=dict)
 
     def lower(self, op: ExpertLinear) -> None:
         """Launch a grouped product with what follows it; raises Refusal."""
@@ -85,7 +84,7 @@ class Experts:
         )
         x = programs.rows_seen(op.x, per_token)
         spec = replace(spec, x_of="tokens" if x.shared or per_token == 1 else "slots")
-        order = self._order(op, experts, per_token, spec.block)
+        order = self._order(op, experts, per_token)
         bias, ops, result, spec = self._epilogue(op, spec)
         reason = expert_linear.supports(spec)
         if reason is not None:
@@ -95,7 +94,7 @@ class Experts:
             "x": x.argument,
             **placed(programs.memory, "weight", [matrix]),
             "order": order.order,
-            "expert_of_block": order.expert_of_block,
+            "ends": order.ends,
             "out": out.argument,
         }
         if bias is not None:
@@ -112,18 +111,16 @@ class Experts:
         values.stored.update((each.results[0], NOWHERE) for each in ops)
         values.stored[result] = out
 
-    def _order(self, op: ExpertLinear, experts: int, per_token: int, block: int) -> Order:
+    def _order(self, op: ExpertLinear, experts: int, per_token: int) -> Order:
         programs = self.programs
         ids = programs.rows_of(op.ids)
-        if (ids, block) in self.orders:
-            return self.orders[ids, block]
-        spec = SortSpec(experts, per_token, block)
+        if ids in self.orders:
+            return self.orders[ids]
+        spec = SortSpec(experts, per_token)
         rows = ROWS[programs.values.domain(op.ids)]
         memory = programs.memory
         made = Order(
-            memory.buffer("i32", spec.order_size(rows)),
-            memory.buffer("i32", spec.blocks_size(rows)),
-            block,
+            memory.buffer("i32", spec.order_size(rows)), memory.buffer("i32", str(experts))
         )
         counts = memory.buffer("i32", spec.counts_size(rows))
         kernels = routing.sort_kernels(spec)
@@ -134,13 +131,13 @@ class Experts:
                 (count, add, place),
                 ids=ids,
                 order=made.order,
-                expert_of_block=made.expert_of_block,
+                ends=made.ends,
                 counts=counts,
                 rows=rows,
                 ops=("sort slots by expert",),
             )
         )
-        self.orders[ids, block] = made
+        self.orders[ids] = made
         return made
 
     def _epilogue(

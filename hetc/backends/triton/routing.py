@@ -38,25 +38,18 @@ class TopKSpec:
 
 @dataclass(frozen=True)
 class SortSpec:
-    """Of expert ids i32 [rows, k], the slots in order of their experts: `order` i32.
+    """Of expert ids i32 [rows, k], the slots in order of their experts: `order` i32 [rows * k].
 
-    The slots of an expert begin at a multiple of `block`; what is left of its last block, and
-    everything behind the last expert, holds the number of slots, rows * k. `expert_of_block` i32
-    says whose a block is, of those that hold a slot. No buffer needs to be zeroed. A block of a
-    launch does `chunk` slots.
+    `ends` i32 [experts] says where the slots of each end. No buffer needs to be zeroed. A block of
+    a launch does `chunk` slots.
     """
 
     experts: int
     k: int
-    block: int = 128
     chunk: int = 1024
 
     def order_size(self, rows: Size) -> Size:
         """Elements of `order`, of `rows` (a product, such as `M`) tokens."""
-        return f"{self.k}*{rows}+{self.experts * self.block}"
-
-    def blocks_size(self, rows: Size) -> Size:
-        """Elements of `expert_of_block`: no more blocks than slots."""
         return f"{self.k}*{rows}"
 
     def counts_size(self, rows: Size) -> Size:
@@ -157,18 +150,13 @@ def sort_launches(
     *,
     ids: Argument,
     order: Argument,
-    expert_of_block: Argument,
+    ends: Argument,
     counts: BufferRef,
     rows: Size,
     ops: tuple[str, ...] = (),
 ) -> tuple[Launch, Launch, Launch]:
-    """`ids` i32 [rows, k] give `order` and `expert_of_block`, of the sizes that `spec` says."""
-    given: dict[str, Argument] = {
-        "ids": ids,
-        "order": order,
-        "expert_of_block": expert_of_block,
-        "counts": counts,
-    }
+    """`ids` i32 [rows, k] give `order` and `ends`; `counts` is used between the launches."""
+    given: dict[str, Argument] = {"ids": ids, "order": order, "ends": ends, "counts": counts}
     chunks = (Extent(size=f"{spec.k}*{rows}", by=spec.chunk),)
 
     def made(symbol: str, kernel_id: str, grid: tuple[Extent, ...], outputs: list[str]) -> Launch:
@@ -183,9 +171,9 @@ def sort_launches(
             flops="0",
         )
 
-    place = made("place_experts", kernel_ids[1], (), ["counts", "expert_of_block"])
+    place = made("place_experts", kernel_ids[1], (), ["counts", "ends"])
     return (
-        made("count_experts", kernel_ids[0], chunks, ["order", "counts"]),
+        made("count_experts", kernel_ids[0], chunks, ["counts"]),
         # The counts become the places that slots begin at.
         replace(place, reads=(counts.name,)),
         made("order_slots", kernel_ids[2], chunks, ["order"]),
@@ -193,8 +181,8 @@ def sort_launches(
 
 
 _SORT_POINTERS = {
-    "count_experts": ("ids", "order", "counts"),
-    "place_experts": ("counts", "expert_of_block"),
+    "count_experts": ("ids", "counts"),
+    "place_experts": ("counts", "ends"),
     "order_slots": ("ids", "counts", "order"),
 }
 

@@ -25,18 +25,11 @@ from tests.backends.triton.row_oracle import FUNCTIONS
 from tests.backends.triton.tolerance import assert_close, normal
 
 
-def slots_in_order(ids: Array, spec: ExpertLinearSpec) -> tuple[Array, Array]:
-    """What `routing` makes of `ids` [rows, per_token]; blocks without a slot are of no expert."""
-    order = np.full(ids.size + spec.experts * spec.block, ids.size, np.int32)
-    owners = np.full(len(order) // spec.block + 1, 2**30, np.int32)
-    place = 0
-    for expert in range(spec.experts):
-        mine = np.flatnonzero(ids.reshape(-1) == expert)
-        order[place : place + len(mine)] = mine
-        blocks = -(-len(mine) // spec.block)
-        owners[place // spec.block : place // spec.block + blocks] = expert
-        place += blocks * spec.block
-    return order, owners
+def slots_in_order(ids: Array, experts: int) -> tuple[Array, Array]:
+    """What `routing` makes of `ids` [rows, per_token]."""
+    flat = ids.reshape(-1)
+    ends = np.cumsum(np.bincount(flat, minlength=experts))
+    return np.argsort(flat, kind="stable").astype(np.int32), ends.astype(np.int32)
 
 
 def expected(spec: ExpertLinearSpec, arrays: dict[str, Array], ids: Array) -> Array:
@@ -91,7 +84,7 @@ def check(interpreter: Interpreter, spec: ExpertLinearSpec, ids: Array, config: 
     if spec.bias:
         arrays["bias"] = normal(random, (spec.experts, spec.n), spec.element)
     wanted = expected(spec, arrays | {"weight": plain}, ids)
-    arrays["order"], arrays["expert_of_block"] = slots_in_order(ids, spec)
+    arrays["order"], arrays["ends"] = slots_in_order(ids, spec.experts)
     arrays["out"] = np.zeros(wanted.shape, DTYPES[spec.element].numpy)
     kernel = expert_linear.kernel(spec)
     operands = {name: BufferRef(name=name) for name in arrays}
@@ -111,7 +104,6 @@ def specs(draw: st.DrawFn) -> ExpertLinearSpec:
         n=2 * draw(st.integers(1, 70)),
         k=draw(st.integers(1, 150)),
         per_token=draw(st.integers(1, 3)),
-        block=draw(st.sampled_from([16, 32, 128])),
         x_of=draw(st.sampled_from(["tokens", "slots"])),
         transposed=draw(st.booleans()),
         bias=draw(st.booleans()),
@@ -193,7 +185,6 @@ def test_what_is_not_supported() -> None:
     refused = {
         replace(GPT_OSS, n=97): "no halves",
         replace(GPT_OSS, gated=""): "only gates",
-        replace(GPT_OSS, block=24): "no tiles",
         replace(GPT_OSS, quantized=Quantized("i8", 32, "f32")): "transposed",
         replace(GPT_OSS, transposed=False, k=33, quantized=Quantized("i4")): "two rows",
     }
