@@ -129,12 +129,17 @@ def eager(model: Llama) -> Prefill:
 
 def compiled(model: Llama) -> Prefill:
     """Compiled for one shape at a time, with all of Inductor's own tuning."""
-    torch.compiler.reset()
-    fast: Any = torch.compile(model, mode="max-autotune", dynamic=False)
+    made: dict[torch.Size, Any] = {}
 
     def prefill(tokens: Tensor) -> Tensor:
+        if tokens.shape not in made:
+            # The CUDA graphs of the shape before keep memory that this one needs.
+            made.clear()
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
+            made[tokens.shape] = torch.compile(model, mode="max-autotune", dynamic=False)
         with torch.no_grad():
-            logits: Tensor = fast(tokens)[0]
+            logits: Tensor = made[tokens.shape](tokens)[0]
             return logits
 
     return prefill

@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,17 +149,20 @@ def _prompt(batch: int, tokens: int, vocab: int) -> Tokens:
 def _hetc_rows(
     name: str, options: argparse.Namespace, limits: Limits, kernels: list[str]
 ) -> list[Row]:
-    with open_bundle(options.bundles / name) as bundle:
-        plan = bundle.manifest.kind == "plan"
-        asked = CudaOptions(tuned=options.tune, random_weights=0 if plan else None)
-        prefill = Prefill(bundle, asked)
-        try:
-            return [
-                _hetc_row(name, case, bundle, prefill, options, limits, kernels)
-                for case in _cases(options)
-            ]
-        finally:
-            prefill.close()
+    try:
+        with open_bundle(options.bundles / name) as bundle:
+            plan = bundle.manifest.kind == "plan"
+            asked = CudaOptions(tuned=options.tune, random_weights=0 if plan else None)
+            with closing(Prefill(bundle, asked)) as prefill:
+                return [
+                    _hetc_row(name, case, bundle, prefill, options, limits, kernels)
+                    for case in _cases(options)
+                ]
+    except HetcError as error:
+        return [
+            Row(name, batch, count, "hetc", None, why=error.what)
+            for batch, count in _cases(options)
+        ]
 
 
 def _hetc_row(
@@ -263,9 +267,11 @@ def _peer_row(
             prefill(tokens.cuda()).cpu()
             if run >= _WARM_UP:
                 times.append(time.perf_counter() - start)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        full = isinstance(error, torch.OutOfMemoryError)
         torch.cuda.empty_cache()
-        return Row(shape.name, batch, count, side, None, why="does not fit")
+        why = "does not fit" if full else f"{type(error).__name__}: {error}".splitlines()[0][:80]
+        return Row(shape.name, batch, count, side, None, why=why)
     return Row(shape.name, batch, count, side, statistics.median(times))
 
 

@@ -14,7 +14,9 @@ from hetc.cli.settings import BUNDLE, COUNT
 @click.command("bench", short_help="Measure how fast a bundle runs on this machine.")
 @click.argument("bundle", type=BUNDLE)
 @click.option(
-    "--executor", metavar="NAME", help="onnx, native or reference.  [the first that works]"
+    "--executor",
+    metavar="NAME",
+    help="cuda, onnx, native or reference.  [the first that works]",
 )
 @click.option("--prompt", "prompts", type=COUNT, multiple=True, metavar="N", help="Prompt tokens.")
 @click.option("--context", "contexts", type=COUNT, multiple=True, metavar="N", help="In the state.")

@@ -49,7 +49,7 @@ def _token_ids(
 @click.option("--seed", type=int, metavar="N", help="The same seed gives the same text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; many times.")
 @click.option(
-    "--executor", metavar="NAME", help="onnx, reference or native.  [the first that works]"
+    "--executor", metavar="NAME", help="cuda, onnx, native or reference.  [the first that works]"
 )
 @json_option
 def run_command(

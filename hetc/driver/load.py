@@ -16,7 +16,7 @@ def executors() -> Mapping[str, ExecutorFactory]:
 
 
 def load(path: str | Path, *, executor: str | None = None) -> Bundle:
-    """The bundle at `path`, checked and ready to run; `executor` is `onnx`, `reference` or
+    """The bundle at `path`, checked and ready to run; `executor` is `cuda`, `onnx`, `reference` or
     `native`.
 
     Raises BundleError where the bundle cannot be trusted, RuntimeFault where nothing here can run

@@ -15,6 +15,7 @@ from hetc.bundle import open_bundle
 from hetc.driver import load, tune
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda import CudaExecutor, CudaOptions
+from hetc.runtime.cuda.driver import OutOfMemory
 from hetc.runtime.cuda.prefill import Prefill
 from hetc.runtime.cuda.timing import time_launches
 
@@ -91,13 +92,17 @@ def test_text_is_that_of_the_cpu(smollm2: Path) -> None:
     with load(smollm2, executor="cuda") as bundle:
         assert bundle.executors["prefill"] == "cuda"
         assert bundle.executors["decode"] != "cuda"
-        for name, array in expected.items():
-            if name.endswith(".text"):
-                new = expected[name.replace("text", "new")]
-                answer = bundle.generate(
-                    array.tobytes().decode(), max_new_tokens=len(new), ignore_eos=True
-                )
-                assert list(answer.token_ids) == new.tolist(), array.tobytes().decode()
+        compared = 0
+        for number in (name.removesuffix(".text") for name in expected if name.endswith(".text")):
+            text = expected[f"{number}.text"].tobytes().decode()
+            new = expected[f"{number}.new"]
+            # Where two tokens are as good as each other, rounding may choose.
+            close = np.flatnonzero(expected[f"{number}.lead"] < _TOLERANCE)
+            decided = int(close[0]) if close.size else len(new)
+            answer = bundle.generate(text, max_new_tokens=len(new), ignore_eos=True)
+            assert list(answer.token_ids)[:decided] == new[:decided].tolist(), text
+            compared += decided
+        assert compared > 32
 
 
 def test_cuda_is_the_first_choice(smollm2: Path) -> None:
@@ -146,8 +151,13 @@ def test_prompts_that_the_memory_does_not_hold(smollm2: Path) -> None:
         taken: list[int] = []
         driver = prefill.device.driver
         with prefill.device.current():
-            while (size := driver.free_memory() - 64 * 2**20) > 2**20:
-                taken.append(driver.allocate(size))
+            size = driver.free_memory() - 64 * 2**20
+            while size > 2**20:
+                try:
+                    taken.append(driver.allocate(size))
+                except OutOfMemory:
+                    size //= 2
+                size = min(size, driver.free_memory() - 64 * 2**20)
         with pytest.raises(RuntimeFault, match="HETC-R052"):
             prefill.run(np.full((64, 2048), 5))
         with prefill.device.current():

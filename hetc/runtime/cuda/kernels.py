@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -129,11 +129,7 @@ class Kernels:
         if build.shared_bytes > limit:
             found = f"{build.shared_bytes} of {limit} bytes"
             raise bad_plan("a kernel needs more shared memory than there is", limit, found, name)
-        if build.cubin not in self._modules:
-            image = self._bundle.read_bytes(build.cubin)
-            self._modules[build.cubin] = _named(build, lambda: driver.load_module(image))
-        module = self._modules[build.cubin]
-        handle = _named(build, lambda: driver.function(module, kernel.symbol))
+        handle = self._open(build, kernel.symbol)
         expected = (*map(parameter_bytes, kernel.parameters), 8, 8)
         sizes = driver.parameter_sizes(handle, len(expected) + 1)
         if sizes is not None and sizes != expected:
@@ -142,16 +138,27 @@ class Kernels:
             driver.allow_shared(handle, build.shared_bytes)
         return Function(handle, build, kernel.configs[config])
 
+    def _open(self, build: Build, symbol: str) -> int:
+        """The kernel in a cubin, whose digest is checked before the driver sees it."""
+        driver = self._device.driver
+        image = self._bundle.read_bytes(build.cubin)
+        try:
+            if build.cubin not in self._modules:
+                self._modules[build.cubin] = driver.load_module(image)
+            return driver.function(self._modules[build.cubin], symbol)
+        except RuntimeFault as error:
+            if error.code != "HETC-R051":
+                raise
+            raise RuntimeFault(
+                "HETC-R063",
+                "the driver cannot load a kernel of this bundle",
+                at=build.cubin,
+                expected=f"a driver for code of ptxas {self._plan.ptxas} for {build.arch}",
+                found=f"{error.found} by the driver for CUDA {self._device.info.driver}",
+                do="update NVIDIA's driver, or compile the bundle again",
+            ) from error
+
 
 def parameter_bytes(parameter: Parameter) -> int:
     """How many bytes of a launch are one parameter's."""
     return SCALARS.get(parameter.type, 8)
-
-
-def _named(build: Build, call: Callable[[], int]) -> int:
-    """The result of `call`; a failure tells the cubin that it is about."""
-    try:
-        return call()
-    except RuntimeFault as error:
-        error.add_note(f"{build.cubin}: for {build.arch}, configuration {build.config}")
-        raise

@@ -93,6 +93,17 @@ def test_sm_80_runs_on_later_ones_of_its_kind(toy_path: Path) -> None:
         assert bundle.executors["prefill"] == "cuda"
 
 
+def test_a_driver_that_is_too_old_for_the_kernels(toy_path: Path) -> None:
+    stub = StubBindings(
+        TOY_KERNELS, fails=lambda number, name: 222 if name == "cuModuleLoadData" else 0
+    )
+    with load_on(stub, toy_path) as bundle:
+        (reason,) = bundle.fallbacks
+        assert reason.code == "HETC-R063"
+        assert "CUDA_ERROR_UNSUPPORTED_PTX_VERSION by the driver for CUDA 13.0" in reason.text
+        assert stub.live == {}
+
+
 def test_memory_that_is_too_small_at_loading(toy_path: Path) -> None:
     stub = StubBindings(TOY_KERNELS, memory_bytes=1000)
     with load_on(stub, toy_path) as bundle:
