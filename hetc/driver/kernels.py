@@ -13,9 +13,10 @@ from hetc.ir.graph import Program
 from hetc.targets import Target
 
 Step = Callable[[str], None]
-# One configuration for a number of rows: a second one makes a compile half a minute longer on one
-# core.
-_BUILD = BuildOptions(top=1)
+# One configuration for a number of rows, since each takes a second of a core; more where that one
+# turns out to fit nowhere.
+_BUILDS = (BuildOptions(top=1), BuildOptions(top=4))
+_NOTHING_FITS = "HETC-E072"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def triton_plan(program: Program, target: Target) -> TritonPlan | None:
     if not target.device.arch:
         return None
     states = tuple(spec.name for spec in program.states)
-    return TritonPlan(program.prefill, states, (target,), program.max_context, _BUILD)
+    return TritonPlan(program.prefill, states, (target,), program.max_context)
 
 
 def why_not(plan: TritonPlan) -> tuple[Reason, ...]:
@@ -50,13 +51,18 @@ def compile_kernels(plan: TritonPlan, step: Step) -> Kernels:
         return Kernels({}, known)
     arch = ", ".join(target.device.arch for target in plan.targets)
     step(f"compiling {len(plan.lowered.kernels)} kernels for {arch}")
-    try:
-        return Kernels(plan.files(plan.build()))
-    except MissingDependency:
-        return Kernels({}, (_missing(plan),))
-    except BackendError as error:
-        found = f": {error.found.splitlines()[0]}" if error.found else ""
-        return Kernels({}, (Reason(error.code, error.what + found, at=error.at),))
+    refused: list[Reason] = []
+    for options in _BUILDS:
+        try:
+            return Kernels(plan.files(plan.build(options)))
+        except MissingDependency:
+            return Kernels({}, (_missing(plan),))
+        except BackendError as error:
+            found = f": {error.found.splitlines()[0]}" if error.found else ""
+            refused = [Reason(error.code, error.what + found, at=error.at)]
+            if error.code != _NOTHING_FITS:
+                break
+    return Kernels({}, tuple(refused))
 
 
 def _missing(plan: TritonPlan) -> Reason:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hetc.report.tables import Column, table
-from hetc.report.units import binary_bytes, plural
+from hetc.report.units import binary_bytes
 
 _COLUMNS = (
     Column("kernel"),
@@ -61,7 +61,11 @@ def _rows_of(choice: Record) -> str:
 def kernel_lines(kernels: Sequence[Record], op: str) -> list[str]:
     """Which kernels compute the op of a decision record, one line each."""
     return [
-        f"  kernel    {kernel['name']}, for {plural(len(kernel['ops']), 'op')} of the prefill half"
+        f"  kernel    {kernel['name'].rpartition('-')[0]}, in {_launches(kernel)} of a prefill"
         for kernel in kernels
         if op in kernel["ops"]
     ]
+
+
+def _launches(kernel: Record) -> str:
+    return "1 launch" if kernel["launches"] == 1 else f"{kernel['launches']:,} launches"

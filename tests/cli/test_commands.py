@@ -148,7 +148,8 @@ def test_a_bundle_without_a_tokenizer_takes_and_gives_token_ids(
     ran = hetc("run", tmp_path / "out", "--tokens", "5,9,7", "-n", 3, "--ignore-eos")
     assert len([int(item) for item in ran.out.split(",")]) == 3
     ran = hetc("run", tmp_path / "out", "-p", "w5")
-    assert (ran.code, ran.err.split(":")[0]) == (2, "error[HETC-R030]")
+    assert ran.code == 2
+    assert "error[HETC-R030]:" in ran.err
 
 
 def test_a_plan_is_inspected_and_not_run(model: Path, hetc: Hetc, tmp_path: Path) -> None:

@@ -28,22 +28,26 @@ def contents(bundle: Path) -> dict[str, bytes]:
     return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
+@pytest.mark.parametrize(("family", "prefill"), [("llama", "h200"), ("gpt_oss", "sn40l")])
+@pytest.mark.usefixtures("compiled_kernels")
 def test_the_same_model_gives_the_same_bytes(
-    subjects: Subjects, family: str, tmp_path: Path
+    subjects: Subjects, family: str, prefill: str, tmp_path: Path
 ) -> None:
-    """In another process, with another hash seed, to another path, on another day."""
-    subject = subjects(family)
+    """In another process, with another hash seed, to another path, on another day; kernels for a
+    GPU as well."""
+    source = subjects(family).source
+    once = compile_bundle(source, tmp_path / "once", CompileOptions(prefill=prefill)).path
     script = (
         "import sys; from pathlib import Path; from hetc.driver import *;"
-        "compile_bundle(Path(sys.argv[1]), Path(sys.argv[2]), CompileOptions())"
+        "compile_bundle(Path(sys.argv[1]), Path(sys.argv[2]), CompileOptions(sys.argv[3]))"
     )
     again = tmp_path / "elsewhere" / "again"
     again.parent.mkdir()
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "TZ": "Pacific/Apia"}
-    command = [sys.executable, "-c", script, str(subject.source), str(again)]
+    command = [sys.executable, "-c", script, str(source), str(again), prefill]
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
-    first, second = contents(subject.path), contents(again)
+    first, second = contents(once), contents(again)
+    assert ("prefill/launches.json" in first) == (prefill == "h200")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 

@@ -31,7 +31,6 @@ class TritonPlan:
     states: tuple[str, ...]
     targets: tuple[Target, ...]
     max_context: int
-    options: BuildOptions | None = None
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -43,9 +42,9 @@ class TritonPlan:
         """Why there are no kernels for this half; empty where there are."""
         return self.lowered.reasons
 
-    def build(self, progress: Progress | None = None) -> Built:
+    def build(self, options: BuildOptions | None = None, progress: Progress | None = None) -> Built:
         """Compile the kernels; raises BackendError, and MissingDependency without Triton."""
-        return build_kernels(self.lowered.kernels.values(), self.targets, self.options, progress)
+        return build_kernels(self.lowered.kernels.values(), self.targets, options, progress)
 
     def plan(self, built: Built) -> LaunchPlan:
         """The launch plan with the kernels as `built`, checked.
