@@ -6,6 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from hetc.bundle import BundleWriter, Manifest
 from hetc.driver.load import load
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import Planned, check_path, plan, quiet
+from hetc.driver.plan import Planned, check_path, plan
 from hetc.driver.quality import quality_of
 from hetc.driver.summary import summarize
 from hetc.driver.write import write_bundle
@@ -21,6 +22,10 @@ from hetc.errors import UsageError
 from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked, self_check
 from hetc.runtime import Bundle
+
+
+def quiet(step: str) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,18 @@ def compile_bundle(
     watch = _Stopwatch(progress)
     with BundleWriter(check_path(output), overwrite=overwrite) as writer:
         planned = plan(source, options, watch)
-        checked = _checked(planned, watch)
-        found = _quality(planned, watch)
-        # Before the summary, which tells what became of them.
-        planned.compile_kernels()
-        if planned.is_spatial:
-            watch("planning the decode half")
-        summary = summarize(planned, checked, found)
-        manifest = write_bundle(planned, checked, writer, summary, watch)
+        # In processes of their own: this one mostly takes a single core.
+        with closing(planned.kernels) as kernels:
+            kernels.begin()
+            checked = _checked(planned, watch)
+            found = _quality(planned, watch)
+            if planned.is_spatial:
+                watch("planning the decode half")
+            planned.settle()
+            # Before the summary, which tells what became of them.
+            kernels.result(watch)
+            summary = summarize(planned, checked, found)
+            manifest = write_bundle(planned, checked, writer, summary, watch)
     watch("")
     return Compiled(output, manifest, summary, watch.seconds)
 

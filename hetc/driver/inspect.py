@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hetc.bundle import open_bundle
+from hetc.driver.compile import quiet
 from hetc.driver.kernel_records import kernel_records
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import plan, quiet
+from hetc.driver.plan import plan
 from hetc.driver.summary import summarize
 from hetc.passes.decisions import inspected
 

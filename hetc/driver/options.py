@@ -19,6 +19,8 @@ DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 class CompileOptions:
     """Targets by name, the workload that the cut is made for, and the type of the weights.
 
+    Without `prefill` the cut is made for an h200, and kernels are compiled for it only where the
+    cut uses it.
     `context` is the longest sequence that the bundle accepts (the model's own limit where None),
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
     model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
@@ -30,7 +32,7 @@ class CompileOptions:
     constants the cut uses where a target has them. `strict` makes every fallback an error.
     """
 
-    prefill: str = "h200"
+    prefill: str | None = None
     decode: str = "sn40l"
     batch: int = 1
     context: int | None = None
@@ -58,7 +60,7 @@ class CompileOptions:
                 raise UsageError("HETC-U010", f"{flag} must be at least 1", found=number)
         for name in ("prefill", "decode", "link"):
             target = getattr(self, name)
-            if not isinstance(target, str | Path) and not (target is None and name == "link"):
+            if not isinstance(target, str | Path) and not (target is None and name != "decode"):
                 raise UsageError("HETC-U010", f"--{name} must be a name", found=repr(target))
         for flag, known, found in (
             ("--quantize", QUANTIZE, self.quantize),

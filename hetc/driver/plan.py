@@ -13,7 +13,7 @@ from hetc.backends.onnx import OnnxBackend
 from hetc.backends.triton.backend import TritonPlan
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
-from hetc.driver.kernels import Kernels, compile_kernels, triton_plan, why_not
+from hetc.driver.kernels import KernelJob, triton_plan
 from hetc.driver.lower import Lowered, lower
 from hetc.driver.options import KV, CompileOptions
 from hetc.driver.policy import read_policy
@@ -33,12 +33,8 @@ from hetc.passes.simplify import simplify
 from hetc.passes.workload import PHASES, Workload
 from hetc.targets import Target, load, load_link
 
-DEFAULT_LINK = "pcie5"
+DEFAULT_PREFILL, DEFAULT_LINK = "h200", "pcie5"
 Step = Callable[[str], None]
-
-
-def quiet(step: str) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +48,6 @@ class Planned:
     decisions: Mapping[str, Any]
     prefill_target: Target
     decode_target: Target
-    step: Step = quiet
 
     @property
     def model(self) -> Model:
@@ -120,26 +115,20 @@ class Planned:
 
     @cached_property
     def triton(self) -> TritonPlan | None:
-        """The prefill half as kernels, which may have reasons against it; None for a target that is
-        no GPU."""
+        """The prefill half as kernels, which may have reasons against it: where the cut puts
+        prefill on a GPU, and where one was asked for by name."""
+        if self.options.prefill is None and not self._runs("prefill"):
+            return None
         return triton_plan(self.program, self.prefill_target)
 
     @cached_property
-    def kernels(self) -> Kernels:
-        """The compiled kernels of the prefill half: who asks first waits for them."""
-        return Kernels({}) if self.triton is None else compile_kernels(self.triton, self.step)
+    def kernels(self) -> KernelJob:
+        """The kernels of `triton`, which take long to compile."""
+        return KernelJob(self.triton)
 
-    def compile_kernels(self) -> Kernels:
-        """Wait for the kernels now."""
-        return self.kernels
-
-    @property
-    def _kernel_reasons(self) -> tuple[Reason, ...]:
-        if self.triton is None:
-            return ()
-        # Of a model that is only looked at, nothing is compiled.
-        compiled = vars(self).get("kernels")
-        return why_not(self.triton) if compiled is None else compiled.reasons
+    def _runs(self, phase: str) -> bool:
+        """Whether ops of `phase` are on the device that was meant for it."""
+        return any(key[0] == role == phase for key, role in self.cut.assignment.items())
 
     @cached_property
     def assumptions(self) -> tuple[str, ...]:
@@ -149,8 +138,7 @@ class Planned:
     @property
     def is_spatial(self) -> bool:
         """Whether decode runs on a device with a grid, and so has a plan."""
-        runs = any(key[0] == role == "decode" for key, role in self.cut.assignment.items())
-        return runs and self.decode_target.device.grid is not None
+        return self._runs("decode") and self.decode_target.device.grid is not None
 
     @cached_property
     def _spatial(self) -> Spatial | Reason | None:
@@ -171,6 +159,10 @@ class Planned:
         """The plan of the decode half; None for a target without a grid, or with a fallback."""
         return None if isinstance(self._spatial, Reason) else self._spatial
 
+    def settle(self) -> int:
+        """Plan all that is planned when it is first asked for; the number of fallbacks so far."""
+        return len(self.fallbacks)
+
     @property
     def fallbacks(self) -> tuple[Reason, ...]:
         """Every op and half that did not get its first choice, with the reason."""
@@ -179,7 +171,7 @@ class Planned:
         left = () if quantized is None else quantized.result.left
         runs = self.model.weights is not None
         native = self.native.reasons or self.native.unchanged_states if runs else ()
-        halves = (*native, *self.onnx_reasons, *self._kernel_reasons)
+        halves = (*native, *self.onnx_reasons, *self.kernels.reasons)
         return (*self.model.opaque, *left, *halves, *unplanned)
 
 
@@ -191,7 +183,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     PartitionError (HETC-P020) for any fallback.
     """
     options.check()
-    prefill, decode = load(options.prefill), load(options.decode)
+    prefill, decode = load(options.prefill or DEFAULT_PREFILL), load(options.decode)
     link = load_link(DEFAULT_LINK if options.link is None else options.link)
     policy = read_policy(options.policy)
     step("opening the model")
@@ -210,7 +202,7 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
             link,
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )
-        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode, step)
+        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
     limit = 0 if options.strict else policy.max_fallback_ops
     if limit is not None and len(planned.fallbacks) > limit:
         raise _too_many_fallbacks(planned.fallbacks, limit)

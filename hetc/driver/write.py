@@ -57,7 +57,7 @@ def write_bundle(
     if "native" in executors:
         for name, data in planned.native.files().items():
             writer.write_bytes(name, data)
-    for name, data in planned.kernels.files.items():
+    for name, data in planned.kernels.result().files.items():
         writer.write_bytes(name, data)
     spatial = planned.spatial
     if spatial is not None:
@@ -100,7 +100,7 @@ def _executors(planned: Planned) -> tuple[str, ...]:
     native = () if planned.native.reasons else ("native",)
     onnx = () if planned.onnx_reasons else ("onnx",)
     # It runs prefill alone: decode falls to the first of the others.
-    cuda = ("cuda",) if planned.kernels.files else ()
+    cuda = ("cuda",) if planned.kernels.result().files else ()
     return (*cuda, *native, *onnx, "reference")
 
 

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from hetc.backends.triton.launch_plan import launch_plan
 from hetc.backends.triton.lower import Lowered, lower
 from hetc.bundle.launches import LaunchPlan
+from hetc.driver.compile import quiet
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import Planned, plan, quiet
+from hetc.driver.plan import Planned, plan
 from hetc.ir.graph import Graph
 from tests.backends.triton.uncompiled import uncompiled
 from tests.driver.models import CONTEXT, build, save

@@ -62,7 +62,7 @@ def refusal(cubin: Cubin, arch: str) -> str:
     return why_refused(
         limits_of(arch),
         shared_bytes=cubin.shared_bytes,
-        looped_spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
+        spill_bytes=cubin.spill_bytes if cubin.spills_in_loop else 0,
         tmem_columns=cubin.tmem_columns,
         scratch_bytes=cubin.scratch_bytes,
     )
