@@ -116,21 +116,12 @@ def test_each_kernel_has_a_large_tile_that_can_be_launched(arch: str) -> None:
         if not has(spec, arch):
             continue
         kernel = made(spec)
-        # Of each tile the fewest stages: others differ in shared memory only.
-        few = {
-            (*config.constants.values(), config.warps): config
-            for config in reversed(kernel.configs)
-        }
-        jobs = [Job(kernel, config, arch) for config in few.values()]
-        refusals = {
-            tile: refusal(cubin, arch)
-            for tile, cubin in zip(few, compile_kernels(jobs), strict=True)
-        }
-        # Of many rows, a tile of fewer than 64 does not fill a tensor core.
-        assert any(tile[0] >= 64 and not refusal for tile, refusal in refusals.items()), (
-            name,
-            refusals,
-        )
+        # In the fewest stages, which change shared memory only.
+        tiles = [c for c in kernel.configs if (c.constants["BLOCK_M"], c.warps) == (128, 8)]
+        few = [middle(kernel), *(c for c in tiles if c.stages == min(t.stages for t in tiles))]
+        cubins = compile_kernels([Job(kernel, config, arch) for config in few])
+        refusals = [refusal(cubin, arch) for cubin in cubins]
+        assert "" in refusals, (name, refusals)
 
 
 def test_f8_weights_are_for_chips_that_have_them() -> None:
