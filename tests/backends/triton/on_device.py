@@ -40,9 +40,7 @@ class Device:
         function[tuple(grid)](*passed, **(constants or {}), **options)
         for given, found in zip(arguments, passed, strict=True):
             if isinstance(given, np.ndarray):
-                given[...] = (
-                    _bits(found).reshape(-1).cpu().numpy().view(given.dtype).reshape(given.shape)
-                )
+                given[...] = _bits(found).view(given.dtype).reshape(given.shape)
 
     def _tensor(self, x: Array) -> torch.Tensor:
         import torch
@@ -52,8 +50,8 @@ class Device:
         return torch.from_numpy(flat.copy()).to(self.name).view(element)
 
 
-def _bits(x: Any) -> torch.Tensor:
+def _bits(x: Any) -> Array:
     import torch
 
-    bits: torch.Tensor = x.view(torch.uint8)
+    bits: Array = x.view(torch.uint8).cpu().numpy()
     return bits

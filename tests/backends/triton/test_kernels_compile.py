@@ -99,6 +99,16 @@ def test_shared_memory_is_what_the_work_says(
     assert compiled[name, "sm_90"].shared_bytes == told
 
 
+def test_columns_that_a_tile_divides_unevenly_are_stored_whole() -> None:
+    """Stores of one element each spilled 1352 bytes here: addresses of each."""
+    kernel = made(LinearSpec("bf16", n=384, k=320, residual=True))
+    constants = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64}
+    (cubin,) = compile_kernels(
+        [Job(kernel, Config(constants=constants, warps=8, stages=3), "sm_90")]
+    )
+    assert cubin.spill_bytes == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHES)
 def test_each_kernel_has_a_large_tile_that_can_be_launched(arch: str) -> None:
