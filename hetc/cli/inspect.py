@@ -71,7 +71,9 @@ def explain_command(bundle: Path, name: str, as_json: bool) -> None:
     is_cut = name.lower() == "cut"
     records = [decisions["cut"]] if is_cut else report.find_records(decisions, name)
     if not is_cut and len({record["name"] for record in records}) == 1:
-        lines += report.kernel_lines(found.kernels, records[0]["name"])
+        # Prefill is told first; a line without text parts the phases.
+        end = lines.index("") if "" in lines else len(lines)
+        lines[end:end] = report.kernel_lines(found.kernels, records[0]["name"])
     if not as_json:
         _print_lines(lines)
         return
