@@ -127,7 +127,7 @@ def test_an_unsupported_op_is_counted_or_with_strict_refused(tmp_path: Path) -> 
     error = error_of(program, tmp_path / "bundle", strict=True)
     assert error.code == "HETC-P020"
     assert "prims.lgamma.default" in error.found
-    compiled = compile_bundle(program, tmp_path / "bundle", CompileOptions())
+    compiled = compile_bundle(program, tmp_path / "bundle", CompileOptions(prefill="h200"))
     assert {fallback.code for fallback in compiled.manifest.fallbacks} == {
         "HETC-I210",
         "HETC-E010",

@@ -19,7 +19,7 @@ from hetc.errors import HetcError, InputError
         ("batch", True, "HETC-U010"),
         ("batch", 1.5, "HETC-U010"),
         ("context", 2.0, "HETC-U010"),
-        ("prefill", None, "HETC-U010"),
+        ("decode", None, "HETC-U010"),
         ("nonsense", 1, "HETC-U010"),
         ("link", "", "HETC-T011"),
         ("link", "0", "HETC-T011"),

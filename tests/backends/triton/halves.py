@@ -46,7 +46,7 @@ def half(family: str, dtype: str = "fp32") -> Half:
     folder = TemporaryDirectory(prefix="hetc-half-")
     _KEPT.append(folder)
     save(build(family), Path(folder.name))
-    options = CompileOptions(batch=2, context=CONTEXT - 16, dtype=dtype)
+    options = CompileOptions(prefill="h200", batch=2, context=CONTEXT - 16, dtype=dtype)
     planned = plan(Path(folder.name), options, quiet)
     states = tuple(spec.name for spec in planned.program.states)
     return Half(planned, lower(planned.program.prefill, states))
