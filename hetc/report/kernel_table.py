@@ -43,7 +43,7 @@ def _rows(kernel: Record) -> Iterator[list[str]]:
             launches,
             choice["arch"],
             _rows_of(choice),
-            "×".join(map(str, choice["constants"].values())),
+            _tile(choice["constants"]),
             str(choice["warps"]),
             str(choice["stages"]),
             str(choice["registers"]),
@@ -52,6 +52,13 @@ def _rows(kernel: Record) -> Iterator[list[str]]:
         ]
         # The second row of a kernel says only what differs.
         name = launches = built = ""
+
+
+def _tile(constants: Mapping[str, int]) -> str:
+    """The sides of a tile by the letters of their axes: `M 64 N 128 K 64`."""
+    sides = {name.partition("_")[2]: size for name, size in constants.items() if "BLOCK" in name}
+    axes = sorted(sides, key=lambda axis: (axis == "K", axis))
+    return " ".join(f"{axis if len(axis) == 1 else axis.lower()} {sides[axis]}" for axis in axes)
 
 
 def _rows_of(choice: Record) -> str:
