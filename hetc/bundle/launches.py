@@ -165,7 +165,8 @@ class PlacedWeight(Part, frozen=True, kw_only=True):
     """Weights of the bundle, row-major and behind each other, from byte `offset` on: several
     matrices of equal width are so one with all of their rows.
 
-    A constant of the graph has no tensors, but its bytes (little-endian) in base64 as `data`.
+    A constant of the graph has no tensors, but its bytes (little-endian) in base64 as `data`. Of
+    `transposed` ones the bundle has [K, N] what lies here as [N, K].
     """
 
     name: str
@@ -174,6 +175,7 @@ class PlacedWeight(Part, frozen=True, kw_only=True):
     bytes: int
     offset: int
     data: str = ""
+    transposed: bool = False
 
 
 class PlacedState(Part, frozen=True, kw_only=True):

@@ -10,21 +10,25 @@ from hetc.backends.triton.memory import Memory
 from hetc.bundle.launches import WeightRef
 from hetc.ir.op import Value
 from hetc.ir.ops.quant import Dequantize, Unpack4
+from hetc.ir.ops.shape import Transpose
 from hetc.ir.ops.source import Weight
 
 
 @dataclass(frozen=True)
 class Matrix:
     """A weight [n, k]: the tensors of the bundle that it is, by what they are of it (`` for
-    itself, `_scale`, `_zero`, `_shift`), and how it is stored."""
+    itself, `_scale`, `_zero`, `_shift`), and how it is stored; `transposed` where the bundle has it
+    as [k, n]."""
 
     parts: tuple[tuple[str, Weight], ...]
     form: Quantized | None = None
+    transposed: bool = False
 
     @property
     def alike(self) -> tuple[object, ...]:
         """What matrices must have in common to be one below the other."""
-        return (self.form, *((suffix, op.type.dtype.name) for suffix, op in self.parts))
+        elements = ((suffix, op.type.dtype.name) for suffix, op in self.parts)
+        return (self.form, self.transposed, *elements)
 
 
 def matrix_of(value: Value) -> Matrix:
@@ -32,6 +36,8 @@ def matrix_of(value: Value) -> Matrix:
     op = value.op
     if isinstance(op, Weight):
         return Matrix((("", op),))
+    if isinstance(op, Transpose) and isinstance(op.x.op, Weight) and op.perm == (1, 0):
+        return Matrix((("", op.x.op),), transposed=True)
     if not isinstance(op, Dequantize):
         kind = op.kind if op else "an input"
         loc = op.loc if op else ""
@@ -60,11 +66,15 @@ def placed(memory: Memory, name: str, matrices: list[Matrix]) -> dict[str, Weigh
     found: dict[str, WeightRef] = {}
     for column in zip(*(matrix.parts for matrix in matrices), strict=True):
         suffix, element = column[0][0], column[0][1].type.dtype.name
-        found[name + suffix] = tensors(memory, [op for _, op in column], element)
+        ops, transposed = [op for _, op in column], matrices[0].transposed
+        found[name + suffix] = tensors(memory, ops, element, transposed=transposed)
     return found
 
 
-def tensors(memory: Memory, ops: list[Weight], element: str) -> WeightRef:
+def tensors(
+    memory: Memory, ops: list[Weight], element: str, *, transposed: bool = False
+) -> WeightRef:
     """Weights behind each other."""
     size = sum(op.type.size for op in ops if isinstance(op.type.size, int))
-    return memory.weight(tuple(op.name for op in ops), element, size)
+    names = tuple(op.name for op in ops)
+    return memory.weight(names, element, size, transposed=transposed)

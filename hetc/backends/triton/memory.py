@@ -59,9 +59,13 @@ class Memory:
         self.buffers[name] = VirtualBuffer(name, element, aligned_size(size))
         return BufferRef(name=name)
 
-    def weight(self, tensors: tuple[str, ...], element: str, size: int) -> WeightRef:
+    def weight(
+        self, tensors: tuple[str, ...], element: str, size: int, *, transposed: bool = False
+    ) -> WeightRef:
         """The weights `tensors`, `size` elements in all, behind each other; once for the same."""
-        return self._place("+".join(tensors), tensors, element, size * element_bytes(element), "")
+        name, nbytes = "+".join(tensors), size * element_bytes(element)
+        name = f"transposed {name}" if transposed else name
+        return self._place(name, tensors, element, nbytes, transposed=transposed)
 
     def constant(self, numbers: Array) -> WeightRef:
         """Numbers of the graph itself, as f32; once for the same."""
@@ -74,7 +78,14 @@ class Memory:
         return self._place(name, (), "f32", len(raw), data)
 
     def _place(
-        self, name: str, tensors: tuple[str, ...], element: str, size: int, data: str
+        self,
+        name: str,
+        tensors: tuple[str, ...],
+        element: str,
+        size: int,
+        data: str = "",
+        *,
+        transposed: bool = False,
     ) -> WeightRef:
         if name not in self.weights:
             self.weights[name] = PlacedWeight(
@@ -84,6 +95,7 @@ class Memory:
                 bytes=size,
                 offset=self.weight_bytes,
                 data=data,
+                transposed=transposed,
             )
             self.weight_bytes += aligned(size)
         return WeightRef(name=name)

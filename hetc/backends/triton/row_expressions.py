@@ -94,3 +94,16 @@ def gated(activation: Function, gate: Expression, up: Expression) -> Expression:
 def softcap(x: Expression, cap: float) -> Expression:
     """`tanh(x / cap) * cap`."""
     return apply("mul", apply("tanh", apply("div", x, cap)), cap)
+
+
+def nibble(byte: Expression, *, signed: bool) -> Expression:
+    """The 4 bits of `byte` (0 to 255) that a column has: the low half of even ones, the high half
+    of odd ones; from -8 to 7 in two's complement with `signed`."""
+    high = apply("floor", apply("mul", byte, 1 / 16))
+    low = apply("sub", byte, apply("mul", high, 16.0))
+    odd = At(Column(), modulo=2)
+    bits = apply("add", low, apply("mul", odd, apply("sub", high, low)))
+    if not signed:
+        return bits
+    sign = apply("floor", apply("mul", bits, 1 / 8))
+    return apply("sub", bits, apply("mul", sign, 16.0))

@@ -23,6 +23,7 @@ Place = Literal[
 Function = Literal[
     "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "exp", "log", "sqrt", "rsqrt",
     "sin", "cos", "tanh", "erf", "sigmoid", "silu", "gelu", "gelu_tanh", "relu", "square",
+    "floor",
 ]  # fmt: skip
 Reduction = Literal["sum", "max", "mean"]
 
@@ -90,13 +91,14 @@ class Reduce:
 
 @dataclass(frozen=True)
 class At:
-    """`argument` at column `(c * step + offset) % modulo` instead of c; a `Reduce` in it is the
-    same for all columns. With `modulo` None nothing wraps."""
+    """`argument` at column `(c // every * step + offset) % modulo` instead of c; a `Reduce` in it
+    is the same for all columns. With `modulo` None nothing wraps."""
 
     argument: Expression
     step: int = 1
     offset: int = 0
     modulo: int | None = None
+    every: int = 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.backends.triton.layouts import Refusal
 from hetc.backends.triton.places import Place, joined
-from hetc.backends.triton.row_expressions import apply, layer_norm, rms_norm, rotary, softmax
+from hetc.backends.triton.row_expressions import (
+    apply,
+    layer_norm,
+    nibble,
+    rms_norm,
+    rotary,
+    softmax,
+)
 from hetc.backends.triton.row_program import (
     Access,
     At,
@@ -25,7 +32,7 @@ from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.index import Embedding, Gather
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.quant import Dequantize
+from hetc.ir.ops.quant import Dequantize, Unpack4
 from hetc.ir.ops.reduce import CumSum, Softmax
 from hetc.ir.ops.shape import Concat
 from hetc.ir.ops.source import Constant, Full, Iota, Weight
@@ -236,9 +243,18 @@ def _dequantize(rows: Rows, op: Dequantize, place: Place, last: bool) -> Express
     return made if op.shift is None else apply("add", made, rows.value(op.shift, at, last=last))
 
 
+def _unpack4(rows: Rows, op: Unpack4, place: Place, last: bool) -> Expression:
+    if place.column != 1 or place.base % 2 or place.inner % 2:
+        raise MustStand(op.result)
+    with rows.reach((rows.reached + 1) // 2):
+        pair = rows.value(op.x, Place(place.base // 2, place.inner // 2, 1), last=last)
+    return nibble(At(pair, every=2), signed=op.dtype.name == "i8")
+
+
 Rule = Callable[[Any, Any, Place, bool], Expression]
 RULES: dict[type[Op], Rule] = {
     Dequantize: _dequantize,
+    Unpack4: _unpack4,
     Weight: _weight,
     Gather: _gather,
     RMSNorm: _norm,

@@ -38,6 +38,7 @@ _TEXTS = {
     "tanh": "tanh({0})", "erf": "tl.erf({0})", "sigmoid": "1.0 / (1.0 + tl.exp(-{0}))",
     "silu": "{0} / (1.0 + tl.exp(-{0}))", "gelu": "gelu({0})", "gelu_tanh": "gelu_tanh({0})",
     "relu": "tl.maximum({0}, 0.0, propagate_nan=tl.PropagateNan.ALL)", "square": "{0} * {0}",
+    "floor": "tl.floor({0})",
 }  # fmt: skip
 _HUGE = 2.0**128
 _NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": 'float("-inf")'}
@@ -177,7 +178,8 @@ class _Writer:
         if modulo is not None:
             # Triton's remainder has the sign of the dividend.
             step, offset = step % modulo, offset % modulo
-        text = columns.number if step == 1 else f"{columns.number} * {step}"
+        number = columns.number if at.every == 1 else f"({columns.number} // {at.every})"
+        text = number if step == 1 else f"{number} * {step}"
         text = f"{text} + {offset}" if offset else text
         if modulo is not None:
             text = f"({text}) % {modulo}" if text != columns.number else f"{text} % {modulo}"

@@ -71,6 +71,11 @@ class Rows:
         """The indices of `place` along `sizes`, as functions of this program's row and column."""
         return split(place, sizes, self.inner, self._reach)
 
+    @property
+    def reached(self) -> int:
+        """How far the column runs in what is made now."""
+        return self._reach
+
     @contextmanager
     def reach(self, columns: int) -> Iterator[None]:
         """Expressions that are made inside have a column that runs to `columns`."""

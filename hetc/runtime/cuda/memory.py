@@ -125,7 +125,8 @@ def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDA
             do="compile the model again",
         )
     for array in arrays:
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        lying = array.T if placed.transposed else array
+        raw = np.ascontiguousarray(lying).reshape(-1).view(np.uint8)
         for start in range(0, raw.size, most):
             yield raw[start : start + most]
 

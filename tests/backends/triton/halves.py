@@ -40,13 +40,15 @@ class Half:
 
 
 @cache
-def half(family: str, dtype: str = "fp32") -> Half:
+def half(family: str, dtype: str = "fp32", quantize: str = "none") -> Half:
     """The half of a model of `family` from `tests.driver.models`; made once."""
     # The weights stay open as long as the half is used, which is to the end.
     folder = TemporaryDirectory(prefix="hetc-half-")
     _KEPT.append(folder)
     save(build(family), Path(folder.name))
-    options = CompileOptions(prefill="h200", batch=2, context=CONTEXT - 16, dtype=dtype)
+    options = CompileOptions(
+        prefill="h200", batch=2, context=CONTEXT - 16, dtype=dtype, quantize=quantize
+    )
     planned = plan(Path(folder.name), options, quiet)
     states = tuple(spec.name for spec in planned.program.states)
     return Half(planned, lower(planned.program.prefill, states))

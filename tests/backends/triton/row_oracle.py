@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: x * (1 + np.vectorize(erf, otypes=[float])(x / np.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
-    "relu": lambda x: np.maximum(x, 0), "square": np.square,
+    "relu": lambda x: np.maximum(x, 0), "square": np.square, "floor": np.floor,
 }  # fmt: skip
 
 
@@ -103,8 +103,8 @@ class _Row:
             case Reduce(function, argument):
                 every = self.value(argument, np.arange(self.oracle.program.columns))
                 return np.full(len(columns), getattr(np, function)(every))
-            case At(argument, step, offset, modulo):
-                other = columns * step + offset
+            case At(argument, step, offset, modulo, every):
+                other = columns // every * step + offset
                 return self.value(argument, other if modulo is None else other % modulo)
             case Below(limit, then, otherwise):
                 first = columns < limit

@@ -142,7 +142,8 @@ def _load(memory: Memory, plan: LaunchPlan, weights: WeightLookup) -> None:
     for placed in plan.weights:
         raw = base64.b64decode(placed.data) if placed.data else b""
         for name in placed.tensors:
-            raw += np.ascontiguousarray(weights(name)).tobytes()
+            array = weights(name).T if placed.transposed else weights(name)
+            raw += np.ascontiguousarray(array).tobytes()
         assert len(raw) == placed.bytes, placed.name
         memory.bytes[placed.offset : placed.offset + placed.bytes] = np.frombuffer(raw, np.uint8)
 

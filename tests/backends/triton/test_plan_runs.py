@@ -18,7 +18,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LENGTHS = (11, 3, 21)
 # What the kernels have no form of, by the codes of the reasons.
 REFUSED = {
-    "gpt2": {"HETC-E058"},
     "lfm2": {"HETC-E050", "HETC-E056"},
     "deepseek_v3": {"HETC-E050", "HETC-E056"},
 }
@@ -60,7 +59,21 @@ def distance(x: Array, y: Array) -> float:
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in REFUSED])
 def test_a_half_is_computed_for_ragged_prompts(interpreter: Interpreter, family: str) -> None:
-    made = half(family)
+    assert_computed(interpreter, half(family))
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_groups_of_integers_are_computed(
+    interpreter: Interpreter, family: str, quantize: str
+) -> None:
+    made = half(family, quantize=quantize)
+    stored = {weight.element for weight in made.plan().weights}
+    assert stored & {"i8", "u8"}
+    assert_computed(interpreter, made)
+
+
+def assert_computed(interpreter: Interpreter, made: Half) -> None:
     assert made.lowered.reasons == ()
     plan = made.plan()
     assert check_plan(plan, made.states) == []

@@ -12,6 +12,7 @@ from hetc.backends.triton.row_expressions import (
     apply,
     gated,
     layer_norm,
+    nibble,
     rms_norm,
     rotary,
     softmax,
@@ -20,6 +21,7 @@ from hetc.backends.triton.row_program import Access, At, Load, Position, RowProg
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.quant import unpacked4
 from hetc.ir.ops.reduce import Softmax
 from hetc.ir.types import DTYPES
 from tests.backends.triton.interpreting import Interpreter
@@ -150,3 +152,21 @@ def test_rotary_into_a_state(
         begin = starts[b] * heads * columns
         found = arrays["key"][begin : begin + kept[b] * heads * columns]
         close(found.reshape(heads, kept[b], columns), expected[:, length - kept[b] :], element)
+
+
+@quick
+@given(st.sampled_from(["u8", "i8"]), st.integers(1, 40), st.integers(1, 9))
+def test_two_numbers_of_a_byte(
+    interpreter: Interpreter, element: str, pairs: int, rows: int
+) -> None:
+    packed = np.random.default_rng(pairs).integers(0, 256, (rows, pairs), np.uint8)
+    arrays = {"x": packed, "out": np.zeros((rows, 2 * pairs), np.float32)}
+    byte = At(Load(rows_of("x", "u8", pairs)), every=2)
+    run(
+        interpreter,
+        one_op(2 * pairs, "f32", nibble(byte, signed=element == "i8")),
+        arrays,
+        [rows],
+    )
+    expected = unpacked4(packed, DTYPES[element])
+    np.testing.assert_array_equal(arrays["out"], expected)

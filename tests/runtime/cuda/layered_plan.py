@@ -144,7 +144,12 @@ def layered_plan() -> LaunchPlan:
         arena_bytes=f"2*{x} + 256*{VOCAB * 4}*B",
         weights=(
             PlacedWeight(
-                name="bias", tensors=("a", "b"), element="f32", bytes=2 * HIDDEN * 4, offset=0
+                name="bias",
+                tensors=("a", "b"),
+                element="f32",
+                bytes=2 * HIDDEN * 4,
+                offset=0,
+                transposed=True,
             ),
         ),
         weight_bytes=2 * HIDDEN * 4,
@@ -183,15 +188,19 @@ def layered_plan() -> LaunchPlan:
 
 
 def layered_weights() -> dict[str, Array]:
-    """The bias, in two tensors that lie behind each other."""
-    numbers = np.arange(2 * HIDDEN, dtype=np.float32) / 8
-    return {"a": numbers[:HIDDEN], "b": numbers[HIDDEN:]}
+    """The bias as matrices [2, HIDDEN / 2], whose transposed lie behind each other."""
+    return {name: part.T for name, part in zip("ab", _biases().reshape(2, -1, 2), strict=True)}
+
+
+def _biases() -> Array:
+    """One for layers of even number, one for the others: [2, HIDDEN]."""
+    return (np.arange(2 * HIDDEN, dtype=np.float32) / 8).reshape(2, HIDDEN)
 
 
 def layered_forward(tokens: Array) -> tuple[Array, dict[str, Array]]:
     """Logits [B, 1, V] and states of `tokens` [B, S]: what must come out."""
     batch, count = tokens.shape
-    bias = np.concatenate(list(layered_weights().values())).reshape(2, HIDDEN)
+    bias = _biases()
     x = (tokens + np.arange(count) + 100 * np.arange(batch)[:, None]).astype(np.float32)
     x = np.repeat(x[..., None], HIDDEN, axis=-1)
     states: dict[str, Array] = {}
