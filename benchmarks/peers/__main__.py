@@ -14,6 +14,8 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.machine import machine, smollm2, versions
@@ -48,6 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--new", type=int, default=32, help="steps of a decode")
     parser.add_argument("--seconds", type=float, default=300, help="the most for one request")
     parser.add_argument("--patience", type=float, default=0, help="the most for a quiet machine")
+    parser.add_argument("--hogs", type=int, default=0, help="busy processes beside everyone")
     return parser.parse_args()
 
 
@@ -111,6 +114,18 @@ def peers_versions(python: Path) -> str:
     return ", ".join(done.stdout.splitlines())
 
 
+@contextmanager
+def hogs(count: int) -> Iterator[None]:
+    """`count` processes that do nothing but run."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -146,11 +161,14 @@ def main() -> None:
     contenders, todo, found = chosen(options), works(options), Found()
     models = prepare(found, contenders, options.folder, threads)
     try:
-        for number in range(options.rounds):
-            measure_round(number, models, todo, limits, options.folder / "logs", found, say)
-            save(found, options.folder / "found.json")
+        with hogs(options.hogs):
+            for number in range(options.rounds):
+                measure_round(number, models, todo, limits, options.folder / "logs", found, say)
+                save(found, options.folder / "found.json")
     except KeyboardInterrupt:
         print("Interrupted: this is what was measured until then.\n")
+    if options.hogs:
+        print(f"beside {options.hogs} busy processes")
     report(found, models, todo, limits, options.peers)
 
 

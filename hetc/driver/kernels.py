@@ -16,10 +16,8 @@ from hetc.ir.graph import Program
 from hetc.targets import Target
 
 Step = Callable[[str], None]
-# One configuration for a number of rows, since each takes a second of a core; more where that one
-# turns out to fit nowhere.
-_BUILDS = (BuildOptions(top=1), BuildOptions(top=4))
-_NOTHING_FITS = "HETC-E072"
+# One configuration for a number of rows, since each takes a second of a core.
+_BUILD = BuildOptions(top=1)
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,13 @@ def _compiled(plan: TritonPlan, progress: Progress) -> Kernels:
     known = why_not(plan)
     if known:
         return Kernels({}, known)
-    refused: list[Reason] = []
-    for options in _BUILDS:
-        try:
-            return Kernels(plan.files(plan.build(options, progress)))
-        except MissingDependency:
-            return Kernels({}, (_missing(plan),))
-        except BackendError as error:
-            found = f": {error.found.splitlines()[0]}" if error.found else ""
-            refused = [Reason(error.code, error.what + found, at=error.at)]
-            if error.code != _NOTHING_FITS:
-                break
-    return Kernels({}, tuple(refused))
+    try:
+        return Kernels(plan.files(plan.build(_BUILD, progress)))
+    except MissingDependency:
+        return Kernels({}, (_missing(plan),))
+    except BackendError as error:
+        found = f": {error.found.splitlines()[0]}" if error.found else ""
+        return Kernels({}, (Reason(error.code, error.what + found, at=error.at),))
 
 
 def _missing(plan: TritonPlan) -> Reason:

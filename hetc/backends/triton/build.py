@@ -8,8 +8,8 @@ memory are known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -22,6 +22,8 @@ from hetc.errors import BackendError, InternalError, Reason
 from hetc.targets import Target
 
 FOLDER = "prefill/kernels"
+# How many times as many configurations are tried where none of the first can be launched.
+_MORE = 4
 
 
 @dataclass(frozen=True)
@@ -98,33 +100,54 @@ def build_kernels(
 def _compile(
     spaces: list[Space], options: BuildOptions, progress: Progress | None
 ) -> list[_Compiled]:
-    """What is worth it of each space; both in order."""
-    tried = [
-        (place, number)
-        for place, space in enumerate(spaces)
-        for number in space.worth_compiling(options.top)
-    ]
-    # What has most accumulators compiles longest: begun last, it would be waited for.
-    tried.sort(key=lambda each: -spaces[each[0]].accumulators[each[1]])
-    jobs = [
-        Job(spaces[place].kernel, spaces[place].kernel.configs[number], spaces[place].arch)
-        for place, number in tried
-    ]
-    made = compile_kernels(jobs, workers=options.workers, progress=progress)
-    found = sorted(zip(tried, jobs, made, strict=True), key=lambda each: each[0])
-    compiled = []
-    for place, space in enumerate(spaces):
-        kept, dropped = {}, []
-        for (other, number), job, cubin in found:
-            if other != place:
-                continue
-            if refusal := _refusal(cubin, space):
-                text = f"a configuration is dropped: {refusal}"
-                dropped.append(Reason("HETC-E075", text, at=str(job)))
-            else:
-                kept[number] = cubin
-        compiled.append(_Compiled(space, kept, tuple(dropped)))
+    """What is worth it of each space, in order; more of it where all of that is refused."""
+    made: dict[int, dict[int, Cubin]] = {place: {} for place in range(len(spaces))}
+    compiled: list[_Compiled] = []
+    for top in (options.top, _MORE * options.top):
+        tried = [
+            (place, number)
+            for place, space in enumerate(spaces)
+            if not compiled or not compiled[place].cubins
+            for number in space.worth_compiling(top)
+            if number not in made[place]
+        ]
+        # What has most accumulators compiles longest: begun last, it would be waited for.
+        tried.sort(key=lambda each: -spaces[each[0]].accumulators[each[1]])
+        jobs = [
+            Job(spaces[place].kernel, spaces[place].kernel.configs[number], spaces[place].arch)
+            for place, number in tried
+        ]
+        cubins = compile_kernels(jobs, workers=options.workers, progress=progress)
+        for (place, number), cubin in zip(tried, cubins, strict=True):
+            made[place][number] = cubin
+        compiled = [_judged(space, made[place]) for place, space in enumerate(spaces)]
+        if all(each.cubins for each in compiled):
+            break
     return compiled
+
+
+def _judged(space: Space, made: Mapping[int, Cubin]) -> _Compiled:
+    """Which of the cubins `made`, by configuration, can be launched. Spilling is slow, and wrong
+    is none: where all spill in a loop, what spills least is kept."""
+    refused = {number: _refusal(cubin, space) for number, cubin in made.items()}
+    kept = [number for number, why in refused.items() if not why]
+    if not kept:
+        fit = [number for number in made if not _refusal(_unspilled(made[number]), space)]
+        kept = sorted(fit, key=lambda number: made[number].spill_bytes)[:1]
+    dropped = tuple(
+        Reason(
+            "HETC-E075",
+            f"a configuration is dropped: {refused[number]}",
+            at=str(Job(space.kernel, space.kernel.configs[number], space.arch)),
+        )
+        for number in sorted(made)
+        if number not in kept
+    )
+    return _Compiled(space, {number: made[number] for number in sorted(kept)}, dropped)
+
+
+def _unspilled(cubin: Cubin) -> Cubin:
+    return replace(cubin, spill_bytes=0)
 
 
 def _entry(kernel: Kernel, source: str, compiled: list[_Compiled]) -> launches.Kernel:
