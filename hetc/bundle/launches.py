@@ -20,10 +20,15 @@ import msgspec
 
 SCHEMA = "hetc.launches/1"
 LAUNCHES_FILE = "prefill/launches.json"
-# B is at most what the second and third axis of a grid may count.
-MAX_SEQUENCES = 65535
-# Triton's names: pointers to and scalars of these types.
-ScalarType = Literal["i32", "i64", "fp32"]
+# Triton's names of numbers that a launch passes; all else is an address.
+SCALAR_BYTES = {"i32": 4, "i64": 8, "fp32": 4}
+_ADDRESS_BYTES = 8
+# CUDA C++ programming guide, "Technical Specifications per Compute Capability": blocks of a grid
+# along its axes, and threads of a block.
+MAX_BLOCKS = (2**31 - 1, 65535, 65535)
+MAX_THREADS = 1024
+# Sequences are the last axis of some grid.
+MAX_SEQUENCES = MAX_BLOCKS[2]
 Size = str
 
 
@@ -40,6 +45,11 @@ class Parameter(Part, frozen=True, kw_only=True):
     name: str
     type: str
     divisible: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of a launch's parameters."""
+        return _ADDRESS_BYTES if self.type.startswith("*") else SCALAR_BYTES[self.type]
 
 
 class Config(Part, frozen=True, kw_only=True):

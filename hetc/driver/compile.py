@@ -79,9 +79,10 @@ def compile_bundle(
             found = _quality(planned, watch)
             if planned.is_spatial:
                 watch("planning the decode half")
-            planned.settle()
+            planned.check_fallbacks()
             # Before the summary, which tells what became of them.
             kernels.result(watch)
+            planned.check_fallbacks()
             summary = summarize(planned, checked, found)
             manifest = write_bundle(planned, checked, writer, summary, watch)
     watch("")

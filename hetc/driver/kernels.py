@@ -39,6 +39,10 @@ def triton_plan(program: Program, target: Target) -> TritonPlan | None:
 
 def why_not(plan: TritonPlan) -> tuple[Reason, ...]:
     """Why there will be no kernels, as far as it is known before any is compiled."""
+    several = [target.name for target in plan.targets if target.count > 1]
+    if several:
+        text = f"a launch plan runs on one GPU, and {', '.join(several)} is several"
+        return (Reason("HETC-E052", text, at="prefill"),)
     if not plan.reasons and importlib.util.find_spec("triton") is None:
         return (_missing(plan),)
     return plan.reasons

@@ -20,7 +20,7 @@ class CompileOptions:
     """Targets by name, the workload that the cut is made for, and the type of the weights.
 
     Without `prefill` the cut is made for an h200, and kernels are compiled for it only where the
-    cut uses it.
+    cut puts the prefill of a model with weights on it.
     `context` is the longest sequence that the bundle accepts (the model's own limit where None),
     `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
     model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`

@@ -48,6 +48,7 @@ class Planned:
     decisions: Mapping[str, Any]
     prefill_target: Target
     decode_target: Target
+    most_fallbacks: int | None = None
 
     @property
     def model(self) -> Model:
@@ -115,9 +116,10 @@ class Planned:
 
     @cached_property
     def triton(self) -> TritonPlan | None:
-        """The prefill half as kernels, which may have reasons against it: where the cut puts
-        prefill on a GPU, and where one was asked for by name."""
-        if self.options.prefill is None and not self._runs("prefill"):
+        """The prefill half as kernels, which may have reasons against it: where a GPU was asked
+        for by name, and where the cut puts the prefill of a model with weights on one."""
+        used = self._runs("prefill") and self.model.weights is not None
+        if self.options.prefill is None and not used:
             return None
         return triton_plan(self.program, self.prefill_target)
 
@@ -159,9 +161,12 @@ class Planned:
         """The plan of the decode half; None for a target without a grid, or with a fallback."""
         return None if isinstance(self._spatial, Reason) else self._spatial
 
-    def settle(self) -> int:
-        """Plan all that is planned when it is first asked for; the number of fallbacks so far."""
-        return len(self.fallbacks)
+    def check_fallbacks(self) -> None:
+        """Plan all that is planned when it is first asked for; raises PartitionError (HETC-P020)
+        for more than `most_fallbacks` so far."""
+        found = self.fallbacks
+        if self.most_fallbacks is not None and len(found) > self.most_fallbacks:
+            raise _too_many_fallbacks(found, self.most_fallbacks)
 
     @property
     def fallbacks(self) -> tuple[Reason, ...]:
@@ -202,10 +207,9 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
             link,
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )
-        planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode)
     limit = 0 if options.strict else policy.max_fallback_ops
-    if limit is not None and len(planned.fallbacks) > limit:
-        raise _too_many_fallbacks(planned.fallbacks, limit)
+    planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode, limit)
+    planned.check_fallbacks()
     return planned
 
 

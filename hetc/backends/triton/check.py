@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 
 from hetc.bundle.launches import (
+    MAX_BLOCKS,
     MAX_SEQUENCES,
+    MAX_THREADS,
     BufferRef,
     Config,
     Extent,
@@ -28,8 +30,6 @@ from hetc.errors import Reason
 from hetc.ir.dims import evaluate, parse_dim
 from hetc.ir.types import DTYPES
 
-# Of a grid's axes: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
-GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _TYPES = {"f32": "fp32", "f16": "fp16", "f8e4m3": "fp8e4nv", "f8e5m2": "fp8e5", "bool": "i1"}
 _KINDS = {BufferRef: "buffer", WeightRef: "weight", StateRef: "state"}
 Number = Callable[[str], int]
@@ -117,7 +117,7 @@ def _builds(plan: LaunchPlan) -> Iterator[Reason]:
         for build in kernel.builds:
             if not 0 <= build.config < len(kernel.configs):
                 yield Reason("HETC-E064", f"a build of no configuration {build.config}", name)
-            elif build.threads % 32 or not 0 < build.threads <= 1024:
+            elif build.threads % 32 or not 0 < build.threads <= MAX_THREADS:
                 yield Reason("HETC-E064", f"a block of {build.threads} threads", name)
         if {arch for arch, _ in built} != set(kernel.choices):
             yield Reason("HETC-E064", "choices are not of the architectures that are built", name)
@@ -267,7 +267,7 @@ def _grids(plan: LaunchPlan, number: Number) -> Iterator[Reason]:
             except KeyError as missing:
                 yield Reason("HETC-E063", f"no configuration constant {missing}", at)
                 break
-            if any(not 0 < n <= most for n, most in zip(grid, GRID_LIMITS, strict=True)):
+            if any(not 0 < n <= most for n, most in zip(grid, MAX_BLOCKS, strict=True)):
                 yield Reason("HETC-E063", f"a grid of {grid}", at)
                 break
 

@@ -20,8 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -43,7 +42,6 @@ _WORKER = "hetc.backends.triton.worker"
 _ERROR = re.compile(r"\berror\s*:\s*(.+)")
 # Triton passes two addresses of scratch memory behind the parameters of the function.
 _SCRATCH_PARAMETERS = (8, 8)
-_SIZES = {"i32": 4, "i64": 8, "fp32": 4}
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,9 @@ def compile_kernels(
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(count):
             noise = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            idle.put(stack.enter_context(_Worker(Path(folder), noise)))
+            worker = _Worker(Path(folder), noise)
+            stack.callback(worker.end)
+            idle.put(worker)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
 
         def answer(task: Task) -> Answer:
@@ -193,15 +193,8 @@ class _Worker:
             env=_environment(folder),
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
+        """Kill the process, whatever it does."""
         self._process.kill()
         self._process.communicate()
 
@@ -246,7 +239,7 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
     """The answer, once it keeps what the launch plan will say of it."""
     notes = read_notes(answer.cubin, str(job))
     parameters = job.kernel.parameters
-    sizes = (*(_size(parameter) for parameter in parameters), *_SCRATCH_PARAMETERS)
+    sizes = (*(parameter.bytes for parameter in parameters), *_SCRATCH_PARAMETERS)
     divisible = tuple(parameter.divisible for parameter in parameters)
     for what, expected, found in (
         ("the name of the function", job.kernel.symbol, notes.symbol),
@@ -274,11 +267,6 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
         triton=answer.triton,
         ptxas=answer.ptxas,
     )
-
-
-def _size(parameter: Parameter) -> int:
-    """Bytes of a parameter."""
-    return 8 if parameter.type.startswith("*") else _SIZES[parameter.type]
 
 
 def _cores() -> int:

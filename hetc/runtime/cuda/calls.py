@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetc.bundle.launches import (
+    MAX_BLOCKS,
     Argument,
     BufferRef,
     Extent,
@@ -33,8 +34,6 @@ from hetc.runtime.cuda.plan_file import bad_plan
 Grid = tuple[int, int, int]
 Axes = tuple[tuple[Extent, ...], tuple[Extent, ...], tuple[Extent, ...]]
 T = TypeVar("T", bound=Hashable)
-# CUDA C++ programming guide, "Technical Specifications per Compute Capability".
-_MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _LARGEST = {"i32": 2**31 - 1, "fp32": 2**24}
 _WORD_BYTES = 8
 # Triton's kernels take two addresses of scratch memory after their own parameters. No kernel of a
@@ -195,7 +194,7 @@ class Caller:
             return -(-layout.sizes(extent.size, at=at) // step)
 
         x, y, z = (axis(extents) for extents in self._grids[self._grid[index]])
-        for found, most in zip((x, y, z), _MOST_BLOCKS, strict=True):
+        for found, most in zip((x, y, z), MAX_BLOCKS, strict=True):
             if not 1 <= found <= most:
                 raise bad_plan("a grid is of no possible size", f"1 to {most}", [x, y, z], at)
         return x, y, z

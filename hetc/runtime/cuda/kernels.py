@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from hetc.bundle import OpenBundle
-from hetc.bundle.launches import Build, Config, Kernel, LaunchPlan, Parameter
+from hetc.bundle.launches import Build, Config, Kernel, LaunchPlan
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.device import Device, release_all
-from hetc.runtime.cuda.plan_file import SCALARS, bad_plan
+from hetc.runtime.cuda.plan_file import bad_plan
 
 _ARCH = re.compile(r"sm_(\d+)(\d)")
 # What every block gets without asking; more is asked for once.
@@ -130,7 +130,7 @@ class Kernels:
             found = f"{build.shared_bytes} of {limit} bytes"
             raise bad_plan("a kernel needs more shared memory than there is", limit, found, name)
         handle = self._open(build, kernel.symbol)
-        expected = (*map(parameter_bytes, kernel.parameters), 8, 8)
+        expected = (*(parameter.bytes for parameter in kernel.parameters), 8, 8)
         sizes = driver.parameter_sizes(handle, len(expected) + 1)
         if sizes is not None and sizes != expected:
             raise bad_plan("a cubin has other parameters", expected, sizes, build.cubin)
@@ -157,8 +157,3 @@ class Kernels:
                 found=f"{error.found} by the driver for CUDA {self._device.info.driver}",
                 do="update NVIDIA's driver, or compile the bundle again",
             ) from error
-
-
-def parameter_bytes(parameter: Parameter) -> int:
-    """How many bytes of a launch are one parameter's."""
-    return SCALARS.get(parameter.type, 8)

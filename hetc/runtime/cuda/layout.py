@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hetc.bundle.launches import Buffer, LaunchPlan, PlacedState
+from hetc.bundle.launches import MAX_SEQUENCES, Buffer, LaunchPlan, PlacedState
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.plan_file import bad_plan
 from hetc.runtime.cuda.sizes import Sizes
@@ -41,11 +41,11 @@ def lay_out(plan: LaunchPlan, sizes: Sizes) -> Layout:
     Raises RuntimeFault: HETC-R057 for more tokens than the plan takes, R054 for what leaves its
     memory.
     """
-    if sizes.rows > plan.max_tokens:
+    if sizes.rows > plan.max_tokens or sizes.sequences > MAX_SEQUENCES:
         raise RuntimeFault(
             "HETC-R057",
-            "these prompts are longer than the launch plan allows",
-            expected=f"at most {plan.max_tokens} tokens, all sequences together",
+            "these prompts are more than the launch plan allows",
+            expected=f"at most {plan.max_tokens} tokens of at most {MAX_SEQUENCES} sequences",
             found=f"{sizes.sequences} x {sizes.longest} tokens",
             do="run fewer prompts at once, or compile with a larger --context",
         )

@@ -10,6 +10,8 @@ from hetc.bundle import OpenBundle
 from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import (
     LAUNCHES_FILE,
+    MAX_THREADS,
+    SCALAR_BYTES,
     Argument,
     Buffer,
     BufferRef,
@@ -25,8 +27,6 @@ from hetc.bundle.launches import (
 )
 from hetc.bundle.launches_file import read_launches
 from hetc.errors import RuntimeFault
-
-SCALARS = {"i32": 4, "i64": 8, "fp32": 4}
 
 
 def read_plan(bundle: OpenBundle) -> LaunchPlan:
@@ -107,8 +107,8 @@ def _unique(kind: str, names: Iterable[str]) -> None:
 def _check_kernel(name: str, kernel: Kernel, bundle: OpenBundle) -> None:
     at = f"kernels.{name}"
     for parameter in kernel.parameters:
-        if not parameter.type.startswith("*") and parameter.type not in SCALARS:
-            expected = f"a pointer, or one of {', '.join(SCALARS)}"
+        if not parameter.type.startswith("*") and parameter.type not in SCALAR_BYTES:
+            expected = f"a pointer, or one of {', '.join(SCALAR_BYTES)}"
             raise bad_plan("a parameter has an unknown type", expected, parameter.type, at)
         if parameter.divisible < 1:
             raise bad_plan("a parameter is divisible by nothing", "at least 1", 0, at)
@@ -118,9 +118,9 @@ def _check_kernel(name: str, kernel: Kernel, bundle: OpenBundle) -> None:
             raise bad_plan("a build has no configuration", len(kernel.configs), build.config, at)
         if build.cubin not in bundle.manifest.files:
             raise bad_plan("a build has no file", "a file of the bundle", build.cubin, at)
-        if not 1 <= build.threads <= 1024 or build.shared_bytes < 0:
+        if not 1 <= build.threads <= MAX_THREADS or build.shared_bytes < 0:
             found = f"{build.threads} threads, {build.shared_bytes} bytes shared"
-            raise bad_plan("a build cannot be launched", "1 to 1024 threads", found, at)
+            raise bad_plan("a build cannot be launched", f"1 to {MAX_THREADS} threads", found, at)
         built.setdefault(build.arch, set()).add(build.config)
     for arch, choices in kernel.choices.items():
         bounds = [choice.rows for choice in choices]

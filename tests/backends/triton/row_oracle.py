@@ -150,7 +150,7 @@ class _Row:
         return begin * heads * width + int(within)
 
 
-def close(found: Array, expected: Array, element: str) -> None:
+def assert_close(found: Array, expected: Array, element: str) -> None:
     """Raise AssertionError unless the arrays differ by what rounding to `element` explains."""
     tolerance = {"f32": 2e-5, "f16": 2e-3, "bf16": 1.6e-2}[element]
     np.testing.assert_allclose(

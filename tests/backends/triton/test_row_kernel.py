@@ -50,7 +50,7 @@ from tests.backends.triton.row_cases import (
     run,
     shared,
 )
-from tests.backends.triton.row_oracle import FUNCTIONS, Oracle, close
+from tests.backends.triton.row_oracle import FUNCTIONS, Oracle, assert_close
 from tests.golden import Golden
 
 
@@ -125,7 +125,7 @@ def test_experts_of_a_token_are_added_up(interpreter: Interpreter) -> None:
     run(interpreter, one_op(40, "bf16", apply("add", residual, total(terms))), arrays, [5])
     expected = arrays["x"].astype(np.float32)
     expected = expected + (experts.astype(np.float32) * weights[..., None]).sum(1)
-    close(arrays["out"], expected, "bf16")
+    assert_close(arrays["out"], expected, "bf16")
 
 
 def test_a_row_that_is_written_where_it_is_read(interpreter: Interpreter) -> None:
@@ -139,8 +139,8 @@ def test_a_row_that_is_written_where_it_is_read(interpreter: Interpreter) -> Non
     operands = {name: BufferRef(name=name) for name in arrays}
     assert set(row_kernel.launch(program, "", operands).reads) == {"x", "y"}
     expected = x.astype(np.float32) + y.astype(np.float32)
-    close(arrays["x"], expected, "bf16")
-    close(arrays["normed"], meaning(RMSNorm, expected), "bf16")
+    assert_close(arrays["x"], expected, "bf16")
+    assert_close(arrays["normed"], meaning(RMSNorm, expected), "bf16")
 
 
 # Functions that neither leave the range of f32 nor make much of small errors.
@@ -220,7 +220,7 @@ def test_a_launch_over_sequences_takes_the_last_tokens(interpreter: Interpreter)
     }
     run(interpreter, RowProgram(40, stores, over="sequences"), arrays, [3, 1, 4])
     expected = np.tanh(x[[2, 3, 7]].astype(np.float32) / 30) * 30
-    close(arrays["out"], expected, "f32")
+    assert_close(arrays["out"], expected, "f32")
     assert arrays["length"].tolist() == [3, 1, 4]
 
 

@@ -6,15 +6,24 @@ import gc
 import warnings
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hetc.bundle import OpenBundle
+from hetc.bundle.launches import MAX_SEQUENCES
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.driver import Driver
+from hetc.runtime.cuda.layout import lay_out
 from hetc.runtime.cuda.prefill import CudaOptions, Prefill
-from tests.runtime.cuda.layered_plan import LAYERED_KERNELS, LAYERS, layered_forward
+from hetc.runtime.cuda.sizes import Sizes
+from tests.runtime.cuda.layered_plan import (
+    LAYERED_KERNELS,
+    LAYERS,
+    layered_forward,
+    layered_plan,
+)
 from tests.runtime.cuda.plan_bundles import MAX_TOKENS
 from tests.runtime.cuda.stub_driver import NOT_PERMITTED, StubBindings
 from tests.runtime.cuda.stub_streams import Order
@@ -184,6 +193,13 @@ def test_more_tokens_than_the_plan_takes(layered: OpenBundle) -> None:
     check(prefill, tokens(2, 5))
     prefill.close()
     assert stub.live == {}
+
+
+def test_more_sequences_than_a_grid_counts() -> None:
+    plan = msgspec.structs.replace(layered_plan(), max_tokens=2**20)
+    assert lay_out(plan, Sizes(MAX_SEQUENCES, 1)).state_bytes > 0
+    with pytest.raises(RuntimeFault, match="HETC-R057"):
+        lay_out(plan, Sizes(MAX_SEQUENCES + 1, 1))
 
 
 def test_memory_that_does_not_suffice(layered: OpenBundle) -> None:
