@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from hetc.errors import InputError
-from hetc.frontends.torch_export import import_exported
+from hetc.frontends.torch_export import import_exported, import_whole
 from hetc.ir.interpret import interpret
 from hetc.ir.text import print_graph
 from tests.frontends.torch_models import assert_same, axes, export, ids, run
@@ -210,3 +210,22 @@ def test_assert_same_sees_a_difference() -> None:
     other = torch.nn.Sequential(torch.nn.Embedding(128, 8), torch.nn.Linear(8, 8)).eval()
     with pytest.raises(AssertionError):
         assert_same(imported, other)
+
+
+class Pair(torch.nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = x * 2
+        return z, (z + y).sum(1), z
+
+
+def test_a_whole_program_keeps_its_inputs_outputs_and_sizes() -> None:
+    x, y = torch.randn(3, 5, 8), torch.randn(5, 1)
+    shapes = ({0: Dim("b", min=1), 1: Dim("n", min=1)}, {0: Dim("n", min=1)})
+    exported = torch.export.export(Pair(), (x, y), dynamic_shapes=shapes)
+    graph = import_whole(exported).graph
+    assert [str(value.type) for value in graph.inputs] == ["f32[N0,N1,8]", "f32[N1,1]"]
+    assert graph.output_names == ("mul.0", "sum_1", "mul.2")
+    x, y = torch.randn(2, 7, 8), torch.randn(7, 1)
+    made = interpret(graph, [x.numpy(), y.numpy()])
+    for found, expected in zip(made, Pair()(x, y), strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)

@@ -1,6 +1,10 @@
 """Exported PyTorch programs (torch.export) as graphs."""
 
 from hetc.frontends.torch_export.archive import load_pt2
-from hetc.frontends.torch_export.importer import ImportedGraph, import_exported
+from hetc.frontends.torch_export.importer import (
+    ImportedGraph,
+    import_exported,
+    import_whole,
+)
 
-__all__ = ["ImportedGraph", "import_exported", "load_pt2"]
+__all__ = ["ImportedGraph", "import_exported", "import_whole", "load_pt2"]

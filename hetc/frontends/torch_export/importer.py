@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,9 @@ from hetc.frontends.torch_export.functional import (
     functional,
     wrapped_module,
 )
-from hetc.frontends.torch_export.inputs import bind_inputs
+from hetc.frontends.torch_export.inputs import bind_all, bind_inputs
 from hetc.frontends.torch_export.opaque import opaque
-from hetc.frontends.torch_export.outputs import check_stateless, choose_logits
+from hetc.frontends.torch_export.outputs import all_outputs, check_stateless, choose_logits
 from hetc.frontends.torch_export.places import Places, describe, place, wrapper_of
 from hetc.frontends.torch_export.registry import TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
@@ -59,10 +60,11 @@ _PLACEMENT = {
 class ImportedGraph:
     """A program as imported.
 
-    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`; `weights` holds the data of its weight
-    ops, by name. `max_sequence` is the upper bound that the export declared for S, None where it
-    declared none. `opaque` says for every op that no table knows why it was kept as it is; `notes`
-    are sentences that the user should read.
+    `graph` is `forward(tokens i64[B,S]) -> logits f[B,S,V]`, or for `import_whole` the program with
+    its own inputs and outputs; `weights` holds the data of its weight ops, by name. `max_sequence`
+    is the upper bound that the export declared for S, None where it declared none. `opaque` says
+    for every op that no table knows why it was kept as it is; `notes` are sentences that the user
+    should read.
     """
 
     graph: Graph
@@ -81,10 +83,26 @@ def import_exported(
     where those know none either, kept as opaque ops. `source` names the file in errors. Raises
     InputError (HETC-I201 to HETC-I214).
     """
+    return _imported(program, name, source, whole=False)
+
+
+def import_whole(
+    program: ExportedProgram, *, name: str = "forward", source: str = ""
+) -> ImportedGraph:
+    """Import an exported program as the function that it is: every tensor input stays an input
+    under its own name, every tensor output an output, in order.
+
+    Sizes that differ from call to call are called N0, N1, ... as the inputs show them. Ops that no
+    table knows are treated as by `import_exported`. Raises InputError.
+    """
+    return _imported(program, name, source, whole=True)
+
+
+def _imported(program: ExportedProgram, name: str, source: str, *, whole: bool) -> ImportedGraph:
     program = functional(program)
     tried: set[Any] = set()
     while True:
-        attempt = _Import(program, name, source)
+        attempt = _Import(program, name, source, whole)
         imported = attempt.run()
         targets = {target for target, _, _ in attempt.unknown} - tried
         tried |= targets
@@ -101,6 +119,7 @@ class _Import:
     program: ExportedProgram
     name: str
     source: str
+    whole: bool
     unknown: list[tuple[Any, Reason, Op]] = field(default_factory=list)
     weights: WeightTable = field(default_factory=WeightTable)
     _handlers: dict[Any, tuple[Handler | None, Handler | None, bool]] = field(default_factory=dict)
@@ -114,18 +133,25 @@ class _Import:
         self.weights.wrapper = self.places.wrapper
         self.weights.name_all(program.state_dict)
         user_inputs, buffers = self._bind_tensors()
-        tokens = bind_inputs(ctx, user_inputs, self.source)
-        results = self._walk(program.graph_module)
-        logits = choose_logits(ctx, program, results, tokens, self.source)
-        graph = ctx.builder.finish((logits,), ("logits",)).prune()
+        outputs = self._whole(user_inputs) if self.whole else self._language(user_inputs)
+        graph = ctx.builder.finish(outputs.values(), tuple(outputs)).prune()
         check_stateless(program, graph, buffers, self.source)
         used = {op.name for op in graph.ops if isinstance(op, Weight)}
         weights = {key: data for key, data in self.weights.found.items() if key in used}
-        longest = ctx.symbols.ranges["S"][1]
+        longest = ctx.symbols.ranges.get("S", (1.0, math.inf))[1]
         bound = int(longest) if longest < 2**31 else None
         placed = {id(op) for op in graph.ops}
         kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
+
+    def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
+        tokens = bind_inputs(self.ctx, user_inputs, self.source)
+        results = self._walk(self.program.graph_module)
+        return {"logits": choose_logits(self.ctx, self.program, results, tokens, self.source)}
+
+    def _whole(self, user_inputs: list[Node]) -> dict[str, Value]:
+        bind_all(self.ctx, user_inputs, self.source)
+        return all_outputs(self.program, self._walk(self.program.graph_module))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
         """Bind the program's tensors; return the user inputs and the buffers' weight names."""

@@ -81,6 +81,38 @@ def bind_inputs(ctx: Context, inputs: list[Node], source: str) -> Tokens:
     return bound
 
 
+def bind_all(ctx: Context, inputs: list[Node], source: str) -> None:
+    """Make every tensor among `inputs` an input of the graph, and name the sizes that vary N0, N1,
+    ... in the order in which axes show them.
+
+    Raises InputError (HETC-I206) for an axis that shows two unknown sizes at once.
+    """
+    sizes = 0
+    for node in inputs:
+        fake: Any = node.meta.get("val")
+        if not hasattr(fake, "dtype"):
+            continue
+        shape: list[DimLike] = []
+        for size in fake.shape:
+            try:
+                dim = ctx.symbols.dim(size)
+            except NotAPolynomial:
+                dim = _named(ctx, size, f"N{sizes}", _place(source, node))
+                sizes += 1
+            shape.append(dim)
+        type = TensorType(dtype_of_torch(fake.dtype), tuple(shape))
+        ctx.values[node] = ctx.builder.input(node.name, type)
+
+
+def _named(ctx: Context, size: Any, name: str, at: str) -> DimLike:
+    try:
+        return ctx.symbols.bind(size, name)
+    except NotAPolynomial as error:
+        raise InputError(
+            "HETC-I206", "an axis of the input cannot be named", at=at, found=error
+        ) from None
+
+
 def _choose(inputs: list[Node], source: str) -> Node:
     candidates = [node for node in inputs if _is_integer_matrix(node.meta.get("val"))]
     named = [node for name in TOKEN_NAMES for node in candidates if node.name == name]

@@ -48,6 +48,21 @@ def choose_logits(
     )
 
 
+def all_outputs(program: ExportedProgram, results: tuple[Any, ...]) -> dict[str, Value]:
+    """Every tensor that the program returns, in order, by the name of the node that made it."""
+    specs = program.graph_signature.output_specs
+    users = [
+        (spec.arg.name, result)
+        for spec, result in zip(specs, results, strict=True)
+        if spec.kind.name == "USER_OUTPUT" and isinstance(result, Value)
+    ]
+    names = [name for name, _ in users]
+    return {
+        name if names.count(name) == 1 else f"{name}.{index}": value
+        for index, (name, value) in enumerate(users)
+    }
+
+
 def _is_logits(value: Value, tokens: Tokens) -> bool:
     return (
         value.rank == 3
