@@ -1,0 +1,7 @@
+"""Decoders with experts."""
+
+from __future__ import annotations
+
+from tests.architectures.case import Case
+
+CASES: dict[str, Case] = {}

@@ -1,0 +1,32 @@
+"""Every causal-LM type of transformers does what docs/coverage.md says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tests.architectures.case import TOLERANCE, attempt
+from tests.architectures.cases import CASES, GROUPS
+
+
+def test_every_type_is_listed_once() -> None:
+    assert set(CASES) == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert sum(map(len, GROUPS.values())) == len(CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_type_does_what_is_said_of_it(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    found = attempt(name, case, tmp_path)
+    if case.outcome == "works":
+        assert found.refusal is None, str(found.refusal)
+        assert found.error is not None
+        assert found.error <= TOLERANCE
+    else:
+        assert found.refusal is not None, f"it works: {found.error:.1e}"
+        assert case.says
+        assert case.says in str(found.refusal)
+        assert case.because
