@@ -12,6 +12,7 @@ from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.torch_export import (
     table_elementwise,
     table_index,
+    table_kernels,
     table_nn,
     table_reduce,
     table_shape,
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 # Imported for what they put into TABLE.
-_TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
+_TABLES = (
+    table_elementwise,
+    table_index,
+    table_kernels,
+    table_nn,
+    table_reduce,
+    table_shape,
+    table_source,
+)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
 _PLACEMENT = {

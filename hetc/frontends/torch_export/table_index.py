@@ -55,6 +55,13 @@ def index_put(ctx: Context, x: Value, ids: Ids, updates: Value, accumulate: bool
     return ctx.op(IndexPut, x, ctx.cast(updates, x.dtype), *selection, accumulate=accumulate)
 
 
+@aten("index_copy.default")
+def index_copy(ctx: Context, x: Value, dim: int, ids: Value, source: Value) -> object:
+    if not x.rank or ids.rank != 1:
+        return NotImplemented
+    return ctx.op(IndexPut, x, source, (ids,), (dim % x.rank,))
+
+
 @aten("gather.default")
 def gather(ctx: Context, x: Value, dim: int, ids: Value, **_sparse: object) -> object:
     return ctx.op(TakeAlong, x, ids, dim) if x.rank else NotImplemented

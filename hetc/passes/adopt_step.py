@@ -1,0 +1,323 @@
+"""Adopt a step: the decode step that a framework captured, caches in and caches out, as a decode
+half.
+
+It was captured for one token, so that its shapes say 1 where a decode half says T. The walk gives
+the axes of the tokens and of the sequences their names again. What it makes is checked op by op: at
+T = 1 it has the types of the capture, so that it computes the same there, whatever it does for more
+tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hetc.errors import StateError
+from hetc.ir.dims import DimLike, symbol
+from hetc.ir.graph import Graph, GraphBuilder, rebuild
+from hetc.ir.interpret import WeightLookup
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.index import IndexPut
+from hetc.ir.ops.sequence import KVAppend
+from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice
+from hetc.ir.ops.source import Weight
+from hetc.ir.types import BOOL, I64, Array, TensorType
+from hetc.passes.simplify import simplify
+from hetc.passes.step_positions import Positional
+
+B, P, T = symbol("B"), symbol("P"), symbol("T")
+# A score below it takes no weight in a softmax.
+_HIDDEN = -1e4
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What the inputs of a captured step are, by name: `tokens` i64[b,1]; `caches` f[b,G,L,D], in
+    the order of the layers; `counters`, integers that hold the position; `masks`, bool, true for
+    the rows of the cache up to the position."""
+
+    tokens: str
+    caches: tuple[str, ...]
+    counters: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A decode half, and how the outputs of the capture come from it.
+
+    `decode(tokens[B,T], past, caches...) -> logits[B,T,V], caches...`; its inputs and outputs are
+    named as a state's are. `tables` are weights that the pass made. `outputs` has for each output
+    of the capture the name of the half's, or its value at every position [capacity, *shape].
+    """
+
+    decode: Graph
+    tables: Mapping[str, Array]
+    outputs: tuple[str | Array, ...]
+
+
+def state_name(index: int) -> str:
+    """What the half calls the cache with this number: keys and values take turns."""
+    return f"layer{index // 2}.{('key', 'value')[index % 2]}"
+
+
+def adopt_step(graph: Graph, inputs: StepInputs, weights: WeightLookup, capacity: int) -> Step:
+    """The decode half of `graph`, for positions below `capacity` and within caches of a fixed size.
+
+    Raises StateError (HETC-S040) naming the op that does not fit.
+    """
+    graph = simplify(_one_counter(graph, inputs))
+    rows = [value.shape[2] for value in graph.inputs if value.name in inputs.caches]
+    capacity = min([capacity, *(size for size in rows if isinstance(size, int))])
+    positional = Positional(
+        graph, frozenset(inputs.counters), frozenset(inputs.masks), weights, capacity
+    )
+    return _Walk(graph, inputs, positional).run()
+
+
+def _one_counter(graph: Graph, inputs: StepInputs) -> Graph:
+    """The graph with one input in place of all counters of one type: they hold the same."""
+    first: dict[TensorType, Value] = {}
+    for value in graph.inputs:
+        if value.name in inputs.counters:
+            first.setdefault(value.type, value)
+    same = {value: first[value.type] for value in graph.inputs if value.name in inputs.counters}
+    renamed = tuple(same.get(value, value) for value in graph.inputs)
+    placed = rebuild(graph, lambda op: None, inputs=renamed)
+    kept = dict.fromkeys(placed.inputs)
+    return Graph(placed.name, tuple(kept), placed.ops, placed.outputs, placed.output_names)
+
+
+@dataclass
+class _Walk:
+    """One walk over the ops that see tokens or caches."""
+
+    graph: Graph
+    inputs: StepInputs
+    positional: Positional
+    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder("decode"))
+    new: dict[Value, Value] = field(default_factory=dict)
+    # The rows of a cache after the step, by the value of the capture.
+    rows: dict[Value, Value] = field(default_factory=dict)
+    tables: dict[str, Array] = field(default_factory=dict)
+    found: dict[Value, Array] = field(default_factory=dict)
+    batch: DimLike = 1
+
+    def run(self) -> Step:
+        by_name = {value.name: value for value in self.graph.inputs}
+        tokens = by_name[self.inputs.tokens]
+        self.batch = tokens.shape[0]
+        self.new[tokens] = self.builder.input("tokens", TensorType(I64, (B, T)))
+        self.builder.input("past", TensorType(I64, ()))
+        for index, name in enumerate(self.inputs.caches):
+            cache = by_name[name]
+            sizes = (B, cache.shape[1], P, cache.shape[3])
+            self.new[cache] = self.builder.input(state_name(index), TensorType(cache.dtype, sizes))
+        self.found = self.positional.tables(self._frontier())
+        for op in self.graph.ops:
+            if self.positional.kinds[op.result] == "data":
+                self._place(op)
+        return self._step()
+
+    def _frontier(self) -> list[Value]:
+        """The positional values that meet tokens and caches, or are outputs."""
+        met = [
+            value
+            for op in self.graph.ops
+            if self.positional.kinds[op.result] == "data"
+            for value in op.operands
+        ]
+        values = dict.fromkeys((*met, *self.graph.outputs))
+        return [value for value in values if value in self.positional]
+
+    def _step(self) -> Step:
+        results: dict[str, Value] = {}
+        outputs: list[str | Array] = []
+        for value in self.graph.outputs:
+            if value in self.positional:
+                outputs.append(self.found[value])
+                continue
+            name = self._output_name(value)
+            result = self.rows.get(value) or self.new[value]
+            if results.setdefault(name, result) is not result:
+                raise _refused(result.op.loc if result.op else "", "it returns two kinds of logits")
+            outputs.append(name)
+        missing = {f"{state_name(i)}.out" for i in range(len(self.inputs.caches))} - set(results)
+        if missing or "logits" not in results:
+            raise _refused("", "it returns no logits, or not every cache")
+        order = ["logits", *(f"{state_name(i)}.out" for i in range(len(self.inputs.caches)))]
+        decode = self.builder.finish([results[name] for name in order], order).prune()
+        return Step(decode, self.tables, tuple(outputs))
+
+    def _output_name(self, value: Value) -> str:
+        if value in self.rows:
+            past = self.rows[value].op
+            assert isinstance(past, KVAppend)
+            return f"{past.past.name}.out"
+        found = self.new.get(value)
+        if found is None or not found.dtype.is_float or found.shape[:-1] != (B, T):
+            raise _refused(value.op.loc if value.op else "", f"an output is {value.type}")
+        return "logits"
+
+    # Ops.
+
+    def _place(self, op: Op) -> None:
+        if isinstance(op, IndexPut | Concat) and (rows := self._appended(op)) is not None:
+            self.rows[op.result] = rows
+            return
+        if isinstance(op, Attention):
+            made = self._attention(op)
+        else:
+            made = self._same(op)
+        self.builder.add(made)
+        for old, value in zip(op.results, made.results, strict=True):
+            sizes: dict[str, DimLike] = {"B": self.batch, "T": 1}
+            if value.type.substitute(sizes) != old.type:
+                raise _refused(op.loc, f"{op.kind} gives {value.type} for {old.type}")
+            self.new[old] = value
+
+    def _appended(self, op: IndexPut | Concat) -> Value | None:
+        """The rows of a cache with the new ones behind, where `op` is what puts them there."""
+        if isinstance(op, Concat):
+            if len(op.xs) != 2 or op.xs[0].name not in self.inputs.caches:
+                return None
+            cache, new, axis = op.xs[0], op.xs[1], op.axis % op.xs[0].rank
+        else:
+            if op.x.name not in self.inputs.caches or len(op.axes) != 1 or op.accumulate:
+                return None
+            cache, new, axis = op.x, op.updates, op.axes[0]
+            places = self.found.get(op.ids[0])
+            expected = np.arange(self.positional.capacity)
+            if places is None or not np.array_equal(
+                places.reshape(len(places), -1)[:, 0], expected
+            ):
+                raise _refused(op.loc, "rows of a cache are written elsewhere than at the position")
+        if axis != 2 or new.shape != (*cache.shape[:2], 1, cache.shape[3]):
+            raise _refused(op.loc, f"a cache {cache.type} takes {new.type} along axis {axis}")
+        return self.builder.add(KVAppend(self.new[cache], self.new[new], 2, loc=op.loc))
+
+    def _attention(self, op: Attention) -> Op:
+        if op.k not in self.rows or op.v not in self.rows:
+            raise _refused(op.loc, "attention reads something else than a cache")
+        if op.slopes is not None or op.window is not None or op.chunk is not None:
+            raise _refused(op.loc, "attention has slopes, a window or chunks of its own")
+        window = None
+        if op.mask is not None:
+            window = self._window(op)
+        elif isinstance(op.k.shape[2], int):
+            raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
+        sinks = None if op.sinks is None else self._operand(op, op.sinks)
+        return Attention(
+            self.new[op.q],
+            self.rows[op.k],
+            self.rows[op.v],
+            sinks=sinks,
+            scale=op.scale,
+            softcap=op.softcap,
+            causal=True,
+            window=window,
+            loc=op.loc,
+        )
+
+    def _window(self, op: Attention) -> int | None:
+        """How many keys a query sees; None for all up to its own."""
+        assert op.mask is not None
+        masks = self.found.get(op.mask)
+        if masks is None or any(size != 1 for size in masks.shape[1:-1]):
+            raise _refused(op.loc, "the mask hangs on data, or is not one for all heads")
+        flat = masks.reshape(masks.shape[0], -1)
+        seen = flat if op.mask.dtype is BOOL else flat == 0
+        if op.mask.dtype is not BOOL and not (flat[~seen] <= _HIDDEN).all():
+            raise _refused(op.loc, "the mask adds something to scores")
+        position = np.arange(flat.shape[0])[:, None]
+        behind = position - np.arange(flat.shape[1])[None, :]
+        widest = int(seen[-1].sum())
+        expected = (behind >= 0) & (behind < widest)
+        if not np.array_equal(seen, expected):
+            raise _refused(op.loc, "the mask is neither causal nor a sliding window")
+        return None if widest == flat.shape[0] else widest
+
+    def _same(self, op: Op) -> Op:
+        """`op` on the new operands, with the names of axes in its shapes."""
+        if isinstance(op, Reshape):
+            x = self._operand(op, op.x)
+            return Reshape(x, self._reshaped(op, x.shape), loc=op.loc)
+        if isinstance(op, Broadcast):
+            x = self._operand(op, op.x)
+            shape = list(op.shape)
+            for axis in range(1, x.rank + 1):
+                if op.x.shape[-axis] == op.shape[-axis]:
+                    shape[-axis] = x.shape[-axis]
+            return Broadcast(x, tuple(shape), loc=op.loc)
+        return op.map_operands(lambda value: self._operand(op, value))
+
+    def _reshaped(self, op: Reshape, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+        """The shape of the result: the first axes in order that can be the sequences and the
+        tokens, or one axis for both where no two can."""
+        named = [dim for dim in shape if not isinstance(dim, int)]
+        wanted = [B, T] if named in ([B, T], [B * T]) else named
+        for choice in (wanted, [B * T] if wanted == [B, T] else wanted):
+            result = list(op.shape)
+            axis = 0
+            for dim in choice:
+                size = self.batch if dim != T else 1
+                while axis < len(result) and result[axis] != size:
+                    axis += 1
+                if axis == len(result):
+                    break
+                result[axis] = dim
+                axis += 1
+            else:
+                return tuple(result)
+        raise _refused(op.loc, f"reshape of {shape} to {op.shape}")
+
+    def _operand(self, reader: Op, value: Value) -> Value:
+        if value in self.rows:
+            raise _refused(reader.loc, f"{reader.kind} reads a cache")
+        if value not in self.new:
+            is_table = value in self.positional
+            self.new[value] = self._table(reader, value) if is_table else value
+        return self.new[value]
+
+    def _table(self, reader: Op, value: Value) -> Value:
+        """A positional value as rows of a table, along the axis that the tokens have in the ops
+        that read it."""
+        rows = self.found[value]
+        name = f"positions.{len(self.tables)}"
+        if (rows == rows[:1]).all():
+            self.tables[name] = rows[0]
+            return self.builder.add(Weight(name, value.type, loc=reader.loc))
+        behind = self._tokens_axis(reader)
+        shape = (1,) * (behind - value.rank) + rows.shape[1:]
+        if shape[len(shape) - behind] != 1:
+            raise _refused(reader.loc, f"{value.type} has no axis for tokens")
+        axis = len(shape) - behind
+        table = np.concatenate(list(rows.reshape(-1, *shape)), axis)
+        self.tables[name] = table
+        type = TensorType(value.dtype, table.shape)
+        weight = self.builder.add(Weight(name, type, loc=reader.loc))
+        return self.builder.add(Slice(weight, axis, P, P + T, loc=reader.loc))
+
+    def _tokens_axis(self, reader: Op) -> int:
+        """The axis of the tokens in `reader`, counted from the back."""
+        axes = {
+            self.new[value].rank - self.new[value].shape.index(T)
+            for value in reader.operands
+            if value in self.new and T in self.new[value].shape
+        }
+        if len(axes) != 1:
+            raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
+        return axes.pop()
+
+
+def _refused(at: str, found: str) -> StateError:
+    return StateError(
+        "HETC-S040",
+        "the captured step is no decode step that hetc knows",
+        at=at,
+        found=found,
+        do="nothing: PyTorch's own kernels run it",
+    )

@@ -1,0 +1,72 @@
+"""What a captured decode step computes from its position alone, tried out at every position.
+
+A step is captured at one position, and its inputs say which: position ids, the length of a static
+cache, a mask of its rows. What depends on nothing else is a function of the position, and becomes a
+table that is evaluated row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from hetc.ir.graph import Graph, GraphBuilder
+from hetc.ir.interpret import WeightLookup, interpret
+from hetc.ir.op import Value
+from hetc.ir.types import BOOL, Array
+
+Kind = Literal["static", "positional", "data"]
+
+
+@dataclass
+class Positional:
+    """Which values of `graph` the position decides: `static` ones hang on weights alone.
+
+    `counters` are inputs that hold the position, `masks` bool inputs that are true up to it. Both
+    have known sizes. `capacity` bounds the position.
+    """
+
+    graph: Graph
+    counters: frozenset[str]
+    masks: frozenset[str]
+    weights: WeightLookup
+    capacity: int
+    kinds: dict[Value, Kind] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value in self.graph.inputs:
+            decides = value.name in self.counters | self.masks
+            self.kinds[value] = "positional" if decides else "data"
+        for op in self.graph.ops:
+            read = {self.kinds[operand] for operand in op.operands}
+            kind: Kind = "static"
+            if read - {"static"}:
+                kind = "data" if "data" in read else "positional"
+            self.kinds.update(dict.fromkeys(op.results, kind))
+
+    def __contains__(self, value: Value) -> bool:
+        return self.kinds[value] == "positional"
+
+    def tables(self, values: Sequence[Value]) -> dict[Value, Array]:
+        """Each of the values at every position: [capacity, *shape]."""
+        builder = GraphBuilder("positional")
+        for value in values:
+            if value.op is not None:
+                builder.add(value.op)
+        inputs = tuple(value for value in self.graph.inputs if value in self)
+        cone = Graph("positional", inputs, tuple(builder.ops), tuple(values))
+        rows = [
+            interpret(cone, [self._at(value, position) for value in inputs], self.weights)
+            for position in range(self.capacity if values else 0)
+        ]
+        return {value: np.stack([row[i] for row in rows]) for i, value in enumerate(values)}
+
+    def _at(self, value: Value, position: int) -> Array:
+        shape = tuple(size for size in value.shape if isinstance(size, int))
+        assert len(shape) == value.rank, "what holds the position has known sizes"
+        if value.dtype is BOOL:
+            return np.broadcast_to(np.arange(shape[-1]) <= position, shape)
+        return np.full(shape, position, value.dtype.numpy)
