@@ -84,6 +84,11 @@ class GraphBuilder:
                 self.ops.append(item)
         return op.results[0]
 
+    def drop(self, count: int) -> None:
+        """Take back every op but the first `count`."""
+        self._placed.difference_update(map(id, self.ops[count:]))
+        del self.ops[count:]
+
     def finish(self, outputs: Iterable[Value], output_names: Iterable[str] = ()) -> Graph:
         return Graph(
             self.name, tuple(self.inputs), tuple(self.ops), tuple(outputs), tuple(output_names)

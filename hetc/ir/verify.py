@@ -59,6 +59,13 @@ def problems(item: Graph | Program, stage: Stage = Stage.IMPORTED) -> list[Reaso
     return found + (list(program_problems(item)) if stage >= Stage.STATEFUL else [])
 
 
+def sizes_used(graph: Graph) -> frozenset[str]:
+    """Every symbol in the types and attributes of `graph`, which calls no other."""
+    values = [*graph.inputs, *(value for op in graph.ops for value in op.results)]
+    shapes = (_symbols_in(value.shape) for value in values)
+    return frozenset().union(*shapes, *map(_symbols, graph.ops))
+
+
 class _Known:
     """What holds across graphs: the one type of each weight, the graphs that were looked at."""
 

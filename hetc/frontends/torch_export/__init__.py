@@ -1,10 +1,27 @@
 """Exported PyTorch programs (torch.export) as graphs."""
 
 from hetc.frontends.torch_export.archive import load_pt2
+from hetc.frontends.torch_export.captured import (
+    Part,
+    Size,
+    import_part,
+    makes_tensors,
+    reasons_against,
+)
 from hetc.frontends.torch_export.importer import (
     ImportedGraph,
     import_exported,
     import_whole,
 )
 
-__all__ = ["ImportedGraph", "import_exported", "import_whole", "load_pt2"]
+__all__ = [
+    "ImportedGraph",
+    "Part",
+    "Size",
+    "import_exported",
+    "import_part",
+    "import_whole",
+    "load_pt2",
+    "makes_tensors",
+    "reasons_against",
+]

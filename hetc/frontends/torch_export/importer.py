@@ -3,66 +3,27 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hetc.errors import InputError, IRError, Reason
-from hetc.frontends.torch_export import (
-    table_elementwise,
-    table_index,
-    table_kernels,
-    table_nn,
-    table_reduce,
-    table_shape,
-    table_source,
-)
+from hetc.errors import InputError, Reason
 from hetc.frontends.torch_export.context import Context, Pairs
-from hetc.frontends.torch_export.functional import (
-    decomposable,
-    decomposed,
-    functional,
-    wrapped_module,
-)
+from hetc.frontends.torch_export.functional import decomposable, decomposed, functional
 from hetc.frontends.torch_export.inputs import bind_all, bind_inputs
-from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.outputs import all_outputs, check_stateless, choose_logits
-from hetc.frontends.torch_export.places import Places, describe, place, wrapper_of
-from hetc.frontends.torch_export.registry import TABLE, Handler
-from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
-from hetc.frontends.torch_export.table_complex import COMPLEX
+from hetc.frontends.torch_export.places import Places, wrapper_of
+from hetc.frontends.torch_export.symbols import Symbols
+from hetc.frontends.torch_export.walk import Walk
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.model import WeightData
-from hetc.ir.op import Op, Value
+from hetc.ir.op import Value
 from hetc.ir.ops.source import Weight
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import GraphModule, Node
-
-# Imported for what they put into TABLE.
-_TABLES = (
-    table_elementwise,
-    table_index,
-    table_kernels,
-    table_nn,
-    table_reduce,
-    table_shape,
-    table_source,
-)
-
-# Keyword arguments that say where and how a tensor lies, not what is in it.
-_PLACEMENT = {
-    "device",
-    "layout",
-    "pin_memory",
-    "memory_format",
-    "non_blocking",
-    "copy",
-    "generator",
-}
+    from torch.fx import Node
 
 
 @dataclass(frozen=True)
@@ -113,7 +74,7 @@ def _imported(program: ExportedProgram, name: str, source: str, *, whole: bool) 
     while True:
         attempt = _Import(program, name, source, whole)
         imported = attempt.run()
-        targets = {target for target, _, _ in attempt.unknown} - tried
+        targets = {target for target, _, _ in attempt.walk.unknown} - tried
         tried |= targets
         replaceable = decomposable(targets) if targets else set()
         if not replaceable:
@@ -129,17 +90,15 @@ class _Import:
     name: str
     source: str
     whole: bool
-    unknown: list[tuple[Any, Reason, Op]] = field(default_factory=list)
     weights: WeightTable = field(default_factory=WeightTable)
-    _handlers: dict[Any, tuple[Handler | None, Handler | None, bool]] = field(default_factory=dict)
-    _pairs: bool = False
 
     def run(self) -> ImportedGraph:
         program = self.program
         bounds = {key: _range(found) for key, found in program.range_constraints.items()}
         self.ctx = ctx = Context(Symbols(bounds), GraphBuilder(self.name))
-        self.places = Places(wrapper_of(program))
-        self.weights.wrapper = self.places.wrapper
+        places = Places(wrapper_of(program))
+        self.walk = Walk(ctx, places)
+        self.weights.wrapper = places.wrapper
         self.weights.name_all(program.state_dict)
         user_inputs, buffers = self._bind_tensors()
         outputs = self._whole(user_inputs) if self.whole else self._language(user_inputs)
@@ -150,17 +109,17 @@ class _Import:
         longest = ctx.symbols.ranges.get("S", (1.0, math.inf))[1]
         bound = int(longest) if longest < 2**31 else None
         placed = {id(op) for op in graph.ops}
-        kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
+        kept = tuple(reason for _, reason, op in self.walk.unknown if id(op) in placed)
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
         tokens = bind_inputs(self.ctx, user_inputs, self.source)
-        results = self._walk(self.program.graph_module)
+        results = self.walk.run(self.program.graph_module)
         return {"logits": choose_logits(self.ctx, self.program, results, tokens, self.source)}
 
     def _whole(self, user_inputs: list[Node]) -> dict[str, Value]:
         bind_all(self.ctx, user_inputs, self.source)
-        return all_outputs(self.program, self._walk(self.program.graph_module))
+        return all_outputs(self.program, self.walk.run(self.program.graph_module))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
         """Bind the program's tensors; return the user inputs and the buffers' weight names."""
@@ -188,125 +147,11 @@ class _Import:
             literal = kind == "CONSTANT_TENSOR" or (kind == "BUFFER" and spec.persistent is False)
             target = str(spec.target)
             value = self.weights.value(target, tensors[target], literal=literal)
-            self._pairs |= isinstance(value, Pairs)
+            self.walk.has_pairs |= isinstance(value, Pairs)
             self.ctx.values[node] = value
             if isinstance(value, Value) and kind == "BUFFER":
                 buffers[target] = getattr(value.op, "name", "")
         return user_inputs, buffers
-
-    def _walk(self, module: GraphModule) -> tuple[Any, ...]:
-        values = self.ctx.values
-        for node in module.graph.nodes:
-            if node.op == "call_function":
-                if node not in values:
-                    self._call(module, node)
-            elif node.op == "output":
-                results = self._resolve(node.args[0])
-                return results if isinstance(results, tuple) else (results,)
-        return ()
-
-    def _call(self, module: GraphModule, node: Node) -> None:
-        values, target = self.ctx.values, node.target
-        if target is operator.getitem and node.args[0] in values:
-            values[node] = values[node.args[0]][node.args[1]]  # type: ignore[index]
-            return
-        if inner := wrapped_module(module, node):
-            for placeholder, argument in zip(
-                inner[0].graph.find_nodes(op="placeholder"), inner[1], strict=True
-            ):
-                values[placeholder] = self._resolve(argument)
-            values[node] = self._walk(inner[0])
-            return
-        val = node.meta.get("val")
-        if not isinstance(val, tuple | list) and not hasattr(val, "dtype"):
-            # Sizes are read where they are used; assertions say nothing about values.
-            return
-        self.ctx.node = node
-        self.ctx.loc = self.places.loc(node)
-        try:
-            values[node] = result = self._apply(node)
-            self._check(result, val)
-        except NotAPolynomial as error:
-            raise self._stuck(
-                node, str(error), "rewrite the line, or declare other dims"
-            ) from error
-        except IRError as error:
-            raise self._stuck(node, f"{error.what} {error.found}".strip(), "") from error
-
-    def _stuck(self, node: Node, found: str, remedy: str) -> InputError:
-        place = describe(node, self.ctx.loc)
-        what = f"{node.target} cannot be imported"
-        return InputError("HETC-I211", what, at=place, found=found, do=remedy)
-
-    def _apply(self, node: Node) -> Any:
-        plain, by_pairs, mutable = self._handlers.get(node.target) or self._find(node)
-        args = tuple([self._resolve(item) for item in node.args])
-        kwargs = {
-            key: self._resolve(item) for key, item in node.kwargs.items() if key not in _PLACEMENT
-        }
-        makes_pairs = not plain and by_pairs is not None
-        if makes_pairs or (self._pairs and any(_has_pairs(item) for item in args)):
-            self._pairs = True
-            result = by_pairs(self.ctx, *args, **kwargs) if by_pairs else NotImplemented
-        else:
-            result = plain(self.ctx, *args, **kwargs) if plain else NotImplemented
-        if result is NotImplemented:
-            result = opaque(self.ctx, node, args, kwargs)
-            text = f"{node.target} is not in hetc's table and PyTorch does not decompose it"
-            reason = Reason("HETC-I210", text, at=place(node, self.ctx.loc))
-            self.unknown.append((node.target, reason, self.ctx.builder.ops[-1]))
-        if mutable:
-            self.ctx.values[node.args[0]] = result  # type: ignore[index]
-        return result
-
-    def _find(self, node: Node) -> tuple[Handler | None, Handler | None, bool]:
-        schema = getattr(node.target, "_schema", None)
-        if schema is None:
-            raise InputError(
-                "HETC-I212",
-                "control flow and other higher-order ops cannot be imported",
-                at=describe(node, self.ctx.loc),
-                found=node.target,
-                do="export the model without torch.cond, while_loop and the like",
-            )
-        name = str(node.target).removeprefix("aten.")
-        if schema.is_mutable:
-            # `functional` made sure that nobody else sees the write.
-            name = name.replace("_.", ".", 1)
-        found = (TABLE.get(name), COMPLEX.get(name), bool(schema.is_mutable))
-        self._handlers[node.target] = found
-        return found
-
-    def _resolve(self, item: Any) -> Any:
-        values = self.ctx.values
-        if type(item) is int or item is None:
-            return item
-        if isinstance(item, list | tuple):
-            return tuple([self._resolve(part) for part in item])
-        if not hasattr(item, "meta"):
-            return item
-        if item in values:
-            return values[item]
-        val = item.meta.get("val")
-        if isinstance(val, int | float | bool):
-            return val
-        if hasattr(val, "node") and type(val).__name__ == "SymInt":
-            return self.ctx.symbols.dim(val)
-        raise NotAPolynomial(f"{item.name} is a number that depends on sizes or data: {val}")
-
-    def _check(self, result: Any, val: Any) -> None:
-        """Hold the result against the type that PyTorch recorded: mistakes in a table stop here."""
-        if isinstance(result, Value):
-            shape = self.ctx.shape_of(val)
-            if result.type.shape != shape or result.type.dtype is not self.ctx.dtype:
-                wanted = f"{self.ctx.dtype}[{','.join(map(str, shape))}]"
-                raise IRError("HETC-X012", f"hetc made {result.type}, PyTorch {wanted}")
-
-
-def _has_pairs(item: Any) -> bool:
-    return isinstance(item, Pairs) or (
-        isinstance(item, tuple) and any(isinstance(part, Pairs) for part in item)
-    )
 
 
 def _range(found: Any) -> tuple[float, float]:

@@ -57,6 +57,13 @@ class Symbols:
         self._dims.clear()
         return symbol(name)
 
+    def name(self, expr: Any, name: str, bounds: Range = (0.0, math.inf)) -> DimLike:
+        """Call a whole expression `name`, as if nothing were known of its parts."""
+        self._meaning[expr] = {(name,): Fraction(1)}
+        self.ranges[name] = bounds
+        self._dims.clear()
+        return symbol(name)
+
     def dim(self, size: Any) -> DimLike:
         """A size of the export as a dim; raises NotAPolynomial."""
         if isinstance(size, int):
@@ -70,12 +77,12 @@ class Symbols:
     def _convert(self, expr: Any) -> Polynomial:
         if expr.is_Rational:
             return _clean({(): Fraction(int(expr.p), int(expr.q))})
-        if expr.is_Symbol:
-            if expr not in self._meaning:
-                raise NotAPolynomial(
-                    f"the size {expr} depends on data, or on an axis other than batch and sequence"
-                )
+        if expr in self._meaning:
             return self._meaning[expr]
+        if expr.is_Symbol:
+            raise NotAPolynomial(
+                f"the size {expr} depends on data, or on an axis other than batch and sequence"
+            )
         kind = expr.func.__name__
         args = expr.args
         if kind in ("Pow", "PowByNatural") and args[1].is_Integer and int(args[1]) >= 0:

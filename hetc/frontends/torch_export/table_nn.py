@@ -104,6 +104,27 @@ def attention(
     return ctx.reshape(ctx.op(Attention, q, k, v, mask, scale=factor, causal=is_causal), ctx.shape)
 
 
+@aten("_scaled_dot_product_flash_attention_for_cpu.default")
+def attention_for_cpu(
+    ctx: Context,
+    q: Value,
+    k: Value,
+    v: Value,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Value | None = None,
+    scale: float | None = None,
+) -> object:
+    """What PyTorch makes of attention on the CPU; the log of the sums serves training only."""
+    if dropout_p or (is_causal and q.shape[-2] != k.shape[-2]) or not isinstance(q.shape[-1], int):
+        return NotImplemented
+    if attn_mask is not None and attn_mask.dtype.is_float:
+        attn_mask = ctx.cast(attn_mask, q.dtype)
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return ctx.op(Attention, q, k, v, attn_mask, scale=factor, causal=is_causal), None
+
+
 def _with_head(ctx: Context, x: Value) -> Value:
     return ctx.reshape(x, (x.shape[0], 1, *x.shape[1:]))
 

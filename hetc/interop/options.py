@@ -1,0 +1,56 @@
+"""The options of `torch.compile(model, backend="hetc", options={...})`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hetc.errors import UsageError
+
+EXECUTORS = ("onnx", "reference")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compiled model is asked to do.
+
+    `prefill` and `decode` are the targets whose marks a graph gets when it is called with many
+    tokens a sequence and with one. `executor` runs the regions that hetc takes. `strict` makes an
+    error of everything that would run eagerly.
+    """
+
+    prefill: str = "h200"
+    decode: str = "sn40l"
+    executor: str = "onnx"
+    strict: bool = False
+
+    @staticmethod
+    def of(given: Mapping[str, Any] | None) -> Options:
+        """The options that a user gave; raises UsageError (HETC-U040) for one that cannot be."""
+        known = {field.name: field for field in fields(Options)}
+        for name, value in (given or {}).items():
+            if name not in known:
+                raise UsageError(
+                    "HETC-U040",
+                    "torch.compile has no such option for the backend hetc",
+                    found=repr(name),
+                    expected=", ".join(known),
+                )
+            wanted = bool if name == "strict" else str
+            if type(value) is not wanted:
+                raise UsageError(
+                    "HETC-U040",
+                    f"the option {name} is of another type",
+                    expected=wanted.__name__,
+                    found=repr(value),
+                )
+        options = Options(**(given or {}))
+        if options.executor not in EXECUTORS:
+            raise UsageError(
+                "HETC-U040",
+                "no such executor",
+                expected=", ".join(EXECUTORS),
+                found=repr(options.executor),
+            )
+        return options

@@ -1,0 +1,117 @@
+"""Keeps what happened while graphs were compiled and run, for the report."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hetc.errors import Reason
+from hetc.interop.report import Fallback, GraphBreak, GraphReport, Recompile, RegionReport, Report
+
+if TYPE_CHECKING:
+    from hetc.interop.region_call import RegionCall
+
+
+@dataclass
+class RegionRecord:
+    """A region in the making; `call` counts."""
+
+    name: str
+    ops: int
+    executor: str
+    target: str
+    marks: dict[str, int]
+    estimated_s: float
+    call: RegionCall
+
+    def report(self) -> RegionReport:
+        """What is known now."""
+        return RegionReport(
+            self.name,
+            self.ops,
+            self.executor if self.call.run is not None else "eager",
+            self.target,
+            dict(self.marks),
+            self.estimated_s,
+            self.call.calls,
+        )
+
+
+@dataclass
+class GraphRecord:
+    """A captured graph in the making."""
+
+    compile_id: str
+    place: str
+    graph_break: GraphBreak | None = None
+    phase: str = ""
+    ops: int = 0
+    regions: list[RegionRecord] = field(default_factory=list)
+    fallbacks: dict[str, Fallback] = field(default_factory=dict)
+    compiled_whole: str = ""
+    refusals: list[Reason] = field(default_factory=list)
+    calls: int = 0
+
+    def fall_back(self, op: str, reason: Reason, count: int = 1) -> None:
+        """Note that PyTorch runs `op`."""
+        found = self.fallbacks.get(op)
+        before = found.count if found else 0
+        self.fallbacks[op] = Fallback(op, before + count, found.reason if found else reason)
+
+    def report(self) -> GraphReport:
+        """What is known now."""
+        return GraphReport(
+            self.compile_id,
+            self.place,
+            self.phase,
+            self.ops,
+            tuple(region.report() for region in self.regions),
+            tuple(self.fallbacks.values()),
+            self.compiled_whole,
+            tuple(self.refusals),
+            self.calls,
+        )
+
+
+class Recorder:
+    """The records of this process; Dynamo compiles in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._graphs: list[GraphRecord] = []
+        self.has_summed_up = False
+
+    def add(self, record: GraphRecord) -> None:
+        """Keep the record of one more graph."""
+        with self._lock:
+            self._graphs.append(record)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._graphs.clear()
+            self.has_summed_up = False
+
+    def report(self) -> Report:
+        """What is known now."""
+        with self._lock:
+            graphs = list(self._graphs)
+        breaks = tuple(graph.graph_break for graph in graphs if graph.graph_break)
+        return Report(tuple(graph.report() for graph in graphs), breaks, _recompiles(graphs))
+
+
+def _recompiles(graphs: list[GraphRecord]) -> tuple[Recompile, ...]:
+    from torch._dynamo.utils import get_compilation_metrics
+
+    reasons: dict[str, Any] = {
+        str(item.compile_id): item.recompile_reason for item in get_compilation_metrics()
+    }
+    again = [graph for graph in graphs if not graph.compile_id.endswith("/0")]
+    return tuple(
+        Recompile(graph.compile_id, graph.place, str(reasons.get(graph.compile_id) or ""))
+        for graph in again
+    )
+
+
+RECORDER = Recorder()

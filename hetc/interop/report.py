@@ -1,0 +1,87 @@
+"""What `hetc.interop.last_report()` tells: which graphs were captured, and what ran where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hetc.errors import Reason
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """A region that hetc took: how many ops of the IR it has and who runs it.
+
+    `marks` counts its ops by what limits them on `target`, and `estimated_s` is what they take
+    there in all; both are estimates from the target's file. `calls` counts its runs.
+    """
+
+    name: str
+    ops: int
+    executor: str
+    target: str
+    marks: Mapping[str, int]
+    estimated_s: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A kind of op that PyTorch ran, how often it stands in the graph, and why the first did."""
+
+    op: str
+    count: int
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One captured graph.
+
+    `compile_id` is Dynamo's (`frame/recompile`), `place` the function that it was captured from.
+    `ops` counts the nodes that make tensors. `compiled_whole` names the compiler that took the
+    graph as a whole, `refusals` say why others did not; `regions` and `fallbacks` say what became
+    of it otherwise. `phase` is decode for one token a sequence, prefill for more, empty for a graph
+    that takes no tokens.
+    """
+
+    compile_id: str
+    place: str
+    phase: str
+    ops: int
+    regions: tuple[RegionReport, ...]
+    fallbacks: tuple[Fallback, ...]
+    compiled_whole: str
+    refusals: tuple[Reason, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class GraphBreak:
+    """Why Dynamo ended a graph before the function did, and the line of the user's that did it."""
+
+    reason: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Recompile:
+    """A function that Dynamo compiled again, and the guard that failed."""
+
+    compile_id: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the backend did since the process began, or since `torch._dynamo.reset()`."""
+
+    graphs: tuple[GraphReport, ...] = ()
+    graph_breaks: tuple[GraphBreak, ...] = ()
+    recompiles: tuple[Recompile, ...] = ()
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """The fallbacks of all graphs."""
+        return tuple(fallback for graph in self.graphs for fallback in graph.fallbacks)

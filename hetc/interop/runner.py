@@ -1,0 +1,33 @@
+"""What every executor of regions is to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from hetc.errors import Reason
+from hetc.ir.graph import Graph
+from hetc.ir.op import Op
+
+if TYPE_CHECKING:
+    import torch
+
+Run = Callable[[Sequence["torch.Tensor"]], tuple["torch.Tensor", ...]]
+
+
+class Executor(Protocol):
+    """One way to run a region on the tensors of PyTorch."""
+
+    name: str
+
+    def why_not(self, op: Op) -> Reason | None:
+        """Why it cannot run `op`, None where it can."""
+        ...
+
+    def prepare(self, graph: Graph) -> Run:
+        """A function of the tensors of the graph's inputs, in order; its results are new tensors.
+
+        Raises HetcError where the graph cannot be prepared; so does the function where a call
+        fails.
+        """
+        ...
