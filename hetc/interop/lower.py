@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import BackendError, HetcError, Reason
@@ -21,6 +22,7 @@ from hetc.interop.reference_runner import ReferenceRunner
 from hetc.interop.region_call import RegionCall
 from hetc.interop.regions import Region, cut_regions, has_effects, is_random, writes_back
 from hetc.interop.runner import Executor
+from hetc.interop.step import compile_step
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.source import Weight
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 Compiled = Callable[..., Any]
-WholeGraphCompiler = Callable[[Captured], "Compiled | Reason"]
+WholeGraphCompiler = Callable[
+    [Captured, Callable[[], Compiled], Callable[[Reason], None]], "Compiled | Reason"
+]
 # Tried in order before regions are cut: each takes a graph as a whole, or says why it does not.
 EXECUTORS: Mapping[str, Callable[[], Executor]] = {
     "onnx": OnnxRunner,
     "reference": ReferenceRunner,
 }
-WHOLE_GRAPH_COMPILERS: dict[str, WholeGraphCompiler] = {}
+WHOLE_GRAPH_COMPILERS: dict[str, WholeGraphCompiler] = {"native": compile_step}
 
 
 def lower(captured: Captured, record: GraphRecord) -> Compiled:
@@ -46,13 +50,14 @@ def lower(captured: Captured, record: GraphRecord) -> Compiled:
     """
     nodes = captured.module.graph.nodes
     record.ops = sum(node.op == "call_function" and makes_tensors(node) for node in nodes)
+    otherwise = cache(lambda: _by_regions(captured, record))
     for name, compile_whole in WHOLE_GRAPH_COMPILERS.items():
-        made = compile_whole(captured)
+        made = compile_whole(captured, otherwise, record.refuse)
         if not isinstance(made, Reason):
             record.compiled_whole = name
             return made
-        record.refusals.append(made)
-    return _by_regions(captured, record)
+        record.refuse(made)
+    return otherwise()
 
 
 def _by_regions(captured: Captured, record: GraphRecord) -> Compiled:

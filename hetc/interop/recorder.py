@@ -59,6 +59,11 @@ class GraphRecord:
         before = found.count if found else 0
         self.fallbacks[op] = Fallback(op, before + count, found.reason if found else reason)
 
+    def refuse(self, reason: Reason) -> None:
+        """Note why the graph, or a call of it, was not taken as a whole."""
+        if reason not in self.refusals:
+            self.refusals.append(reason)
+
     def report(self) -> GraphReport:
         """What is known now."""
         return GraphReport(

@@ -50,11 +50,13 @@ class Step:
     """A decode half, and how the outputs of the capture come from it.
 
     `decode(tokens[B,T], past, caches...) -> logits[B,T,V], caches...`; its inputs and outputs are
-    named as a state's are. `tables` are weights that the pass made. `outputs` has for each output
-    of the capture the name of the half's, or its value at every position [capacity, *shape].
+    named as a state's are. It is right for positions below `capacity`. `tables` are weights that
+    the pass made. `outputs` has for each output of the capture the name of the half's, or its value
+    at every position [capacity, *shape].
     """
 
     decode: Graph
+    capacity: int
     tables: Mapping[str, Array]
     outputs: tuple[str | Array, ...]
 
@@ -65,12 +67,14 @@ def state_name(index: int) -> str:
 
 
 def adopt_step(graph: Graph, inputs: StepInputs, weights: WeightLookup, capacity: int) -> Step:
-    """The decode half of `graph`, for positions below `capacity` and within caches of a fixed size.
+    """The decode half of `graph`, for positions below `capacity` and within caches that are written
+    into.
 
     Raises StateError (HETC-S040) naming the op that does not fit.
     """
     graph = simplify(_one_counter(graph, inputs))
-    rows = [value.shape[2] for value in graph.inputs if value.name in inputs.caches]
+    written = [op.x for op in graph.ops if isinstance(op, IndexPut) and op.x.name in inputs.caches]
+    rows = [cache.shape[2] for cache in written]
     capacity = min([capacity, *(size for size in rows if isinstance(size, int))])
     positional = Positional(
         graph, frozenset(inputs.counters), frozenset(inputs.masks), weights, capacity
@@ -150,7 +154,7 @@ class _Walk:
             raise _refused("", "it returns no logits, or not every cache")
         order = ["logits", *(f"{state_name(i)}.out" for i in range(len(self.inputs.caches)))]
         decode = self.builder.finish([results[name] for name in order], order).prune()
-        return Step(decode, self.tables, tuple(outputs))
+        return Step(decode, self.positional.capacity, self.tables, tuple(outputs))
 
     def _output_name(self, value: Value) -> str:
         if value in self.rows:
@@ -207,7 +211,7 @@ class _Walk:
         window = None
         if op.mask is not None:
             window = self._window(op)
-        elif isinstance(op.k.shape[2], int):
+        elif isinstance(op.k.op, IndexPut):
             raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
         sinks = None if op.sinks is None else self._operand(op, op.sinks)
         return Attention(

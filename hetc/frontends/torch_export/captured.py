@@ -63,7 +63,7 @@ def reasons_against(
 
     `why_not` says of an op of the IR why whoever runs the graph does not take it.
     """
-    work = _Work("captured", module.graph.nodes, parameters)
+    work = _Work("captured", module.graph.nodes, parameters, {})
     refused: dict[Node, Reason] = {}
     for node in module.graph.nodes:
         if node.op == "call_function" and makes_tensors(node):
@@ -82,12 +82,14 @@ def import_part(
     outputs: Sequence[tuple[Node, tuple[int, ...]]],
     parameters: Names,
     name: str,
+    called: Mapping[Any, str] | None = None,
 ) -> Part | Reason:
     """`nodes`, which `reasons_against` had nothing against, as one graph.
 
-    `outputs` are nodes with the order of the axes in which they are wanted.
+    `outputs` are nodes with the order of the axes in which they are wanted. `called` names symbols
+    of PyTorch's; those with one name are taken for equal, which the caller makes sure of.
     """
-    work = _Work(name, nodes, parameters)
+    work = _Work(name, nodes, parameters, called or {})
     for node in nodes:
         reason = work.add(module, node, _takes_all)
         if reason is not None:
@@ -110,7 +112,9 @@ def _takes_all(op: Op) -> Reason | None:
 class _Work:
     """One walk over nodes, in which what no node has made is an input."""
 
-    def __init__(self, name: str, nodes: Iterable[Node], parameters: Names) -> None:
+    def __init__(
+        self, name: str, nodes: Iterable[Node], parameters: Names, called: Mapping[Any, str]
+    ) -> None:
         nodes = list(nodes)
         symbols = Symbols({})
         self.ctx = Context(symbols, GraphBuilder(name))
@@ -120,7 +124,10 @@ class _Work:
         self._weights: dict[str, Node] = {}
         self._sizes: dict[str, Any] = {}
         for expr, bounds in _free_symbols(nodes).items():
-            self._name(expr, bounds)
+            if expr in called:
+                self.ctx.symbols.name(expr, called[expr], bounds)
+            else:
+                self._name(expr, bounds)
 
     def add(self, module: GraphModule, node: Node, why_not: OpCheck) -> Reason | None:
         """Import one node, or say why not; then nothing is left of the attempt."""

@@ -46,6 +46,11 @@ class Cache:
         rows = self._rows(state, chosen)[:, :, past - shape[-2] : past]
         return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
+    def rows(self, state: StateLayout, start: int, stop: int) -> NDArray[Any]:
+        """A copy [B, G, stop-start, D] of some rows of a state that has positions."""
+        found = self._rows(state)[:, :, start:stop]
+        return np.ascontiguousarray(found, dtype=BY_NAME[state.element].numpy)
+
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
         """Take over a state of the contract."""
         if state.role == "whole":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hetc.bundle import OpenBundle
 from hetc.bundle.native import (
     ARGUMENTS,
     LAYOUT_FILE,
@@ -33,6 +33,18 @@ from hetc.runtime.native.pace import Pace
 from hetc.runtime.native.threads import ThreadPool
 
 FUNCTION = "half"
+
+
+class NativeFiles(Protocol):
+    """Where the engine's files come from: a bundle, or what was just made."""
+
+    def read_bytes(self, rel: str) -> bytes:
+        """The content of a file."""
+        ...
+
+    def mapped(self, rel: str) -> mmap.mmap | NDArray[np.uint8]:
+        """A file as memory."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,16 +72,16 @@ class Engine:
         self._private = [Scratch() for _ in range(self._pool.units)]
         self._barrier = Scratch()
 
-    def open(self, bundle: OpenBundle) -> NativeLayout:
+    def open(self, files: NativeFiles) -> NativeLayout:
         """Begin to map and check the weights, once for both halves; `ready` waits for it.
 
         Raises BundleError for a layout that is not valid.
         """
         if self._layout is None:
-            layout = NativeLayout.from_bytes(bundle.read_bytes(LAYOUT_FILE))
+            layout = NativeLayout.from_bytes(files.read_bytes(LAYOUT_FILE))
             # Hashing gives up Python's lock, so that halves are compiled meanwhile.
             thread = ThreadPoolExecutor(max_workers=1)
-            self._weights = thread.submit(_mapped, bundle, layout.weight_bytes)
+            self._weights = thread.submit(_mapped, files, layout.weight_bytes)
             thread.shutdown(wait=False)
             self._layout = layout
         return self._layout
@@ -86,10 +98,10 @@ class Engine:
             )
         return self._weights.result()
 
-    def compile(self, bundle: OpenBundle, half: Half) -> Compiled:
+    def compile(self, files: NativeFiles, half: Half) -> Compiled:
         """The machine code of a half; raises as `Compiled` does."""
         file = half_file(half, self._variant().name)
-        text = bundle.read_bytes(file).decode()
+        text = files.read_bytes(file).decode()
         return Compiled(text, FUNCTION, at=f"{half} ({file})", code_cache=self._code_cache)
 
     def run(
@@ -159,9 +171,9 @@ class Engine:
         )
 
 
-def _mapped(bundle: OpenBundle, expected: int) -> NDArray[Any]:
+def _mapped(files: NativeFiles, expected: int) -> NDArray[Any]:
     """The packed weights, mapped: processes that run one bundle share them."""
-    data = np.frombuffer(bundle.mapped(WEIGHTS_FILE), np.uint8)
+    data = np.frombuffer(files.mapped(WEIGHTS_FILE), np.uint8)
     if data.nbytes != expected:
         raise RuntimeFault(
             "HETC-R041",

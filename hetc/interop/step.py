@@ -1,0 +1,132 @@
+"""Decode steps of language models on the native engine.
+
+A graph that takes one token a sequence, and caches that it appends to, is a decode half: see
+`hetc.passes.adopt_step`. It is made when the graph is first called, with the weights that it is
+called with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hetc.backends.native.backend import NativePlan
+from hetc.bundle.native import LAYOUT_FILE, half_file
+from hetc.errors import Reason, StateError
+from hetc.frontends.torch_export import Part, import_part
+from hetc.frontends.torch_export.dtypes import to_numpy
+from hetc.interop.captured import Captured
+from hetc.interop.regions import writes_back
+from hetc.interop.step_call import MadeStep, StepCall
+from hetc.interop.step_roles import StepRoles, find_roles
+from hetc.ir.graph import Graph
+from hetc.ir.types import Array
+from hetc.passes.adopt_step import StepInputs, adopt_step
+from hetc.passes.canonicalize import canonicalize
+from hetc.passes.outline_layers import outline_layers
+from hetc.passes.simplify import simplify
+from hetc.runtime.native.memory import aligned_bytes
+from hetc.runtime.native.step import MadeFiles, NativeStep
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import Node
+
+Compiled = Callable[..., Any]
+
+
+def compile_step(
+    captured: Captured, otherwise: Callable[[], Compiled], tell: Callable[[Reason], None]
+) -> Compiled | Reason:
+    """A function that runs the captured step natively; or why the graph is no step.
+
+    Where a call does not fit what the step was made for, it runs what `otherwise` gives, and `tell`
+    hears why.
+    """
+    roles = find_roles(captured)
+    if isinstance(roles, Reason):
+        return roles
+    part = _imported(captured, roles)
+    if isinstance(part, Reason):
+        return part
+    if len(part.inputs) != len(part.graph.inputs) or not all(
+        hasattr(item, "meta") for item in part.inputs
+    ):
+        return Reason("HETC-E053", "the step hangs on sizes that are no cache's")
+    places = {
+        node: index for index, node in enumerate(captured.module.graph.find_nodes(op="placeholder"))
+    }
+    graph = canonicalize(part.graph)
+    make = partial(_made, graph, part, roles, places)
+    return StepCall(roles, places, make, otherwise, tell)
+
+
+def _imported(captured: Captured, roles: StepRoles) -> Part | Reason:
+    nodes = [
+        node
+        for node in captured.module.graph.nodes
+        if node.op == "call_function" and not writes_back(node)
+    ]
+    results = dict.fromkeys((*roles.returned, *(source for _, source in roles.written)))
+    if any(node.op == "placeholder" for node in results):
+        return Reason("HETC-E053", "the graph returns one of its inputs")
+    outputs = [(node, tuple(range(node.meta["val"].ndim))) for node in results]
+    rows = [node.meta["val"].shape[2] for node in roles.caches]
+    called = {size.node.expr: "P" for size in rows if not isinstance(size, int)}
+    return import_part(captured.module, nodes, outputs, roles.weights, "step", called)
+
+
+def _made(
+    graph: Graph,
+    part: Part,
+    roles: StepRoles,
+    places: dict[Node, int],
+    given: tuple[Any, ...],
+    capacity: int,
+) -> MadeStep | Reason:
+    """The step for positions below `capacity`, with the weights of this call."""
+    tensors: dict[str, torch.Tensor] = {
+        name: given[places[node]] for name, node in part.weights.items()
+    }
+
+    def weight(name: str) -> Array:
+        return to_numpy(tensors[name])
+
+    names = StepInputs(
+        roles.tokens.name,
+        tuple(node.name for node in roles.caches),
+        tuple(node.name for node in roles.counters),
+        tuple(node.name for node in roles.masks),
+    )
+    try:
+        step = adopt_step(graph, names, weight, capacity)
+    except StateError as error:
+        return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
+
+    def lookup(name: str) -> Array:
+        table = step.tables.get(name)
+        return weight(name) if table is None else table
+
+    plan = NativePlan(outline_layers(simplify(step.decode)), step.capacity, lookup)
+    if plan.reasons:
+        return plan.reasons[0]
+    packed = aligned_bytes(plan.packed_bytes)
+    filled = 0
+    for piece in plan.packed(lookup):
+        packed[filled : filled + piece.nbytes] = np.frombuffer(piece, np.uint8)
+        filled += piece.nbytes
+    vocabulary = step.decode.outputs[0].shape[-1]
+    assert isinstance(vocabulary, int), "what weights multiply has a known size"
+    native = NativeStep(MadeFiles(partial(_text, plan), packed), vocabulary)
+    return MadeStep(native, step.capacity, plan.layout().states, step.outputs)
+
+
+def _text(plan: NativePlan, file: str) -> bytes:
+    """What a bundle of this plan would hold under the name `file`."""
+    if file == LAYOUT_FILE:
+        return plan.layout().to_bytes()
+    isa = next(isa for isa in plan.variants if half_file("decode", isa.name) == file)
+    return plan.text("decode", isa).encode()
