@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class StepCall:
         self._make, self._otherwise, self._tell = make, otherwise, tell
         self._step: MadeStep | Reason | None = None
         self._bound: list[tuple[int, torch.Tensor, int]] = []
-        self._held: list[tuple[int, int]] = []
+        self._held: list[tuple[int, int] | None] = []
         self._past = -1
 
     def __call__(self, *given: Any) -> Any:
@@ -101,6 +101,9 @@ class StepCall:
             if made is not None:
                 made.native.close()
             self._held, self._past = [], -1
+            if any(given[place].is_inference() for place in self._weights):
+                self._step = made = Reason("HETC-E054", "nothing tells whether its weights change")
+                return made
             room = max(_LEAST_ROOM, 1 << (2 * past).bit_length())
             try:
                 self._step = made = self._make(given, room)
@@ -125,13 +128,13 @@ class StepCall:
         made = self._step
         assert isinstance(made, MadeStep)
         caches = [given[place] for place in self._caches]
-        if self._past != past or self._held != [_state_of(cache) for cache in caches]:
+        if self._past != past or None in self._held or self._held != _states_of(caches):
             self._fill(made, caches, past)
         tokens = np.ascontiguousarray(given[self._tokens].numpy())
         pasts = np.full(tokens.shape[0], past, np.int64)
         logits = made.native.run(tokens, pasts, self._cache)
         grown = self._grown(made, caches, past)
-        self._held, self._past = [_state_of(cache) for cache in grown.values()], past + 1
+        self._held, self._past = _states_of(grown.values()), past + 1
         return self._results(made, given, grown, logits, past)
 
     def _fill(self, made: MadeStep, caches: Sequence[torch.Tensor], past: int) -> None:
@@ -199,6 +202,10 @@ class StepCall:
         return tuple(value(node) for node in self._roles.returned)
 
 
-def _state_of(tensor: torch.Tensor) -> tuple[int, int]:
-    """What changes when a tensor is another one, or is written into."""
-    return tensor.data_ptr(), tensor._version
+def _states_of(tensors: Iterable[torch.Tensor]) -> list[tuple[int, int] | None]:
+    return [_state_of(tensor) for tensor in tensors]
+
+
+def _state_of(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """What changes when a tensor is another one, or is written into; None where nothing tells."""
+    return None if tensor.is_inference() else (tensor.data_ptr(), tensor._version)
