@@ -7,34 +7,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import Reason
+from hetc.interop.marks import Marks
+from hetc.interop.phase import GraphPhase
 from hetc.interop.report import Fallback, GraphBreak, GraphReport, Recompile, RegionReport, Report
 
 if TYPE_CHECKING:
     from hetc.interop.region_call import RegionCall
 
 
-@dataclass
+@dataclass(frozen=True)
 class RegionRecord:
-    """A region in the making; `call` counts."""
+    """A region that was lowered; `call` counts its runs."""
 
-    name: str
-    ops: int
+    call: RegionCall
     executor: str
     target: str
-    marks: dict[str, int]
-    estimated_s: float
-    call: RegionCall
+    marks: Marks
 
     def report(self) -> RegionReport:
         """What is known now."""
         return RegionReport(
-            self.name,
-            self.ops,
-            self.executor if self.call.run is not None else "eager",
-            self.target,
-            dict(self.marks),
-            self.estimated_s,
-            self.call.calls,
+            name=self.call.name,
+            ops=self.marks.ops,
+            executor=self.executor if self.call.run is not None else "eager",
+            target=self.target,
+            marks=self.marks.counts,
+            estimated_s=self.marks.seconds,
+            calls=self.call.calls,
         )
 
 
@@ -45,7 +44,7 @@ class GraphRecord:
     compile_id: str
     place: str
     graph_break: GraphBreak | None = None
-    phase: str = ""
+    phase: GraphPhase = ""
     ops: int = 0
     regions: list[RegionRecord] = field(default_factory=list)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from hetc.errors import Reason
 
 @dataclass(frozen=True)
 class RegionReport:
-    """A region that hetc took: how many ops of the IR it has and who runs it.
+    """A region that hetc took: how many ops of the IR it has and who runs it (`eager` after a
+    call that failed).
 
     `marks` counts its ops by what limits them on `target`, and `estimated_s` is what they take
     there in all; both are estimates from the target's file. `calls` counts its runs.
