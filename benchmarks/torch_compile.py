@@ -37,8 +37,11 @@ def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
     model.generation_config.eos_token_id = None
     if side != "eager":
         import hetc.interop
+
         torch.compiler  # noqa
-        model.forward = torch.compile(model.forward, backend=hetc.interop.backend if side == "hetc" else side)
+        model.forward = torch.compile(
+            model.forward, backend=hetc.interop.backend if side == "hetc" else side
+        )
     ids = torch.tensor([np.random.default_rng(PROMPT).integers(20, 40000, PROMPT).tolist()])
 
     def generate(new: int) -> tuple[float, list[int]]:

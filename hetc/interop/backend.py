@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hetc.errors import BackendError
+from hetc.errors import BackendError, Reason
+from hetc.frontends.torch_export import makes_tensors
 from hetc.interop.captured import Captured
 from hetc.interop.lower import lower
 from hetc.interop.options import Options
 from hetc.interop.recorder import RECORDER, GraphRecord
 from hetc.interop.report import GraphBreak
+from hetc.interop.summary import summary
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 _log = logging.getLogger("hetc")
+# How a line of a Python traceback begins.
+_LINE = re.compile(r'File "(.+)", line (\d+), in (\S+)')
 
 
 def backend(
@@ -30,13 +35,13 @@ def backend(
 
     chosen = Options.of(options)
     sources = _sources(module)
-    record = GraphRecord(*_identity(module), _graph_break(module))
+    record = GraphRecord(_compile_id(), _place(module), _graph_break(module))
 
     def infer(functional: GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         return _boxed(_infer(functional, examples, chosen, sources, record))
 
     def train(functional: GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
-        _refuse_training(chosen, record)
+        _leave_to_autograd(functional, chosen, record)
         return _boxed(functional.forward)
 
     compiled: Callable[..., Any] = aot_autograd(
@@ -78,7 +83,10 @@ def _infer(
 
     def call(*given: Any) -> Any:
         record.calls += 1
-        return run(*given)
+        results = run(*given)
+        if RECORDER.is_first("call"):
+            _log.warning("%s", summary(record.report()))
+        return results
 
     return call
 
@@ -93,11 +101,19 @@ def _sources(module: GraphModule) -> list[tuple[str, bool]]:
     return found
 
 
-def _identity(module: GraphModule) -> tuple[str, str]:
+def _compile_id() -> str:
     from torch._guards import CompileContext
 
-    compile_id = CompileContext.current_compile_id()
-    return str(compile_id or ""), ""
+    return str(CompileContext.current_compile_id() or "")
+
+
+def _place(module: GraphModule) -> str:
+    """File, line and function of the first op that was captured."""
+    for node in module.graph.nodes:
+        found = _LINE.search(node.meta.get("stack_trace") or "")
+        if found:
+            return "{}:{} in {}".format(*found.groups())
+    return ""
 
 
 def _graph_break(module: GraphModule) -> GraphBreak | None:
@@ -121,13 +137,21 @@ def _boxed(run: Callable[..., Any]) -> Callable[..., Any]:
     return boxed
 
 
-def _refuse_training(options: Options, record: GraphRecord) -> None:
+def _leave_to_autograd(module: GraphModule, options: Options, record: GraphRecord) -> None:
+    """Note that PyTorch runs a forward or backward graph; an error under `strict`."""
+    reason = Reason("HETC-E019", "hetc compiles no gradients: PyTorch runs the graph")
     if options.strict:
         raise BackendError(
-            "HETC-E019",
+            reason.code,
             "hetc compiles no gradients",
             at=record.place,
             found="an input or a parameter that requires grad",
             do="call the model under torch.no_grad() or torch.inference_mode()",
         )
-    _log.warning("hetc compiles no gradients: PyTorch runs this graph")
+    ops = sum(node.op == "call_function" and makes_tensors(node) for node in module.graph.nodes)
+    record.ops += ops
+    record.fall_back("autograd", reason, ops)
+    if RECORDER.is_first("autograd"):
+        _log.warning(
+            "hetc compiles no gradients: PyTorch runs what requires grad, here %s", record.place
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hetc.interop.options import Options
@@ -27,3 +27,14 @@ class Captured:
     options: Options
     names: Mapping[Node, str]
     parameters: Mapping[Node, str]
+
+    def with_module(self, module: GraphModule) -> Captured:
+        """The same graph in other words, with the inputs in the same order."""
+        old, new = (m.graph.find_nodes(op="placeholder") for m in (self.module, module))
+        to = dict(zip(old, new, strict=True))
+        return replace(
+            self,
+            module=module,
+            names={to[node]: name for node, name in self.names.items()},
+            parameters={to[node]: name for node, name in self.parameters.items()},
+        )

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hetc.errors import BackendError, HetcError, Reason
-from hetc.frontends.torch_export import (
-    Size,
-    import_part,
-    makes_tensors,
-    reasons_against,
-)
-from hetc.interop.assemble import apart, assemble
+from hetc.errors import BackendError, Reason
+from hetc.frontends.torch_export import makes_tensors, reasons_against
+from hetc.interop.assemble import assemble
 from hetc.interop.captured import Captured
-from hetc.interop.layout import axes_in_memory
+from hetc.interop.decompose import decompose
+from hetc.interop.lower_region import Lowered, lower_region
+from hetc.interop.marks import mark_graph
 from hetc.interop.onnx_runner import OnnxRunner
+from hetc.interop.phase import phase_of
 from hetc.interop.recorder import GraphRecord, RegionRecord
 from hetc.interop.reference_runner import ReferenceRunner
-from hetc.interop.region_call import RegionCall
 from hetc.interop.regions import Region, cut_regions, has_effects, is_random, writes_back
-from hetc.interop.runner import Executor
+from hetc.interop.runner import Executor, WholeGraph
 from hetc.interop.step import compile_step
-from hetc.ir.graph import Graph, rebuild
-from hetc.ir.op import Op, Value
-from hetc.ir.ops.source import Weight
-from hetc.passes.canonicalize import canonicalize
+from hetc.targets import load
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
 Compiled = Callable[..., Any]
 WholeGraphCompiler = Callable[
-    [Captured, Callable[[], Compiled], Callable[[Reason], None]], "Compiled | Reason"
+    [Captured, Callable[[], Compiled], Callable[[Reason], None]], WholeGraph | Reason
 ]
 # Tried in order before regions are cut: each takes a graph as a whole, or says why it does not.
 EXECUTORS: Mapping[str, Callable[[], Executor]] = {
@@ -50,54 +44,67 @@ def lower(captured: Captured, record: GraphRecord) -> Compiled:
     """
     nodes = captured.module.graph.nodes
     record.ops = sum(node.op == "call_function" and makes_tensors(node) for node in nodes)
+    record.phase = phase_of(captured.module)
     otherwise = cache(lambda: _by_regions(captured, record))
     for name, compile_whole in WHOLE_GRAPH_COMPILERS.items():
         made = compile_whole(captured, otherwise, record.refuse)
         if not isinstance(made, Reason):
-            record.compiled_whole = name
+            record.compiled_whole, record.whole = name, made
             return made
         record.refuse(made)
     return otherwise()
 
 
 def _by_regions(captured: Captured, record: GraphRecord) -> Compiled:
-    module, strict = captured.module, captured.options.strict
-    executor = EXECUTORS[captured.options.executor]()
-    refused = _refused(captured, executor)
-    while True:
-        order = cut_regions(module, refused)
-        calls: dict[int, tuple[RegionCall, Sequence[Node]]] = {}
-        again = False
-        for region in order:
-            if not isinstance(region, Region):
-                continue
-            made = _region(captured, region, order, executor, record)
-            if isinstance(made, Reason):
-                # Without it, other nodes may stand together.
-                refused.update(dict.fromkeys(region.nodes, made))
-                again = True
-                break
-            calls[region.number] = made
-        if not again:
-            break
+    options = captured.options
+    executor = EXECUTORS[options.executor]()
+    captured, refused = _known(captured, executor)
+    target = load(options.decode if record.phase == "decode" else options.prefill)
+    made = _lowered(captured, refused, executor, record)
+    while isinstance(made, Reason):
+        made = _lowered(captured, refused, executor, record)
+    order, regions = made
     eager = {node: why for node, why in refused.items() if not writes_back(node)}
     for node, reason in eager.items():
         record.fall_back(str(node.target), reason)
-    if eager and strict:
+    if eager and options.strict:
         raise _not_whole(next(iter(eager.values())), len(eager))
-    record.regions += [
-        RegionRecord(
-            call.name,
-            call.ops,
-            executor.name,
-            "",
-            {},
-            0.0,
-            call,
-        )
-        for call, _ in calls.values()
-    ]
-    return assemble(module, order, calls)
+    for lowered in regions.values():
+        marks = mark_graph(lowered.graph, target, record.phase or "prefill", lowered.sizes)
+        record.regions.append(RegionRecord(lowered.call, executor.name, target.name, marks))
+    calls = {number: (lowered.call, lowered.given) for number, lowered in regions.items()}
+    return assemble(captured.module, order, calls)
+
+
+def _lowered(
+    captured: Captured, refused: dict[Node, Reason], executor: Executor, record: GraphRecord
+) -> tuple[list[Node | Region], dict[int, Lowered]] | Reason:
+    """The cut graph and its regions by number; or why one of them cannot be lowered, and then its
+    nodes are `refused`: without them, others may stand together."""
+    order = cut_regions(captured.module, refused)
+    made: dict[int, Lowered] = {}
+    for region in order:
+        if isinstance(region, Region):
+            lowered = lower_region(captured, region, order, executor, record)
+            if isinstance(lowered, Reason):
+                refused.update(dict.fromkeys(region.nodes, lowered))
+                return lowered
+            made[region.number] = lowered
+    return order, made
+
+
+def _known(captured: Captured, executor: Executor) -> tuple[Captured, dict[Node, Reason]]:
+    """The graph in terms of ops that hetc knows, as far as PyTorch can express it so; and why it
+    must run the other nodes itself."""
+    tried: set[Any] = set()
+    while True:
+        refused = _refused(captured, executor)
+        unknown = {node.target for node, why in refused.items() if why.code == "HETC-I210"} - tried
+        module = decompose(captured.module, captured.examples, unknown)
+        if module is captured.module:
+            return captured, refused
+        tried |= unknown
+        captured = captured.with_module(module)
 
 
 def _refused(captured: Captured, executor: Executor) -> dict[Node, Reason]:
@@ -111,82 +118,6 @@ def _refused(captured: Captured, executor: Executor) -> dict[Node, Reason]:
             text = f"{node.target} writes in place"
             refused[node] = Reason("HETC-I242", text, at=node.name)
     return refused
-
-
-def _region(
-    captured: Captured,
-    region: Region,
-    order: Sequence[Node | Region],
-    executor: Executor,
-    record: GraphRecord,
-) -> tuple[RegionCall, Sequence[Node]] | Reason:
-    name = f"region_{region.number}"
-    axes = [axes_in_memory(node.meta["val"]) for node in region.outputs]
-    outputs = list(zip(region.outputs, axes, strict=True))
-    part = import_part(captured.module, region.nodes, outputs, captured.parameters, name)
-    if isinstance(part, Reason):
-        return part
-    try:
-        graph = canonicalize(part.graph)
-        ops = len(graph.ops)
-        bound, weights = _weights_as_inputs(graph, part.weights)
-        run = executor.prepare(bound)
-    except HetcError as error:
-        return Reason(error.code, f"{error.what}: {error.found}", at=name)
-    inside = set(region.nodes)
-    given = list(
-        dict.fromkeys(
-            item for n in region.nodes for item in n.all_input_nodes if item not in inside
-        )
-    )
-    sources: list[Node] = []
-    for item in (*part.inputs, *weights):
-        source = _size_node(item, order, region) if isinstance(item, Size) else item
-        if source is None:
-            return Reason("HETC-I243", f"nothing gives the size {item}", at=name)
-        sources.append(source)
-    given = list(dict.fromkeys([*given, *sources]))
-    eager = apart(captured.module, region, given)
-    takes = [given.index(source) for source in sources]
-
-    def tell(reason: Reason) -> None:
-        for node in region.nodes:
-            record.fall_back(str(node.target), reason)
-
-    strict = captured.options.strict
-    return RegionCall(name, ops, run, eager, takes, axes, strict, tell), given
-
-
-def _weights_as_inputs(graph: Graph, nodes: Mapping[str, Node]) -> tuple[Graph, list[Node]]:
-    """`graph` with an input more for each of its weights, and what those inputs stand for.
-
-    So whoever runs it reads the parameters where they are, whatever was written there.
-    """
-    made: dict[str, Value] = {}
-
-    def rewrite(op: Op) -> tuple[Value, ...] | None:
-        if not isinstance(op, Weight):
-            return None
-        return (made.setdefault(op.name, Value(op.type, name=f"weight.{op.name}")),)
-
-    inner = rebuild(graph, rewrite)
-    whole = Graph(
-        inner.name, (*inner.inputs, *made.values()), inner.ops, inner.outputs, inner.output_names
-    )
-    return whole, [nodes[name] for name in made]
-
-
-def _size_node(size: Size, order: Sequence[Node | Region], region: Region) -> Node | None:
-    """A node before `region` that makes the number `size`."""
-    for item in order:
-        if item is region:
-            return None
-        if isinstance(item, Region):
-            continue
-        val: Any = item.meta.get("val")
-        if type(val).__name__ == "SymInt" and val.node.expr == size.expr:
-            return item
-    return None
 
 
 def _not_whole(reason: Reason, count: int) -> BackendError:

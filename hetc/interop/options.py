@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hetc.errors import UsageError
+from hetc.targets import load
 
 EXECUTORS = ("onnx", "reference")
 
@@ -27,7 +28,8 @@ class Options:
 
     @staticmethod
     def of(given: Mapping[str, Any] | None) -> Options:
-        """The options that a user gave; raises UsageError (HETC-U040) for one that cannot be."""
+        """The options that a user gave; raises UsageError (HETC-U040) for one that cannot be, and
+        TargetError for a target that is not known."""
         known = {field.name: field for field in fields(Options)}
         for name, value in (given or {}).items():
             if name not in known:
@@ -53,4 +55,6 @@ class Options:
                 expected=", ".join(EXECUTORS),
                 found=repr(options.executor),
             )
+        for name in (options.prefill, options.decode):
+            load(name)
         return options

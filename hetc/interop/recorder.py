@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hetc.errors import Reason
+from hetc.interop.marks import Marks
+from hetc.interop.phase import GraphPhase
 from hetc.interop.report import Fallback, GraphBreak, GraphReport, Recompile, RegionReport, Report
 
 if TYPE_CHECKING:
     from hetc.interop.region_call import RegionCall
+    from hetc.interop.runner import WholeGraph
 
 
-@dataclass
+@dataclass(frozen=True)
 class RegionRecord:
-    """A region in the making; `call` counts."""
+    """A region that was lowered; `call` counts its runs."""
 
-    name: str
-    ops: int
+    call: RegionCall
     executor: str
     target: str
-    marks: dict[str, int]
-    estimated_s: float
-    call: RegionCall
+    marks: Marks
 
     def report(self) -> RegionReport:
         """What is known now."""
         return RegionReport(
-            self.name,
-            self.ops,
-            self.executor if self.call.run is not None else "eager",
-            self.target,
-            dict(self.marks),
-            self.estimated_s,
-            self.call.calls,
+            name=self.call.name,
+            ops=self.marks.ops,
+            executor=self.executor if self.call.run is not None else "eager",
+            target=self.target,
+            marks=self.marks.counts,
+            estimated_s=self.marks.seconds,
+            calls=self.call.calls,
         )
 
 
@@ -45,11 +45,12 @@ class GraphRecord:
     compile_id: str
     place: str
     graph_break: GraphBreak | None = None
-    phase: str = ""
+    phase: GraphPhase = ""
     ops: int = 0
     regions: list[RegionRecord] = field(default_factory=list)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     compiled_whole: str = ""
+    whole: WholeGraph | None = None
     refusals: list[Reason] = field(default_factory=list)
     calls: int = 0
 
@@ -74,6 +75,7 @@ class GraphRecord:
             tuple(region.report() for region in self.regions),
             tuple(self.fallbacks.values()),
             self.compiled_whole,
+            0 if self.whole is None else self.whole.calls,
             tuple(self.refusals),
             self.calls,
         )
@@ -85,38 +87,52 @@ class Recorder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._graphs: list[GraphRecord] = []
-        self.has_summed_up = False
+        self._said: set[str] = set()
 
     def add(self, record: GraphRecord) -> None:
         """Keep the record of one more graph."""
         with self._lock:
             self._graphs.append(record)
 
+    def is_first(self, what: str) -> bool:
+        """Whether this is the first time that this is asked of `what`."""
+        with self._lock:
+            is_first = what not in self._said
+            self._said.add(what)
+            return is_first
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._graphs.clear()
-            self.has_summed_up = False
+            self._said.clear()
 
     def report(self) -> Report:
         """What is known now."""
         with self._lock:
             graphs = list(self._graphs)
         breaks = tuple(graph.graph_break for graph in graphs if graph.graph_break)
-        return Report(tuple(graph.report() for graph in graphs), breaks, _recompiles(graphs))
+        again = [graph for graph in graphs if not graph.compile_id.endswith("/0")]
+        reasons = _recompile_reasons() if again else {}
+        return Report(
+            tuple(graph.report() for graph in graphs),
+            breaks,
+            tuple(
+                Recompile(graph.compile_id, graph.place, reasons.get(graph.compile_id, ""))
+                for graph in again
+            ),
+        )
 
 
-def _recompiles(graphs: list[GraphRecord]) -> tuple[Recompile, ...]:
+def _recompile_reasons() -> dict[str, str]:
+    """The guard that failed, by the id of the compilation that it led to."""
     from torch._dynamo.utils import get_compilation_metrics
 
-    reasons: dict[str, Any] = {
-        str(item.compile_id): item.recompile_reason for item in get_compilation_metrics()
+    return {
+        str(item.compile_id): str(item.recompile_reason)
+        for item in get_compilation_metrics()
+        if item.recompile_reason
     }
-    again = [graph for graph in graphs if not graph.compile_id.endswith("/0")]
-    return tuple(
-        Recompile(graph.compile_id, graph.place, str(reasons.get(graph.compile_id) or ""))
-        for graph in again
-    )
 
 
 RECORDER = Recorder()

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hetc.errors import HetcError, Reason
+from hetc.errors import CheckFailed, HetcError, Reason
 from hetc.interop.runner import Run
 
 if TYPE_CHECKING:
     import torch
 
-Orders = Sequence[tuple[int, ...]]
+# How far results may be apart, as a part of the largest one: rounding, not another function.
+_TOLERANCE = {"float64": 1e-8, "float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
 
 
 @dataclass(eq=False)
@@ -21,15 +22,15 @@ class RegionCall:
 
     `takes` says which of the arguments the graph's inputs are; an argument that is a number stands
     for a size and becomes an empty tensor of that length. `orders` are the axes of the outputs as
-    they lie in memory. Under `strict` a failure is raised.
+    they lie in memory. The first call runs both ways and compares. Under `strict` a failure is
+    raised, else `tell` gets its reason.
     """
 
     name: str
-    ops: int
     run: Run | None
     eager: Callable[..., Any]
     takes: Sequence[int]
-    orders: Orders
+    orders: Sequence[tuple[int, ...]]
     strict: bool
     tell: Callable[[Reason], None]
     calls: int = field(default=0)
@@ -40,27 +41,60 @@ class RegionCall:
 
     def __call__(self, *given: Any) -> tuple[torch.Tensor, ...]:
         self.calls += 1
-        if self.run is not None:
-            try:
-                return self._run(given)
-            except HetcError as error:
-                if self.strict:
-                    raise
-                # Where PyTorch fails as well, its error is the user's.
-                made: tuple[torch.Tensor, ...] = self.eager(*given)
-                self.run = None
-                self.tell(Reason(error.code, f"{error.what}: {error.found}", at=self.name))
-                return made
+        if self.run is None:
+            return self._eager(given)
+        try:
+            made = self._run(self.run, given)
+            if self.calls == 1:
+                self._compare(made, self._eager(given))
+        except HetcError as error:
+            if self.strict:
+                raise
+            # Where PyTorch fails as well, its error is the user's, and the region stays.
+            results = self._eager(given)
+            self.run = None
+            self.tell(Reason(error.code, f"{error.what}: {error.found}", at=self.name))
+            return results
+        return made
+
+    def _eager(self, given: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         results: tuple[torch.Tensor, ...] = self.eager(*given)
         return results
 
-    def _run(self, given: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-        assert self.run is not None
-        made = self.run([_tensor(given[place]) for place in self.takes])
+    def _run(self, run: Run, given: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        made = run([_tensor(given[place]) for place in self.takes])
         return tuple(
             tensor if order == tuple(range(len(order))) else tensor.permute(_inverse(order))
             for tensor, order in zip(made, self.orders, strict=True)
         )
+
+    def _compare(self, made: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
+        for index, (ours, theirs) in enumerate(zip(made, wanted, strict=True)):
+            found = difference(ours, theirs)
+            if found:
+                raise CheckFailed(
+                    "HETC-V005",
+                    "a region computes something else than PyTorch",
+                    at=f"{self.name}, output {index}",
+                    found=found,
+                    do="report this with the model: PyTorch runs the region",
+                )
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> str:
+    """In what two tensors differ beyond rounding; empty where they do not."""
+    import torch
+
+    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+        return f"{ours.dtype}{list(ours.shape)}, not {theirs.dtype}{list(theirs.shape)}"
+    tolerance = _TOLERANCE.get(str(ours.dtype).removeprefix("torch."))
+    if tolerance is None or not ours.numel():
+        return "" if torch.equal(ours, theirs) else "other integers"
+    finite = theirs[theirs.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    if torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+        return ""
+    return f"a difference of {float((ours - theirs).abs().max()):.1e} on values up to {scale:.1e}"
 
 
 def _tensor(item: Any) -> torch.Tensor:

@@ -10,7 +10,8 @@ from hetc.errors import Reason
 
 @dataclass(frozen=True)
 class RegionReport:
-    """A region that hetc took: how many ops of the IR it has and who runs it.
+    """A region that hetc took: how many ops of the IR it has and who runs it (`eager` after a
+    call that failed).
 
     `marks` counts its ops by what limits them on `target`, and `estimated_s` is what they take
     there in all; both are estimates from the target's file. `calls` counts its runs.
@@ -40,9 +41,9 @@ class GraphReport:
 
     `compile_id` is Dynamo's (`frame/recompile`), `place` the function that it was captured from.
     `ops` counts the nodes that make tensors. `compiled_whole` names the compiler that took the
-    graph as a whole, `refusals` say why others did not; `regions` and `fallbacks` say what became
-    of it otherwise. `phase` is decode for one token a sequence, prefill for more, empty for a graph
-    that takes no tokens.
+    graph as a whole, in `whole_calls` of its `calls`; `refusals` say why none did, or why not in
+    others. `regions` and `fallbacks` say what became of it then. `phase` is decode for one token a
+    sequence, prefill for more, empty for a graph that takes no tokens.
     """
 
     compile_id: str
@@ -52,6 +53,7 @@ class GraphReport:
     regions: tuple[RegionReport, ...]
     fallbacks: tuple[Fallback, ...]
     compiled_whole: str
+    whole_calls: int
     refusals: tuple[Reason, ...]
     calls: int
 

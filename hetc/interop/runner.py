@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hetc.errors import Reason
 from hetc.ir.graph import Graph
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     import torch
 
 Run = Callable[[Sequence["torch.Tensor"]], tuple["torch.Tensor", ...]]
+
+
+class WholeGraph(Protocol):
+    """A function of the arguments of a captured graph; `calls` counts those that it ran itself."""
+
+    calls: int
+
+    def __call__(self, *given: Any) -> Any:
+        """What the graph returns."""
+        ...
 
 
 class Executor(Protocol):

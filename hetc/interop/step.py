@@ -8,8 +8,10 @@ called with.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -18,11 +20,13 @@ from hetc.bundle.native import LAYOUT_FILE, half_file
 from hetc.errors import Reason, StateError
 from hetc.frontends.torch_export import Part, import_part
 from hetc.frontends.torch_export.dtypes import to_numpy
+from hetc.interop.assemble import apart
 from hetc.interop.captured import Captured
-from hetc.interop.regions import writes_back
+from hetc.interop.regions import Region, writes_back
 from hetc.interop.step_call import MadeStep, StepCall
 from hetc.interop.step_roles import StepRoles, find_roles
 from hetc.ir.graph import Graph
+from hetc.ir.text import print_graph
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import StepInputs, adopt_step
 from hetc.passes.canonicalize import canonicalize
@@ -36,11 +40,14 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 Compiled = Callable[..., Any]
+# Graphs that Dynamo captured anew for another length are the same step with the same weights, whose
+# identities are in the key: a step keeps its weights, so that no other tensor can take one.
+_MADE: WeakValueDictionary[tuple[object, ...], MadeStep] = WeakValueDictionary()
 
 
 def compile_step(
     captured: Captured, otherwise: Callable[[], Compiled], tell: Callable[[Reason], None]
-) -> Compiled | Reason:
+) -> StepCall | Reason:
     """A function that runs the captured step natively; or why the graph is no step.
 
     Where a call does not fit what the step was made for, it runs what `otherwise` gives, and `tell`
@@ -61,22 +68,27 @@ def compile_step(
     }
     graph = canonicalize(part.graph)
     make = partial(_made, graph, part, roles, places)
-    return StepCall(roles, places, make, otherwise, tell)
+    whole = Region(0, tuple(_functional(captured)), roles.results)
+    eager = apart(captured.module, whole, list(places))
+    return StepCall(roles, places, make, eager, otherwise, tell)
 
 
 def _imported(captured: Captured, roles: StepRoles) -> Part | Reason:
-    nodes = [
+    if any(node.op == "placeholder" for node in roles.results):
+        return Reason("HETC-E053", "the graph returns one of its inputs")
+    outputs = [(node, tuple(range(node.meta["val"].ndim))) for node in roles.results]
+    rows = [node.meta["val"].shape[2] for node in roles.caches]
+    called = {size.node.expr: "P" for size in rows if not isinstance(size, int)}
+    nodes = _functional(captured)
+    return import_part(captured.module, nodes, outputs, roles.weights, "step", called)
+
+
+def _functional(captured: Captured) -> list[Node]:
+    return [
         node
         for node in captured.module.graph.nodes
         if node.op == "call_function" and not writes_back(node)
     ]
-    results = dict.fromkeys((*roles.returned, *(source for _, source in roles.written)))
-    if any(node.op == "placeholder" for node in results):
-        return Reason("HETC-E053", "the graph returns one of its inputs")
-    outputs = [(node, tuple(range(node.meta["val"].ndim))) for node in results]
-    rows = [node.meta["val"].shape[2] for node in roles.caches]
-    called = {size.node.expr: "P" for size in rows if not isinstance(size, int)}
-    return import_part(captured.module, nodes, outputs, roles.weights, "step", called)
 
 
 def _made(
@@ -110,6 +122,14 @@ def _made(
         table = step.tables.get(name)
         return weight(name) if table is None else table
 
+    key = (
+        print_graph(step.decode),
+        *(table.tobytes() for table in step.tables.values()),
+        *((name, id(tensor), tensor._version) for name, tensor in tensors.items()),
+    )
+    known = _MADE.get(key)
+    if known is not None:
+        return replace(known, outputs=step.outputs)
     plan = NativePlan(outline_layers(simplify(step.decode)), step.capacity, lookup)
     if plan.reasons:
         return plan.reasons[0]
@@ -121,7 +141,11 @@ def _made(
     vocabulary = step.decode.outputs[0].shape[-1]
     assert isinstance(vocabulary, int), "what weights multiply has a known size"
     native = NativeStep(MadeFiles(partial(_text, plan), packed), vocabulary)
-    return MadeStep(native, step.capacity, plan.layout().states, step.outputs)
+    made = MadeStep(
+        native, step.capacity, plan.layout().states, step.outputs, tuple(tensors.values())
+    )
+    _MADE[key] = made
+    return made
 
 
 def _text(plan: NativePlan, file: str) -> bytes:

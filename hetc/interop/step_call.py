@@ -11,6 +11,7 @@ import numpy as np
 from hetc.bundle.native import StateLayout
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
+from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import state_name
@@ -27,20 +28,24 @@ _LEAST_ROOM = 1024
 
 @dataclass(frozen=True)
 class MadeStep:
-    """A step ready to run: for positions below `capacity`; `outputs` as `adopt_step` has them."""
+    """A step ready to run: for positions below `capacity`; `outputs` as `adopt_step` has them.
+    `weights` are what it was made with."""
 
     native: NativeStep
     capacity: int
     states: Sequence[StateLayout]
     outputs: Sequence[str | Array]
+    weights: tuple[torch.Tensor, ...]
 
 
 class StepCall:
     """Runs a captured step natively while a call fits what was made, else as `otherwise` does.
 
+    `eager` gives the roles' results by PyTorch, against which a step is held before it is used.
     What fits: the very weights of the first call, unchanged; every counter at the number of rows in
     the caches; masks that show just those rows and the new one. The engine keeps a copy of the
     caches, which is renewed unless they are the tensors that the last call left, unchanged.
+    `calls` counts those that ran natively.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class StepCall:
         roles: StepRoles,
         places: Mapping[Node, int],
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
+        eager: Callable[..., tuple[torch.Tensor, ...]],
         otherwise: Callable[[], Compiled],
         tell: Callable[[Reason], None],
     ) -> None:
@@ -58,18 +64,23 @@ class StepCall:
         self._masks = [places[node] for node in roles.masks]
         self._weights = [places[node] for node in roles.weights]
         self._places = places
-        self._make, self._otherwise, self._tell = make, otherwise, tell
+        self._make, self._eager = make, eager
+        self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
         self._bound: list[tuple[int, torch.Tensor, int]] = []
         self._held: list[tuple[int, int] | None] = []
         self._past = -1
+        self.calls = 0
 
     def __call__(self, *given: Any) -> Any:
         past = self._position(given)
-        if isinstance(past, Reason) or (why := self._prepare(given, past)) is not None:
-            self._tell(past if isinstance(past, Reason) else why)  # type: ignore[arg-type]
+        made = past if isinstance(past, Reason) else self._prepared(given, past)
+        if isinstance(past, Reason) or isinstance(made, Reason):
+            assert isinstance(made, Reason)
+            self._tell(made)
             return self._otherwise()(*given)
-        return self._run(given, past)
+        self.calls += 1
+        return self._run(made, given, past)
 
     # Whether a call fits.
 
@@ -90,31 +101,47 @@ class StepCall:
                 return Reason("HETC-E054", "the mask hides tokens of the past")
         return past
 
-    def _prepare(self, given: tuple[Any, ...], past: int) -> Reason | None:
-        """Make the step where there is none for these weights and this position yet."""
+    def _prepared(self, given: tuple[Any, ...], past: int) -> MadeStep | Reason:
+        """The step, made where there is none for these weights and this position yet."""
         made = self._step
         if isinstance(made, Reason):
             return made
         if made is not None and not self._are_same(given):
             return Reason("HETC-E054", "the weights are not those that the step was made with")
-        if made is None or (past >= made.capacity and not self._roles.is_static):
-            if made is not None:
-                made.native.close()
-            self._held, self._past = [], -1
-            if any(given[place].is_inference() for place in self._weights):
-                self._step = made = Reason("HETC-E054", "nothing tells whether its weights change")
-                return made
-            room = max(_LEAST_ROOM, 1 << (2 * past).bit_length())
-            try:
-                self._step = made = self._make(given, room)
-            except HetcError as error:
-                self._step = made = Reason(error.code, f"{error.what}: {error.found}", at=error.at)
-            if isinstance(made, Reason):
-                return made
-            batch = given[self._tokens].shape[0]
-            self._cache = made.native.cache(batch, made.capacity)
-            self._bound = [(i, given[i], given[i]._version) for i in self._weights]
-        return None
+        if made is None or past >= made.capacity:
+            if made is not None and self._roles.is_static:
+                return Reason("HETC-E054", "the position is beyond what the step was made for")
+            self._step = made = self._new(given, past)
+        return made
+
+    def _new(self, given: tuple[Any, ...], past: int) -> MadeStep | Reason:
+        """A step for this position and as many again, once it computes what PyTorch does."""
+        if any(given[place].is_inference() for place in self._weights):
+            return Reason("HETC-E054", "nothing tells whether weights made for inference change")
+        self._held, self._past = [], -1
+        try:
+            made = self._make(given, max(_LEAST_ROOM, 1 << (2 * past).bit_length()))
+        except HetcError as error:
+            return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
+        if isinstance(made, Reason):
+            return made
+        if past >= made.capacity:
+            return Reason("HETC-E054", "the position is beyond what the step can be made for")
+        self._cache = made.native.cache(given[self._tokens].shape[0], made.capacity)
+        self._bound = [(i, given[i], given[i]._version) for i in self._weights]
+        logits, rows = self._step_natively(made, given, past)
+        found = ""
+        for kind, theirs in zip(made.outputs, self._eager(*given), strict=True):
+            if not isinstance(kind, str):
+                ours = to_torch(kind[past], dtype_of_torch(theirs.dtype))
+            elif kind == "logits":
+                ours = logits
+            else:
+                ours, theirs = rows[kind.removesuffix(".out")], theirs.narrow(2, past, 1)
+            found = found or difference(ours, theirs)
+        if found:
+            return Reason("HETC-V005", f"the step computes something else than PyTorch: {found}")
+        return made
 
     def _are_same(self, given: tuple[Any, ...]) -> bool:
         return all(
@@ -124,82 +151,82 @@ class StepCall:
 
     # Running it.
 
-    def _run(self, given: tuple[Any, ...], past: int) -> tuple[Any, ...]:
-        made = self._step
-        assert isinstance(made, MadeStep)
-        caches = [given[place] for place in self._caches]
-        if self._past != past or None in self._held or self._held != _states_of(caches):
+    def _run(self, made: MadeStep, given: tuple[Any, ...], past: int) -> tuple[Any, ...]:
+        """What the graph returns, after what it writes is written."""
+        logits, rows = self._step_natively(made, given, past)
+        grown = self._grown(given, rows, past)
+        self._held, self._past = _states_of(grown.values()), past + 1
+        results = {
+            node: self._result(kind, logits, grown, past)
+            for node, kind in zip(self._roles.results, made.outputs, strict=True)
+        }
+        for target, source in self._roles.written:
+            into = given[self._places[target]]
+            if results[source] is not into:
+                into.copy_(results[source])
+        return tuple(results[node] for node in self._roles.returned)
+
+    def _step_natively(
+        self, made: MadeStep, given: tuple[Any, ...], past: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The logits [B,1,V], and the new row [B,G,1,D] of each cache by name."""
+        import torch
+
+        caches = self._by_name(given)
+        if self._past != past or None in self._held or self._held != _states_of(caches.values()):
             self._fill(made, caches, past)
         tokens = np.ascontiguousarray(given[self._tokens].numpy())
-        pasts = np.full(tokens.shape[0], past, np.int64)
-        logits = made.native.run(tokens, pasts, self._cache)
-        grown = self._grown(made, caches, past)
-        self._held, self._past = _states_of(grown.values()), past + 1
-        return self._results(made, given, grown, logits, past)
+        logits = made.native.run(tokens, np.full(tokens.shape[0], past, np.int64), self._cache)
+        rows = {
+            state.name: to_torch(
+                self._cache.rows(state, past, past + 1),
+                dtype_of_torch(caches[state.name].dtype),
+            )
+            for state in made.states
+        }
+        (dtype,) = (
+            node.meta["val"].dtype
+            for node, kind in zip(self._roles.results, made.outputs, strict=True)
+            if isinstance(kind, str) and kind == "logits"
+        )
+        return torch.from_numpy(np.ascontiguousarray(logits)).to(dtype), rows
 
-    def _fill(self, made: MadeStep, caches: Sequence[torch.Tensor], past: int) -> None:
+    def _by_name(self, given: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+        return {state_name(i): given[place] for i, place in enumerate(self._caches)}
+
+    def _fill(self, made: MadeStep, caches: Mapping[str, torch.Tensor], past: int) -> None:
         """Make the engine's rows those of PyTorch's caches."""
-        if caches[0].shape[0] != self._cache.batch:
-            self._cache = made.native.cache(caches[0].shape[0], made.capacity)
-        by_name = self._by_name(caches)
+        batch = next(iter(caches.values())).shape[0]
+        if batch != self._cache.batch:
+            self._cache = made.native.cache(batch, made.capacity)
         for state in made.states:
-            self._cache.write(state, past, to_numpy(by_name[state.name][:, :, :past]))
-
-    def _by_name(self, caches: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {state_name(index): cache for index, cache in enumerate(caches)}
+            self._cache.write(state, past, to_numpy(caches[state.name][:, :, :past]))
 
     def _grown(
-        self, made: MadeStep, caches: Sequence[torch.Tensor], past: int
+        self, given: tuple[Any, ...], rows: Mapping[str, torch.Tensor], past: int
     ) -> dict[str, torch.Tensor]:
         """PyTorch's caches with the new rows: written into, or new ones."""
         import torch
 
-        grown = {}
-        by_name = self._by_name(caches)
-        rows = {state.name: self._cache.rows(state, past, past + 1) for state in made.states}
-        for name, cache in by_name.items():
-            row = to_torch(rows[name], dtype_of_torch(cache.dtype))
-            if self._roles.is_static:
-                cache[:, :, past : past + 1] = row
-                grown[name] = cache
-            else:
-                grown[name] = torch.cat([cache, row], 2)
-        return grown
+        caches = self._by_name(given)
+        if not self._roles.is_static:
+            return {name: torch.cat([cache, rows[name]], 2) for name, cache in caches.items()}
+        for name, cache in caches.items():
+            cache[:, :, past : past + 1] = rows[name]
+        return caches
 
-    def _results(
+    def _result(
         self,
-        made: MadeStep,
-        given: tuple[Any, ...],
+        kind: str | Array,
+        logits: torch.Tensor,
         grown: Mapping[str, torch.Tensor],
-        logits: Array,
         past: int,
-    ) -> tuple[Any, ...]:
-        """What the graph returns, after what it writes is written."""
+    ) -> torch.Tensor:
         import torch
 
-        kinds = dict(
-            zip(
-                dict.fromkeys((*self._roles.returned, *(s for _, s in self._roles.written))),
-                made.outputs,
-                strict=True,
-            )
-        )
-
-        def value(node: Node) -> torch.Tensor:
-            kind = kinds[node]
-            if not isinstance(kind, str):
-                return torch.from_numpy(np.array(kind[past]))
-            if kind == "logits":
-                found = torch.from_numpy(np.ascontiguousarray(logits))
-                return found.to(node.meta["val"].dtype)
-            return grown[kind.removesuffix(".out")]
-
-        for target, source in self._roles.written:
-            into = given[self._places[target]]
-            new = value(source)
-            if new is not into:
-                into.copy_(new)
-        return tuple(value(node) for node in self._roles.returned)
+        if not isinstance(kind, str):
+            return torch.from_numpy(np.array(kind[past]))
+        return logits if kind == "logits" else grown[kind.removesuffix(".out")]
 
 
 def _states_of(tensors: Iterable[torch.Tensor]) -> list[tuple[int, int] | None]:

@@ -19,10 +19,8 @@ _SAME = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.clone", "aten.a
 @dataclass(frozen=True)
 class StepRoles:
     """The placeholders of a step by what they are, see `hetc.passes.adopt_step.StepInputs`; all
-    that is nothing else is a weight.
-
-    `results` are the nodes that the step leaves: what it returns, in order, and what it writes back
-    into inputs. `written` pairs the latter with the placeholders.
+    that is nothing else is a weight. `returned` is what the graph returns, in order; `written` are
+    placeholders with what is written into them.
     """
 
     tokens: Node
@@ -32,6 +30,11 @@ class StepRoles:
     weights: Mapping[Node, str]
     returned: tuple[Node, ...]
     written: tuple[tuple[Node, Node], ...]
+
+    @property
+    def results(self) -> tuple[Node, ...]:
+        """What is returned, and what is written back and not returned."""
+        return tuple(dict.fromkeys((*self.returned, *(source for _, source in self.written))))
 
     @property
     def is_static(self) -> bool:

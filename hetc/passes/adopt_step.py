@@ -9,13 +9,13 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hetc.errors import StateError
-from hetc.ir.dims import DimLike, symbol
+from hetc.ir.dims import DimLike, product, symbol
 from hetc.ir.graph import Graph, GraphBuilder, rebuild
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
@@ -24,7 +24,7 @@ from hetc.ir.ops.index import IndexPut
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice
 from hetc.ir.ops.source import Weight
-from hetc.ir.types import BOOL, I64, Array, TensorType
+from hetc.ir.types import BOOL, I64, Array, Shape, TensorType
 from hetc.passes.simplify import simplify
 from hetc.passes.step_positions import Positional
 
@@ -109,6 +109,7 @@ class _Walk:
     tables: dict[str, Array] = field(default_factory=dict)
     found: dict[Value, Array] = field(default_factory=dict)
     batch: DimLike = 1
+    capacity: int = 0
 
     def run(self) -> Step:
         by_name = {value.name: value for value in self.graph.inputs}
@@ -121,6 +122,7 @@ class _Walk:
             sizes = (B, cache.shape[1], P, cache.shape[3])
             self.new[cache] = self.builder.input(state_name(index), TensorType(cache.dtype, sizes))
         self.found = self.positional.tables(self._frontier())
+        self.capacity = min([self.positional.capacity, *map(len, self.found.values())])
         for op in self.graph.ops:
             if self.positional.kinds[op.result] == "data":
                 self._place(op)
@@ -154,7 +156,7 @@ class _Walk:
             raise _refused("", "it returns no logits, or not every cache")
         order = ["logits", *(f"{state_name(i)}.out" for i in range(len(self.inputs.caches)))]
         decode = self.builder.finish([results[name] for name in order], order).prune()
-        return Step(decode, self.positional.capacity, self.tables, tuple(outputs))
+        return Step(decode, self.capacity, self.tables, tuple(outputs))
 
     def _output_name(self, value: Value) -> str:
         if value in self.rows:
@@ -194,7 +196,7 @@ class _Walk:
                 return None
             cache, new, axis = op.x, op.updates, op.axes[0]
             places = self.found.get(op.ids[0])
-            expected = np.arange(self.positional.capacity)
+            expected = np.arange(self.capacity)
             if places is None or not np.array_equal(
                 places.reshape(len(places), -1)[:, 0], expected
             ):
@@ -262,21 +264,17 @@ class _Walk:
         """The shape of the result: the first axes in order that can be the sequences and the
         tokens, or one axis for both where no two can."""
         named = [dim for dim in shape if not isinstance(dim, int)]
-        wanted = [B, T] if named in ([B, T], [B * T]) else named
-        for choice in (wanted, [B * T] if wanted == [B, T] else wanted):
-            result = list(op.shape)
-            axis = 0
-            for dim in choice:
-                size = self.batch if dim != T else 1
-                while axis < len(result) and result[axis] != size:
-                    axis += 1
-                if axis == len(result):
-                    break
-                result[axis] = dim
-                axis += 1
-            else:
-                return tuple(result)
-        raise _refused(op.loc, f"reshape of {shape} to {op.shape}")
+        choices: list[Sequence[DimLike]] = [named]
+        if named in ([B, T], [B * T]):
+            choices = [(B, T), (B * T,)]
+        for choice in choices:
+            result = _with_names(op.shape, {B: self.batch, T: 1, B * T: self.batch}, choice)
+            if result is not None:
+                return result
+        if self.batch == 1 and len(op.shape) == 1:
+            # Everything in a row, such as the experts that tokens go to.
+            return (op.shape[0] * product(named),)
+        raise _refused(op.loc, f"reshape of {TensorType(op.x.dtype, shape)} to {op.shape}")
 
     def _operand(self, reader: Op, value: Value) -> Value:
         if value in self.rows:
@@ -315,6 +313,23 @@ class _Walk:
         if len(axes) != 1:
             raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
         return axes.pop()
+
+
+def _with_names(
+    shape: Shape, sizes: Mapping[DimLike, DimLike], names: Sequence[DimLike]
+) -> Shape | None:
+    """`shape` with `names` in order at the first axes that have their sizes; None where there are
+    too few."""
+    result = list(shape)
+    axis = 0
+    for name in names:
+        while axis < len(result) and shape[axis] != sizes.get(name):
+            axis += 1
+        if axis == len(result):
+            return None
+        result[axis] = name
+        axis += 1
+    return tuple(result)
 
 
 def _refused(at: str, found: str) -> StateError:

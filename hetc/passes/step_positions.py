@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from hetc.errors import IRError
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.interpret import WeightLookup, interpret
 from hetc.ir.op import Value
@@ -51,17 +52,23 @@ class Positional:
         return self.kinds[value] == "positional"
 
     def tables(self, values: Sequence[Value]) -> dict[Value, Array]:
-        """Each of the values at every position: [capacity, *shape]."""
+        """Each of the values at every position: [n, *shape], where n is `capacity` or the first
+        position at which one cannot be computed, such as the end of a table of positions."""
         builder = GraphBuilder("positional")
         for value in values:
             if value.op is not None:
                 builder.add(value.op)
         inputs = tuple(value for value in self.graph.inputs if value in self)
         cone = Graph("positional", inputs, tuple(builder.ops), tuple(values))
-        rows = [
-            interpret(cone, [self._at(value, position) for value in inputs], self.weights)
-            for position in range(self.capacity if values else 0)
-        ]
+        rows: list[tuple[Array, ...]] = []
+        for position in range(self.capacity if values else 0):
+            given = [self._at(value, position) for value in inputs]
+            try:
+                rows.append(interpret(cone, given, self.weights))
+            except IRError:
+                if not rows:
+                    raise
+                break
         return {value: np.stack([row[i] for row in rows]) for i, value in enumerate(values)}
 
     def _at(self, value: Value, position: int) -> Array:

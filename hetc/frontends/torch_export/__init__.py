@@ -8,6 +8,7 @@ from hetc.frontends.torch_export.captured import (
     makes_tensors,
     reasons_against,
 )
+from hetc.frontends.torch_export.functional import decomposable
 from hetc.frontends.torch_export.importer import (
     ImportedGraph,
     import_exported,
@@ -18,6 +19,7 @@ __all__ = [
     "ImportedGraph",
     "Part",
     "Size",
+    "decomposable",
     "import_exported",
     "import_part",
     "import_whole",

@@ -47,12 +47,14 @@ class Part:
     """Some nodes as a graph.
 
     `inputs` are what its inputs stand for, in order: the nodes that make the tensors, and `Size`s.
-    Weights stand for the nodes in `weights`, by name.
+    Weights stand for the nodes in `weights`, by name. `sizes` are the symbols of the graph as they
+    were when it was captured; 1 where that hangs on data.
     """
 
     graph: Graph
     inputs: tuple[Node | Size, ...]
     weights: Mapping[str, Node]
+    sizes: Mapping[str, int]
 
 
 def reasons_against(
@@ -61,19 +63,42 @@ def reasons_against(
     """Why nodes of `module` cannot be imported, for those that make tensors and cannot, and the
     graph of all others.
 
-    `why_not` says of an op of the IR why whoever runs the graph does not take it.
+    `why_not` says of an op of the IR why whoever runs the graph does not take it. Where an op needs
+    sizes to be equal that merely are so now, they are guarded to be: PyTorch captures the graph
+    anew for others.
     """
-    work = _Work("captured", module.graph.nodes, parameters, {})
-    refused: dict[Node, Reason] = {}
-    for node in module.graph.nodes:
-        if node.op == "call_function" and makes_tensors(node):
+    while True:
+        work = _Work("captured", module.graph.nodes, parameters, {})
+        refused: dict[Node, Reason] = {}
+        for node in module.graph.nodes:
+            if node.op != "call_function" or not makes_tensors(node):
+                continue
             if node.target is operator.getitem and node.args[0] in refused:
                 continue
             reason = work.add(module, node, why_not)
             if reason is not None:
+                if reason.code == "HETC-I211" and _guard_equal(node):
+                    break
                 refused[node] = reason
-    made = [value for value in work.ctx.values.values() if isinstance(value, Value)]
-    return refused, work.ctx.builder.finish(made)
+        else:
+            made = [value for value in work.ctx.values.values() if isinstance(value, Value)]
+            return refused, work.ctx.builder.finish(made)
+
+
+def _guard_equal(node: Node) -> bool:
+    """Guard that sizes which `node` reads under different symbols are equal, where they are now;
+    whether there were any."""
+    seen: dict[int, Any] = {}
+    guarded = False
+    for item in node.all_input_nodes:
+        for size in _sizes_of(item.meta.get("val")):
+            if not size.node.has_hint() or not size.node.expr.free_symbols:
+                continue
+            other = seen.setdefault(size.node.hint, size)
+            # The comparison itself is what makes the guard.
+            if other.node.expr != size.node.expr and bool(other == size):
+                guarded = True
+    return guarded
 
 
 def import_part(
@@ -123,11 +148,12 @@ class _Work:
         self._inputs: list[Node | Size] = []
         self._weights: dict[str, Node] = {}
         self._sizes: dict[str, Any] = {}
-        for expr, bounds in _free_symbols(nodes).items():
+        self._hints: dict[str, int] = {}
+        for expr, (bounds, hint) in _free_symbols(nodes).items():
             if expr in called:
                 self.ctx.symbols.name(expr, called[expr], bounds)
             else:
-                self._name(expr, bounds)
+                self._name(expr, bounds, hint)
 
     def add(self, module: GraphModule, node: Node, why_not: OpCheck) -> Reason | None:
         """Import one node, or say why not; then nothing is left of the attempt."""
@@ -178,7 +204,7 @@ class _Work:
             ctx.builder.input(f"size.{name}", TensorType(BOOL, (symbol(name), 0)))
             self._inputs.append(Size(self._sizes[name], name))
         graph = ctx.builder.finish(results, names).prune()
-        return Part(graph, tuple(self._inputs), self._weights)
+        return Part(graph, tuple(self._inputs), self._weights, self._hints)
 
     def _bind(self, node: Node) -> None:
         """Make what the node stands for an input or a weight, where nothing made it."""
@@ -199,11 +225,12 @@ class _Work:
         try:
             return self.ctx.symbols.dim(size)
         except NotAPolynomial:
-            return self._name(size.node.expr, (0.0, math.inf))
+            hint = size.node.hint if size.node.has_hint() else 1
+            return self._name(size.node.expr, (0.0, math.inf), hint)
 
-    def _name(self, expr: Any, bounds: Range) -> DimLike:
+    def _name(self, expr: Any, bounds: Range, hint: int) -> DimLike:
         name = f"N{len(self._sizes)}"
-        self._sizes[name] = expr
+        self._sizes[name], self._hints[name] = expr, hint
         return self.ctx.symbols.name(expr, name, bounds)
 
     def _missing(self, node: Node) -> Reason | None:
@@ -233,15 +260,21 @@ def _strange(node: Node) -> Reason | None:
     return None
 
 
-def _free_symbols(nodes: Iterable[Node]) -> dict[Any, Range]:
-    """The symbols of all sizes that the nodes make or read, in order, and their ranges."""
-    found: dict[Any, Range] = {}
+def _free_symbols(nodes: Iterable[Node]) -> dict[Any, tuple[Range, int]]:
+    """The symbols of all sizes that the nodes make or read, in order, with their ranges and present
+    values."""
+    ranges: dict[Any, Range] = {}
+    hints: dict[Any, int] = {}
     for node in nodes:
         for item in (*node.all_input_nodes, node):
             for size in _sizes_of(item.meta.get("val")):
-                for free in sorted(size.node.expr.free_symbols, key=str):
-                    found.setdefault(free, _range(size.node.shape_env.var_to_range.get(free)))
-    return found
+                expr = size.node.expr
+                if expr.is_Symbol and size.node.has_hint():
+                    hints[expr] = int(size.node.hint)
+                for free in sorted(expr.free_symbols, key=str):
+                    if free not in ranges:
+                        ranges[free] = _range(size.node.shape_env.var_to_range.get(free))
+    return {free: (bounds, hints.get(free, 1)) for free, bounds in ranges.items()}
 
 
 def _sizes_of(val: Any) -> Iterator[Any]:

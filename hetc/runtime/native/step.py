@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,10 @@ class MadeFiles:
 
 
 class NativeStep:
-    """The decode half of `files`; raises as `NativeExecutor.prepare` does."""
+    """The decode half of `files`; its threads end when nothing holds it any more.
+
+    Raises as `NativeExecutor.prepare` does.
+    """
 
     def __init__(
         self, files: MadeFiles, vocabulary: int, options: NativeOptions | None = None
@@ -43,6 +47,7 @@ class NativeStep:
         self._function = self._engine.compile(files, "decode")
         self._engine.ready()
         self._vocabulary = vocabulary
+        weakref.finalize(self, self._engine.close)
 
     def cache(self, batch: int, tokens: int) -> Cache:
         """An empty cache with room for so many tokens."""
@@ -56,7 +61,3 @@ class NativeStep:
         logits: NDArray[Any] = np.empty(rows, np.float32)
         self._engine.run("decode", self._function, tokens, pasts, cache, logits)
         return logits[..., : self._vocabulary]
-
-    def close(self) -> None:
-        """End the threads and let go of the weights."""
-        self._engine.close()

@@ -22,7 +22,7 @@ from hetc.ir.text import parse
 from hetc.ir.types import Array
 from hetc.runtime import State
 from hetc.runtime.native import NativeOptions
-from hetc.runtime.native.engine import Engine
+from hetc.runtime.native.engine import Engine, NativeFiles
 from hetc.runtime.native.executor import NativeExecutor
 from hetc.runtime.native.jit import Compiled
 
@@ -136,10 +136,10 @@ class _Reusing(NativeExecutor):
         super().__init__(engine)
         compile = engine.compile
 
-        def known(bundle: OpenBundle, half: Any) -> Compiled:
+        def known(files: NativeFiles, half: Any) -> Compiled:
             key = (half, engine._options.variant)
             if key not in case.compiled:
-                case.compiled[key] = compile(bundle, half)
+                case.compiled[key] = compile(files, half)
             return case.compiled[key]
 
         engine.compile = known  # type: ignore[method-assign]

@@ -1,0 +1,151 @@
+"""Decode steps under torch.compile run on the native engine, and only while that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from hetc.interop import backend, last_report
+from hetc.interop.report import GraphReport
+from tests.driver.models import build
+
+PROMPT, NEW = 12, 20
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def model_of(family: str, **changes: Any) -> Any:
+    model = build(family, **changes)
+    model.config.use_cache = model.generation_config.use_cache = True
+    return model
+
+
+def prompt(rows: int = 1) -> torch.Tensor:
+    return torch.randint(3, 128, (rows, PROMPT), generator=torch.Generator().manual_seed(1))
+
+
+def generate(model: Any, ids: torch.Tensor, cache: str, **more: Any) -> list[list[int]]:
+    static = {"cache_implementation": "static"} if cache == "static" else {}
+    sizes = {"max_new_tokens": NEW, "min_new_tokens": NEW}
+    found: list[list[int]] = model.generate(
+        ids, do_sample=False, disable_compile=True, **sizes, **static, **more
+    ).tolist()
+    return found
+
+
+def steps() -> list[GraphReport]:
+    """The graphs that take one token."""
+    return [graph for graph in last_report().graphs if graph.phase == "decode"]
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "gpt_neox", "opt"])
+def test_generate_gives_the_text_of_the_eager_model(family: str, cache: str) -> None:
+    model = model_of(family)
+    expected = generate(model, prompt(), cache)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, prompt(), cache) == expected
+    assert sum(graph.whole_calls for graph in steps()) == NEW - 1
+    assert all(graph.compiled_whole == "native" and not graph.refusals for graph in steps())
+
+
+def test_bfloat16_logits_are_as_near_as_its_rounding() -> None:
+    model = model_of("llama").to(torch.bfloat16)
+    ids = prompt()
+    with torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        token = torch.tensor([[7]])
+        expected = model(token, past_key_values=past, use_cache=True).logits.float()
+        past.crop(-1)
+        model.forward = torch.compile(model.forward, backend=backend)
+        found = model(token, past_key_values=past, use_cache=True).logits
+    assert found.dtype is torch.bfloat16
+    assert (found.float() - expected).abs().max() <= 0.02 * expected.abs().max()
+    assert [graph.whole_calls for graph in steps()] == [1]
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_several_sequences(cache: str) -> None:
+    model = model_of("llama")
+    expected = generate(model, prompt(3), cache)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, prompt(3), cache) == expected
+    assert sum(graph.whole_calls for graph in steps()) == NEW - 1
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_prompts_that_are_padded_run_otherwise(cache: str) -> None:
+    model = model_of("llama")
+    mask = torch.ones(2, PROMPT, dtype=torch.long)
+    mask[0, :4] = 0
+    expected = generate(model, prompt(2), cache, attention_mask=mask)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, prompt(2), cache, attention_mask=mask) == expected
+    assert [graph.whole_calls for graph in steps()] == [0] * len(steps())
+    assert all(graph.refusals for graph in steps())
+
+
+class Stepper:
+    """A compiled model with a cache of 12 tokens, called a token at a time."""
+
+    def __init__(self) -> None:
+        self.model = model_of("llama")
+        self.step = torch.compile(self.model.forward, backend=backend, dynamic=True)
+        with torch.no_grad():
+            self.past = self.model(prompt(), use_cache=True).past_key_values
+
+    @torch.no_grad()
+    def both(self, token: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the compiled and of the eager model, from the same cache."""
+        ids, length = torch.tensor([[token]]), self.past.get_seq_length()
+        expected = self.model(ids, past_key_values=self.past, use_cache=True).logits
+        self.past.crop(length - self.past.get_seq_length())
+        found = self.step(ids, past_key_values=self.past, use_cache=True).logits
+        return found, expected
+
+
+def test_a_cache_that_somebody_wrote_into_is_read_again() -> None:
+    stepper = Stepper()
+    stepper.both(5)
+    with torch.no_grad():
+        stepper.past.layers[0].values[:, :, 3] += 1.0
+        stepper.past.layers[1].keys.mul_(0.5)
+    torch.testing.assert_close(*stepper.both(6), rtol=1e-4, atol=1e-4)
+    stepper.past.crop(8 - stepper.past.get_seq_length())
+    torch.testing.assert_close(*stepper.both(9), rtol=1e-4, atol=1e-4)
+    assert sum(graph.whole_calls for graph in steps()) == 3
+
+
+def test_weights_that_change_are_not_those_of_the_step() -> None:
+    stepper = Stepper()
+    stepper.both(5)
+    with torch.no_grad():
+        stepper.model.lm_head.weight.add_(0.25)
+    torch.testing.assert_close(*stepper.both(6), rtol=1e-4, atol=1e-4)
+    assert sum(graph.whole_calls for graph in steps()) == 1
+    assert "weights" in str(steps()[-1].refusals[-1])
+
+
+def test_inference_mode() -> None:
+    model = model_of("llama")
+    expected = generate(model, prompt(), "static")
+    model.forward = torch.compile(model.forward, backend=backend)
+    with torch.inference_mode():
+        assert generate(model, prompt(), "static") == expected
+    assert sum(graph.whole_calls for graph in steps()) == NEW - 1
+
+
+def test_what_is_no_step_says_why() -> None:
+    model = model_of("gemma2")
+    model.forward = torch.compile(model.forward, backend=backend)
+    generate(model, prompt(), "dynamic")
+    assert steps()
+    assert all(graph.refusals and not graph.whole_calls for graph in steps())
