@@ -184,8 +184,8 @@ def test_marked_axes_are_dynamic_at_once() -> None:
     assert len(last_report().graphs) == 1
 
 
-def test_sizes_that_depend_on_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
+def test_sizes_that_depend_on_data() -> None:
     ours = compiled(lambda x: x[x > 0] * 2 + 1, fullgraph=True)
     with torch.no_grad():
         for x in (torch.tensor([1.0, -1.0, 2.0]), torch.tensor([-1.0, -2.0]), torch.ones(5)):
