@@ -21,7 +21,7 @@ def decompose(module: GraphModule, examples: Sequence[Any], targets: Iterable[An
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.traceback import preserve_node_meta
 
-    known = decomposable(targets)
+    known = decomposable(target for target in targets if not _is_inexact(target))
     if not known:
         return module
     with preserve_node_meta(), enable_python_dispatcher(), torch.no_grad():
@@ -39,3 +39,8 @@ def decompose(module: GraphModule, examples: Sequence[Any], targets: Iterable[An
         if node.target is operator.getitem and not node.users:
             traced.graph.erase_node(node)
     return traced
+
+
+def _is_inexact(target: Any) -> bool:
+    """Whether the decomposition rounds otherwise than the op: that of interpolated bytes does."""
+    return "upsample" in str(target)

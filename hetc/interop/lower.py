@@ -35,6 +35,9 @@ EXECUTORS: Mapping[str, Callable[[], Executor]] = {
     "reference": ReferenceRunner,
 }
 WHOLE_GRAPH_COMPILERS: dict[str, WholeGraphCompiler] = {"native": compile_step}
+# Ops that no table knows, and ops that may write, such as normalisation over a batch: PyTorch may
+# have other words for both.
+_UNKNOWN = ("HETC-I210", "HETC-I242")
 
 
 def lower(captured: Captured, record: GraphRecord) -> Compiled:
@@ -99,7 +102,7 @@ def _known(captured: Captured, executor: Executor) -> tuple[Captured, dict[Node,
     tried: set[Any] = set()
     while True:
         refused = _refused(captured, executor)
-        unknown = {node.target for node, why in refused.items() if why.code == "HETC-I210"} - tried
+        unknown = {node.target for node, why in refused.items() if why.code in _UNKNOWN} - tried
         module = decompose(captured.module, captured.examples, unknown)
         if module is captured.module:
             return captured, refused

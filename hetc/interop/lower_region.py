@@ -18,10 +18,13 @@ from hetc.interop.runner import Executor
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.source import Weight
+from hetc.ir.types import BF16, F16, F32, F64, DType
 from hetc.passes.canonicalize import canonicalize
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+_TOLERANCE: Mapping[DType, float] = {F64: 1e-8, F32: 1e-3, F16: 2e-2, BF16: 5e-2}
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,17 @@ def lower_region(
         apart(captured.module, region, given),
         [given.index(source) for source in sources],
         axes,
+        tolerance_of(part.graph),
         captured.options.strict,
         tell,
     )
     return Lowered(call, given, graph, part.sizes)
+
+
+def tolerance_of(graph: Graph) -> float:
+    """How far results may be apart: the rounding of the coarsest type of the graph adds up."""
+    values = [*graph.inputs, *(value for op in graph.ops for value in op.results)]
+    return max((_TOLERANCE.get(value.dtype, 0.0) for value in values), default=0.0)
 
 
 def _weights_as_inputs(graph: Graph, nodes: Mapping[str, Node]) -> tuple[Graph, list[Node]]:

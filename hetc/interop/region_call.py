@@ -12,9 +12,6 @@ from hetc.interop.runner import Run
 if TYPE_CHECKING:
     import torch
 
-# How far results may be apart, as a part of the largest one: rounding, not another function.
-_TOLERANCE = {"float64": 1e-8, "float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
-
 
 @dataclass(eq=False)
 class RegionCall:
@@ -22,8 +19,9 @@ class RegionCall:
 
     `takes` says which of the arguments the graph's inputs are; an argument that is a number stands
     for a size and becomes an empty tensor of that length. `orders` are the axes of the outputs as
-    they lie in memory. The first call runs both ways and compares. Under `strict` a failure is
-    raised, else `tell` gets its reason.
+    they lie in memory. The first call runs both ways and compares: results may be apart by
+    `tolerance`, a part of the largest of them. Under `strict` a failure is raised, else `tell` gets
+    its reason.
     """
 
     name: str
@@ -31,6 +29,7 @@ class RegionCall:
     eager: Callable[..., Any]
     takes: Sequence[int]
     orders: Sequence[tuple[int, ...]]
+    tolerance: float
     strict: bool
     tell: Callable[[Reason], None]
     calls: int = field(default=0)
@@ -70,7 +69,7 @@ class RegionCall:
 
     def _compare(self, made: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
         for index, (ours, theirs) in enumerate(zip(made, wanted, strict=True)):
-            found = difference(ours, theirs)
+            found = difference(ours, theirs, self.tolerance)
             if found:
                 raise CheckFailed(
                     "HETC-V005",
@@ -81,15 +80,14 @@ class RegionCall:
                 )
 
 
-def difference(ours: torch.Tensor, theirs: torch.Tensor) -> str:
+def difference(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> str:
     """In what two tensors differ beyond rounding; empty where they do not."""
     import torch
 
     if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
         return f"{ours.dtype}{list(ours.shape)}, not {theirs.dtype}{list(theirs.shape)}"
-    tolerance = _TOLERANCE.get(str(ours.dtype).removeprefix("torch."))
-    if tolerance is None or not ours.numel():
-        return "" if torch.equal(ours, theirs) else "other integers"
+    if not ours.dtype.is_floating_point or not ours.numel():
+        return "" if torch.equal(ours, theirs) else "other whole numbers"
     finite = theirs[theirs.isfinite()]
     scale = float(finite.abs().max()) if finite.numel() else 0.0
     if torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale, equal_nan=True):

@@ -135,5 +135,5 @@ def writes_back(node: Node) -> bool:
     return (
         str(node.target) == "aten.copy_.default"
         and getattr(destination, "op", "") == "placeholder"
-        and not node.users
+        and all(user.op == "output" for user in node.users)
     )

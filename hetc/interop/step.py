@@ -22,6 +22,7 @@ from hetc.frontends.torch_export import Part, import_part
 from hetc.frontends.torch_export.dtypes import to_numpy
 from hetc.interop.assemble import apart
 from hetc.interop.captured import Captured
+from hetc.interop.lower_region import tolerance_of
 from hetc.interop.regions import Region, writes_back
 from hetc.interop.step_call import MadeStep, StepCall
 from hetc.interop.step_roles import StepRoles, find_roles
@@ -70,7 +71,7 @@ def compile_step(
     make = partial(_made, graph, part, roles, places)
     whole = Region(0, tuple(_functional(captured)), roles.results)
     eager = apart(captured.module, whole, list(places))
-    return StepCall(roles, places, make, eager, otherwise, tell)
+    return StepCall(roles, places, make, eager, tolerance_of(graph), otherwise, tell)
 
 
 def _imported(captured: Captured, roles: StepRoles) -> Part | Reason:

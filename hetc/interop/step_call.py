@@ -41,7 +41,8 @@ class MadeStep:
 class StepCall:
     """Runs a captured step natively while a call fits what was made, else as `otherwise` does.
 
-    `eager` gives the roles' results by PyTorch, against which a step is held before it is used.
+    `eager` gives the roles' results by PyTorch, against which a step is held before it is used:
+    they may be apart by `tolerance`, a part of the largest of them.
     What fits: the very weights of the first call, unchanged; every counter at the number of rows in
     the caches; masks that show just those rows and the new one. The engine keeps a copy of the
     caches, which is renewed unless they are the tensors that the last call left, unchanged.
@@ -54,6 +55,7 @@ class StepCall:
         places: Mapping[Node, int],
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
         eager: Callable[..., tuple[torch.Tensor, ...]],
+        tolerance: float,
         otherwise: Callable[[], Compiled],
         tell: Callable[[Reason], None],
     ) -> None:
@@ -64,7 +66,7 @@ class StepCall:
         self._masks = [places[node] for node in roles.masks]
         self._weights = [places[node] for node in roles.weights]
         self._places = places
-        self._make, self._eager = make, eager
+        self._make, self._eager, self._tolerance = make, eager, tolerance
         self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
         self._bound: list[tuple[int, torch.Tensor, int]] = []
@@ -90,8 +92,8 @@ class StepCall:
         if len(lengths) != 1:
             return Reason("HETC-E054", "the caches of a step differ in length")
         (length,) = lengths
-        past = int(given[self._counters[0]]) if self._roles.is_static else length
-        if any(int(given[place]) != past for place in self._counters):
+        past = int(given[self._counters[0]].flatten()[0]) if self._roles.is_static else length
+        if any(int(item) != past for place in self._counters for item in given[place].flatten()):
             return Reason("HETC-E054", "the position is not the number of tokens in the cache")
         if self._roles.is_static and past >= length:
             return Reason("HETC-E054", "the cache has no room for one more token")
@@ -138,7 +140,7 @@ class StepCall:
                 ours = logits
             else:
                 ours, theirs = rows[kind.removesuffix(".out")], theirs.narrow(2, past, 1)
-            found = found or difference(ours, theirs)
+            found = found or difference(ours, theirs, self._tolerance)
         if found:
             return Reason("HETC-V005", f"the step computes something else than PyTorch: {found}")
         return made

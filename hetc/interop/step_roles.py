@@ -62,7 +62,9 @@ def find_roles(captured: Captured) -> StepRoles | Reason:
             caches.append(node)
         elif str(fake.dtype) == "torch.bool":
             masks.append(node)
-        elif str(fake.dtype) == "torch.int64" and all(size == 1 for size in fake.shape):
+        elif str(fake.dtype) == "torch.int64" and _is_of_sequences(
+            fake, tokens.meta["val"].shape[0]
+        ):
             counters.append(node)
         else:
             weights[node] = captured.parameters.get(node, node.name)
@@ -77,6 +79,12 @@ def find_roles(captured: Captured) -> StepRoles | Reason:
         returned,
         written,
     )
+
+
+def _is_of_sequences(fake: Any, batch: Any) -> bool:
+    """Whether there is one number, or one for each sequence."""
+    sizes = [size for size in fake.shape if size != 1]
+    return sizes in ([], [batch])
 
 
 def _val(node: object) -> Any:

@@ -231,7 +231,7 @@ class _Walk:
     def _window(self, op: Attention) -> int | None:
         """How many keys a query sees; None for all up to its own."""
         assert op.mask is not None
-        masks = self.found.get(op.mask)
+        masks = self._of_each_sequence(op.mask)
         if masks is None or any(size != 1 for size in masks.shape[1:-1]):
             raise _refused(op.loc, "the mask hangs on data, or is not one for all heads")
         flat = masks.reshape(masks.shape[0], -1)
@@ -287,11 +287,13 @@ class _Walk:
     def _table(self, reader: Op, value: Value) -> Value:
         """A positional value as rows of a table, along the axis that the tokens have in the ops
         that read it."""
-        rows = self.found[value]
+        rows = self._of_each_sequence(value)
+        assert rows is not None, "tables were made of all that is met"
         name = f"positions.{len(self.tables)}"
         if (rows == rows[:1]).all():
             self.tables[name] = rows[0]
-            return self.builder.add(Weight(name, value.type, loc=reader.loc))
+            type = TensorType(value.dtype, rows.shape[1:])
+            return self.builder.add(Weight(name, type, loc=reader.loc))
         behind = self._tokens_axis(reader)
         shape = (1,) * (behind - value.rank) + rows.shape[1:]
         if shape[len(shape) - behind] != 1:
@@ -302,6 +304,17 @@ class _Walk:
         type = TensorType(value.dtype, table.shape)
         weight = self.builder.add(Weight(name, type, loc=reader.loc))
         return self.builder.add(Slice(weight, axis, P, P + T, loc=reader.loc))
+
+    def _of_each_sequence(self, value: Value) -> Array | None:
+        """The table of a positional value, with a size of 1 where all sequences have the same."""
+        rows = self.found.get(value)
+        if rows is None or self.batch == 1:
+            return rows
+        for axis, size in enumerate(rows.shape):
+            first = rows.take([0], axis)
+            if axis and size == self.batch and (rows == first).all():
+                rows = first
+        return rows
 
     def _tokens_axis(self, reader: Op) -> int:
         """The axis of the tokens in `reader`, counted from the back."""

@@ -31,14 +31,15 @@ def supports(op: Op) -> Reason | None:
     return None if isinstance(op, Call) else why_not(op)
 
 
-def emit_onnx(graph: Graph, weights: WeightLookup | None = None) -> bytes:
+def emit_onnx(graph: Graph, weights: WeightLookup | None = None, *, rounds: bool = False) -> bytes:
     """`graph` as an ONNX model (opset 23, computing in f32) with its inputs and outputs by name.
 
     Inputs, and the outputs named `<state>.out`, keep the graph's element types; other outputs are
     f32 where the graph has a float of 16 bits. Without `weights` the initializers are declared as
-    external data by name, for the runtime to supply; with them the data is inside. Raises
-    BackendError: HETC-E014 listing the ops that cannot be emitted, E013 for a size that no input
-    shows; MissingDependency without the `onnx` package.
+    external data by name, for the runtime to supply; with them the data is inside. With `rounds`, a
+    cast to 16 bits rounds as the graph says. Raises BackendError: HETC-E014 listing the ops that
+    cannot be emitted, E013 for a size that no input shows; MissingDependency without the `onnx`
+    package.
     """
     refused = reasons(graph, supports)
     if refused:
@@ -53,7 +54,7 @@ def emit_onnx(graph: Graph, weights: WeightLookup | None = None) -> bytes:
     outputs = graph.output_names or [f"output{i}" for i in range(len(graph.outputs))]
     taken = {value.name for value in graph.inputs} | set(outputs)
     taken |= {op.name for op in walk(graph) if isinstance(op, Weight)}
-    writer = Writer(taken)
+    writer = Writer(taken, rounds=rounds)
     context = Context(writer, Sizes(writer, graph))
     results = _inline(context, graph, [writer.load(v.name, v.dtype) for v in graph.inputs])
     made = [

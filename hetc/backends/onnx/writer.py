@@ -45,7 +45,8 @@ class Writer:
     """The ONNX graph in the making.
 
     `names` maps the values in sight to ONNX names. `stored` maps the name of a value to that of the
-    same in 16 bits, where there is one: state as it crosses the border of a half.
+    same in 16 bits, where there is one: state as it crosses the border of a half. With `rounds`,
+    casts to 16 bits take away what they should.
     """
 
     taken: set[str]
@@ -55,6 +56,7 @@ class Writer:
     names: dict[Value, str] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)
     loc: str = ""
+    rounds: bool = False
     _made: dict[Hashable, tuple[str, ...]] = field(default_factory=dict)
     _counter: int = 0
 

@@ -87,18 +87,24 @@ def reasons_against(
 
 def _guard_equal(node: Node) -> bool:
     """Guard that sizes which `node` reads under different symbols are equal, where they are now;
-    whether there were any."""
+    whether that made any the same."""
     seen: dict[int, Any] = {}
-    guarded = False
     for item in node.all_input_nodes:
         for size in _sizes_of(item.meta.get("val")):
-            if not size.node.has_hint() or not size.node.expr.free_symbols:
+            if not size.node.has_hint() or not _is_sum(size.node.expr):
                 continue
             other = seen.setdefault(size.node.hint, size)
             # The comparison itself is what makes the guard.
             if other.node.expr != size.node.expr and bool(other == size):
-                guarded = True
-    return guarded
+                return bool(other.node.expr == size.node.expr)
+    return False
+
+
+def _is_sum(expr: Any) -> bool:
+    """Whether it is a symbol, perhaps with a number added: only those can become the same."""
+    terms = expr.args if expr.func.__name__ == "Add" else (expr,)
+    symbols = [term for term in terms if not term.is_Integer]
+    return len(symbols) == 1 and bool(symbols[0].is_Symbol)
 
 
 def import_part(

@@ -193,7 +193,15 @@ def masked_fill(ctx: Context, x: Value, mask: Value, value: Any) -> Value:
     return where(ctx, mask, value, x)
 
 
-@aten("_to_copy.default", "to.dtype", "to.dtype_layout", "to.device", "to.other", "type_as.default")
+@aten(
+    "_to_copy.default",
+    "to.dtype",
+    "to.dtype_layout",
+    "to.device",
+    "to.other",
+    "type_as.default",
+    "prims.convert_element_type.default",
+)
 def to(ctx: Context, x: Value, *_target: object, **_dtype: object) -> Value:
     # Where to, the recorded result says; a device means nothing here.
     return (

@@ -185,4 +185,6 @@ def gated(c: Context, op: Gated) -> str:
 @emits(Cast)
 def cast(c: Context, op: Cast) -> str:
     source, target = computed(op.x.dtype), computed(op.dtype)
-    return c.w[op.x] if source is target else c.w.cast(c.w[op.x], target)
+    wide = c.w[op.x] if source is target else c.w.cast(c.w[op.x], target)
+    is_narrower = target is not op.dtype and op.x.dtype is not op.dtype
+    return c.w.load(c.w.store(wide, op.dtype), op.dtype) if c.w.rounds and is_narrower else wide
