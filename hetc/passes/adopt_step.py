@@ -287,6 +287,8 @@ class _Walk:
     def _table(self, reader: Op, value: Value) -> Value:
         """A positional value as rows of a table, along the axis that the tokens have in the ops
         that read it."""
+        if not all(isinstance(size, int) for size in value.shape):
+            raise _refused(reader.loc, f"{reader.kind} reads {value.type}, which grows")
         rows = self._of_each_sequence(value)
         assert rows is not None, "tables were made of all that is met"
         name = f"positions.{len(self.tables)}"

@@ -43,7 +43,7 @@ class Positional:
             self.kinds[value] = "positional" if decides else "data"
         for op in self.graph.ops:
             read = {self.kinds[operand] for operand in op.operands}
-            kind: Kind = "static"
+            kind: Kind = "positional" if op.map_dims({"P": 0}) else "static"
             if read - {"static"}:
                 kind = "data" if "data" in read else "positional"
             self.kinds.update(dict.fromkeys(op.results, kind))
@@ -52,8 +52,12 @@ class Positional:
         return self.kinds[value] == "positional"
 
     def tables(self, values: Sequence[Value]) -> dict[Value, Array]:
-        """Each of the values at every position: [n, *shape], where n is `capacity` or the first
-        position at which one cannot be computed, such as the end of a table of positions."""
+        """Each of the values at every position: [n, *shape].
+
+        n is `capacity`, or the first position at which one cannot be computed, such as the end of a
+        table of positions. What grows with the position along its last axis, as a mask does, ends
+        in what hides keys.
+        """
         builder = GraphBuilder("positional")
         for value in values:
             if value.op is not None:
@@ -64,12 +68,12 @@ class Positional:
         for position in range(self.capacity if values else 0):
             given = [self._at(value, position) for value in inputs]
             try:
-                rows.append(interpret(cone, given, self.weights))
+                rows.append(interpret(cone, given, self.weights, {"P": position}))
             except IRError:
                 if not rows:
                     raise
                 break
-        return {value: np.stack([row[i] for row in rows]) for i, value in enumerate(values)}
+        return {value: _stacked([row[i] for row in rows]) for i, value in enumerate(values)}
 
     def _at(self, value: Value, position: int) -> Array:
         shape = tuple(size for size in value.shape if isinstance(size, int))
@@ -77,3 +81,14 @@ class Positional:
         if value.dtype is BOOL:
             return np.broadcast_to(np.arange(shape[-1]) <= position, shape)
         return np.full(shape, position, value.dtype.numpy)
+
+
+def _stacked(rows: Sequence[Array]) -> Array:
+    longest = rows[-1].shape
+    if rows[0].shape == longest:
+        return np.stack(rows)
+    hidden = False if rows[0].dtype == BOOL.numpy else -np.inf
+    found = np.full((len(rows), *longest), hidden, rows[0].dtype)
+    for position, row in enumerate(rows):
+        found[position, ..., : row.shape[-1]] = row
+    return found
