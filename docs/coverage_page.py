@@ -1,4 +1,4 @@
-"""docs/coverage.md: every causal-LM type of transformers, as the cases of tests/architectures say."""
+"""docs/coverage.md: every causal-LM type of transformers, as tests/architectures has them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.architectures.case import Case
+from tests.architectures.case import Case, Outcome
 from tests.architectures.cases import CASES, GROUPS
 from tests.architectures.variants import VARIANTS
 
-OUTCOMES = ("works", "not causal", "torch cannot export it", "refused")
+OUTCOMES: tuple[Outcome, ...] = ("works", "not causal", "torch cannot export it", "refused")
 _PINS = Path(__file__).parents[1] / "constraints.txt"
 
 
@@ -21,12 +21,11 @@ def coverage_page() -> str:
     lines = [
         "# What hetc accepts",
         "",
-        "Made by `make docs` from `tests/architectures/`, where a test builds a tiny random model of",
-        f"every type that transformers {pin.group(1)} knows as a causal language model, compiles its",
-        "directory, and runs two sequences: 16 tokens are prefilled and 8 decoded, one at a time.",
-        "A type **works** where no logit is more than 1e-4 from those of transformers itself (f32, both",
-        "halves on this machine). The others are refused with an error that names the reason; none",
-        "answers wrongly.",
+        "Made by `make docs` from `tests/architectures/`, where a test builds a tiny random model",
+        f"of every type that transformers {pin[1]} knows as a causal language model, compiles its",
+        "directory, and runs two sequences: 16 tokens are prefilled and 8 decoded, one by one.",
+        "A type **works** where no logit is more than 1e-4 from those of transformers itself, in",
+        "f32. The others are refused with an error that names the reason; none answers wrongly.",
         "",
         f"| | types | {' | '.join(OUTCOMES)} |",
         f"|---|---|{'---|' * len(OUTCOMES)}",
