@@ -185,6 +185,14 @@ def classify(
     that a shift of all keys of a row changes the result.
     """
     *shorter, longest = probe_mask(mask, weights, max_context)
+    if np.isnan(longest.array).any():
+        raise StateError(
+            "HETC-S023",
+            "decode cannot be derived: a mask neither shows nor hides some keys",
+            at=loc,
+            found="what the scores are multiplied by is neither 0 nor 1",
+            do="export the model with a bool mask, or one that is added",
+        )
     hidden_everywhere = HIDDEN_F16 if mask.dtype is F16 else HIDDEN
     for probe in shorter:
         size = len(probe.positions)
