@@ -22,7 +22,10 @@ def _rope(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 _FACTORS = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [2.0, 4.0, 6.0, 8.0]}
-_LONG = _rope("longrope", original_max_position_embeddings=32, **_FACTORS)
+_LONG = {
+    "original_max_position_embeddings": 32,
+    **_rope("longrope", original_max_position_embeddings=32, **_FACTORS),
+}
 
 VARIANTS: dict[str, tuple[str, Case]] = {
     "bert-encoder": (
@@ -74,7 +77,6 @@ VARIANTS: dict[str, tuple[str, Case]] = {
     "gpt_neox-sequential": _form(
         "gpt_neox", {"use_parallel_residual": False}, covers="one branch after the other"
     ),
-    "gptj-whole": _form("gptj", {"rotary_dim": None}, covers="whole heads are rotated"),
     "llama-biases": _form(
         "llama",
         {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
