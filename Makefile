@@ -51,7 +51,7 @@ format: venv
 	$(BIN)/ruff format $(CODE)
 
 docs: venv
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 # What the tests of tests/gpu run, on a machine with a GPU: copy the folder there.
 gpu-bundles: venv

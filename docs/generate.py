@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.coverage_page import coverage_page
 from hetc.backends.dataflow.document import document as plan_format
 from hetc.ir.document import document as ir_reference
 from hetc.targets.document import refreshed
@@ -81,6 +82,7 @@ def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     targets = refreshed((DOCS / "targets.md").read_text("utf-8"))
     return {
+        "coverage.md": coverage_page(),
         "errors.md": error_page(),
         "ir-reference.md": ir_reference(),
         "plan-format.md": plan_format(),

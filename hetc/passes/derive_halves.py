@@ -1,7 +1,8 @@
 """Derive the halves: graphs on demand, in which every value is computed in the role asked of it.
 
-There are four roles. `new`: the rows of the T new tokens. `all`: the rows of all P+T tokens.
-`whole` and `last` are prefill's: every row, and the last row alone. Role `all` stops at the state,
+There are five roles. `new`: the rows of the T new tokens. `all`: the rows of all P+T tokens.
+`whole` and `last` are prefill's: every row, and the last row alone. `cells` of a mask that tokens
+have a part in are those of the half's queries and of every key. Role `all` stops at the state,
 where the past is joined with the new rows; keys and values of attention are the only things asked
 for in role `all`, so that nothing of the past but the state is needed.
 """
@@ -16,10 +17,12 @@ from hetc.ir.graph import Graph, GraphBuilder, StateSpec
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
-from hetc.ir.ops.shape import Concat, Reshape, Slice
+from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import I64, TensorType
+from hetc.passes.index_only import IndexOnly
 from hetc.passes.state_analysis import Analysis, state_specs
+from hetc.passes.token_bias import operands_of, rows_of
 from hetc.passes.tokens import LENGTH, TokenAxis
 
 B, P, T = symbol("B"), symbol("P"), symbol("T")
@@ -48,12 +51,16 @@ class _Derivation:
     row_role: ClassVar[str]
     state_role: ClassVar[str]
     carry_role: ClassVar[str]
+    # The queries of `row_role`, and how many keys they meet.
+    queries: ClassVar[tuple[DimLike, DimLike]]
+    keys: ClassVar[DimLike]
 
     def __init__(self, analysis: Analysis, name: str) -> None:
         self.found = analysis
         self.builder = GraphBuilder(name)
         self.made: dict[tuple[Value, str], Value] = {}
         self.left: dict[Op, Value] = {}
+        self.index_only = IndexOnly()
 
     def value(self, root: Value, role: str) -> Value:
         """`root` in `role`; iterative, because layers are deep."""
@@ -100,18 +107,47 @@ class _Derivation:
         if not isinstance(op, Attention) or role != self.row_role:
             return [(value, role) for value in op.operands]
         past = self.state_role
-        pairs = ((op.q, role), (op.k, past), (op.v, past), (op.mask, past))
+        mask_role = "cells" if op.mask in self.found.bias.cells else past
+        pairs = ((op.q, role), (op.k, past), (op.v, past), (op.mask, mask_role))
         heads = ((op.sinks, role), (op.slopes, role))
         return [(value, how) for value, how in (*pairs, *heads) if value is not None]
 
-    def attend(self, op: Attention, start: DimLike, stop: DimLike) -> Op:
-        """`op` for the queries `start` to `stop`, over every key."""
+    def cell_reads(self, op: Op) -> list[tuple[Value, str]]:
+        """The operands of an op that makes cells of a mask, each in the role that it is read in."""
+        role = {"cell": "cells", "query": self.row_role}
+        found = operands_of(op, self.found.bias, self.found.axes, self.index_only)
+        return [(value, role.get(kind, self.state_role)) for value, kind in found]
+
+    def make_cells(self, op: Op) -> None:
+        """The cells of `op` for the queries of this half, over every key."""
+        start, stop = self.queries
+        operands: dict[Value, Value] = {}
+        for value, role in self.cell_reads(op):
+            made = self.made[value, role]
+            axis = rows_of(value) if role == self.state_role else None
+            if axis is not None:
+                made = self.builder.add(Slice(made, axis, start, stop, loc=op.loc))
+            operands[value] = made
+        changes = dict(op.operand_changes(lambda value: operands[value]))
+        if isinstance(op, Broadcast | Reshape):
+            changes["shape"] = (*op.shape[:-2], stop - start, self.keys)
+            if operands[op.x].shape == changes["shape"]:
+                # One query has the cells of a single row already.
+                self.made[op.result, "cells"] = operands[op.x]
+                return
+        self.place(op.replace(**changes), op, "cells")
+
+    def attend(self, op: Attention) -> Op:
+        """`op` for the queries of this half, over every key."""
+        start, stop = self.queries
         changes = {name: self.made[getattr(op, name), self.state_role] for name in ("k", "v")}
         for name in ("q", "sinks", "slopes"):
             item = getattr(op, name)
             if item is not None:
                 changes[name] = self.made[item, self.row_role]
-        if op.mask is not None:
+        if op.mask in self.found.bias.cells:
+            changes["mask"] = self.made[op.mask, "cells"]
+        elif op.mask is not None:
             # A mask without a shorter description is computed for all rows, then cut.
             mask = self.made[op.mask, self.state_role]
             single = mask.rank < 2 or mask.shape[-2] == 1
@@ -149,6 +185,7 @@ class _Decode(_Derivation):
     """tokens[B,T], past, state -> logits[B,T,V], state"""
 
     row_role, state_role, carry_role = "new", "all", "new"
+    queries, keys = (P, P + T), P + T
 
     def __init__(self, analysis: Analysis) -> None:
         super().__init__(analysis, "decode")
@@ -174,12 +211,14 @@ class _Decode(_Derivation):
             return [(item, "all")]
         op = item.op
         assert op is not None, "only the tokens have no op, and they are known"
-        return self.reads(op, role)
+        return self.cell_reads(op) if role == "cells" else self.reads(op, role)
 
     def make(self, item: Value, role: str) -> None:
         op = item.op
         assert op is not None
-        if role == "all" and item in self.found.kept:
+        if role == "cells":
+            self.make_cells(op)
+        elif role == "all" and item in self.found.kept:
             spec = self.found.kept[item].spec
             assert spec.axis is not None
             append = KVAppend(self.past[spec.name], self.made[item, "new"], spec.axis, loc=op.loc)
@@ -193,7 +232,7 @@ class _Decode(_Derivation):
 
     def step(self, op: Op, role: str) -> Op:
         if isinstance(op, Attention) and role == "new":
-            return self.attend(op, P, P + T)
+            return self.attend(op)
         made = self.copy(op, role, NEW if role == "new" else ALL)
         spec = self.found.carried.get(op)
         # In role `all` every row is there from the first on, so that nothing is carried into it.
@@ -207,6 +246,7 @@ class _Prefill(_Derivation):
     """tokens[B,S] -> logits[B,1,V] of the last position, state"""
 
     row_role, state_role, carry_role = "last", "whole", "whole"
+    queries, keys = (LENGTH - 1, LENGTH), LENGTH
 
     def __init__(self, analysis: Analysis) -> None:
         super().__init__(analysis, "prefill")
@@ -246,6 +286,8 @@ class _Prefill(_Derivation):
         if role == "last" and not self.narrows(item):
             return [(item, "whole")]
         assert op is not None
+        if role == "cells":
+            return self.cell_reads(op)
         if role == "last" and self.found.axes[item] is None:
             return [(item, "whole")]
         return self.reads(op, role)
@@ -257,10 +299,12 @@ class _Prefill(_Derivation):
             return
         op = item.op
         assert op is not None
-        if role == "whole":
+        if role == "cells":
+            self.make_cells(op)
+        elif role == "whole":
             self.place(op.map_operands(lambda value: self.made[value, "whole"]), op, role)
         elif isinstance(op, Attention):
-            self.place(self.attend(op, LENGTH - 1, LENGTH), op, role)
+            self.place(self.attend(op), op, role)
         else:
             self.place(self.copy(op, role, LAST), op, role)
 

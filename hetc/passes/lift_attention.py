@@ -17,7 +17,20 @@ from hetc.ir.dims import DimLike, exact_div
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.elementwise import Add, And, Cast, Div, IsNan, Maximum, Mul, Not, Sub, Tanh, Where
+from hetc.ir.ops.elementwise import (
+    Add,
+    And,
+    Cast,
+    Div,
+    Eq,
+    IsNan,
+    Maximum,
+    Mul,
+    Not,
+    Sub,
+    Tanh,
+    Where,
+)
 from hetc.ir.ops.linear import MatMul
 from hetc.ir.ops.reduce import ReduceMax, Softmax
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, normalize_axis
@@ -121,6 +134,9 @@ Taken = tuple[Value, Region] | None
 
 
 def _add(op: Add, region: Region, index_only: IndexOnly) -> Taken:
+    blended = _blend(op, region, index_only)
+    if blended is not None:
+        return blended
     for scores, addend in ((op.x, op.y), (op.y, op.x)):
         if isinstance(scores, Value) and isinstance(addend, Value) and index_only(addend):
             mask = addend
@@ -129,6 +145,36 @@ def _add(op: Add, region: Region, index_only: IndexOnly) -> Taken:
             if region.softcap is not None or index_only(scores):
                 return None
             return scores, replace(region, masks=(*region.masks, mask))
+    return None
+
+
+def _blend(op: Add, region: Region, index_only: IndexOnly) -> Taken:
+    """scores * b + low * (1 - b), where b is 1 for what is seen and 0 for what is not.
+
+    Any other b makes a mask of no numbers, which is proven to mean nothing.
+    """
+    for scores, other in ((op.x, op.y), (op.y, op.x)):
+        low = _low_times(other)
+        kept = scores.op if isinstance(scores, Value) else None
+        if low is None or not isinstance(kept, Mul) or region.softcap is not None:
+            continue
+        for x, b in ((kept.x, kept.y), (kept.y, kept.x)):
+            if b is low.y and low.x == 1 and isinstance(b, Value) and index_only(b):
+                assert isinstance(x, Value)
+                unseen = Where(Eq(b, 0).result, -math.inf, math.nan, b.dtype, loc=op.loc).result
+                mask = Where(Eq(b, 1).result, 0.0, unseen, loc=op.loc).result
+                return x, replace(region, masks=(*region.masks, mask))
+    return None
+
+
+def _low_times(value: object) -> Sub | None:
+    """The difference that `value` is a very low multiple of."""
+    product = value.op if isinstance(value, Value) else None
+    if not isinstance(product, Mul):
+        return None
+    for factor, number in ((product.x, product.y), (product.y, product.x)):
+        if _hides(number) and isinstance(factor, Value) and isinstance(factor.op, Sub):
+            return factor.op
     return None
 
 

@@ -7,7 +7,8 @@ is the state: grouped heads before they are repeated, the latent of MLA.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 from hetc.ir.dims import evaluate, exact_div
 from hetc.ir.graph import Graph
@@ -16,10 +17,13 @@ from hetc.ir.ops.attention import Attention
 from hetc.passes.tokens import LENGTH, TokenAxis
 
 
-def place_state(graph: Graph, axes: dict[Value, TokenAxis | None]) -> list[Value]:
+def place_state(
+    graph: Graph, axes: dict[Value, TokenAxis | None], more: Collection[Value] = ()
+) -> list[Value]:
     """The values to keep, in graph order. `axes` has the token axis of every value that data flows
-    through."""
-    read = (value for op in graph.ops if isinstance(op, Attention) for value in (op.k, op.v))
+    through; `more` is read of every key beside keys and values."""
+    attended = (value for op in graph.ops if isinstance(op, Attention) for value in (op.k, op.v))
+    read = chain(attended, more)
     # Keys that depend on positions alone are computed again for every position, and not kept.
     roots = {value: None for value in read if axes.get(value) is not None}
     exclusive = _exclusive(graph, set(roots))

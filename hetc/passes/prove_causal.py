@@ -20,6 +20,7 @@ from hetc.ir.ops.source import Constant
 from hetc.ir.types import F16, Array
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.probe import Probe, probe_mask
+from hetc.passes.token_bias import positional_part
 
 # An addend below this hides a key for certain, whatever finite score it is added to.
 HIDDEN = float(np.finfo(np.float32).min) / 1000
@@ -91,9 +92,13 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
                 at=op.loc,
                 found=f"{op.q.shape[2]} queries, {op.k.shape[2]} keys",
             )
-        found = MaskClass(op.causal, op.window, op.chunk)
+        found, bias = MaskClass(op.causal, op.window, op.chunk), None
         if op.mask is not None:
+            mask: Value | None = op.mask
             if not index_only(op.mask):
+                hidden = HIDDEN_F16 if op.mask.dtype is F16 else HIDDEN
+                mask = positional_part(op.mask, hidden, index_only)
+            if mask is None:
                 raise StateError(
                     "HETC-S011",
                     "decode cannot be derived: a mask depends on data",
@@ -101,17 +106,20 @@ def prove_causal(graph: Graph, weights: WeightLookup, max_context: int) -> Proof
                     found=f"mask {op.mask.type} computed from the tokens",
                     do="export the model without that mask",
                 )
-            case = (op.mask, op.causal, op.sinks is not None)
+            case = (mask, op.causal, op.sinks is not None)
             known = classes.get(case)
             if known is None:
                 known = classify(
-                    op.mask, weights, max_context, op.loc, causal=op.causal, sinks=case[2]
+                    mask, weights, max_context, op.loc, causal=op.causal, sinks=case[2]
                 )
                 classes[case] = known
+            if mask is not op.mask:
+                # Beside what positions hide, the mask says what tokens add.
+                known, bias = replace(known, keep=True), known.describe()
             found = _meet(op, known)
         if not found.causal:
             raise not_causal(op.loc)
-        kind = found.describe()
+        kind = found.describe() if bias is None else f"{bias} with a bias of the tokens"
         kinds[kind] = kinds.get(kind, 0) + 1
         return _apply(op, found)
 
@@ -177,6 +185,14 @@ def classify(
     that a shift of all keys of a row changes the result.
     """
     *shorter, longest = probe_mask(mask, weights, max_context)
+    if np.isnan(longest.array).any():
+        raise StateError(
+            "HETC-S023",
+            "decode cannot be derived: a mask neither shows nor hides some keys",
+            at=loc,
+            found="what the scores are multiplied by is neither 0 nor 1",
+            do="export the model with a bool mask, or one that is added",
+        )
     hidden_everywhere = HIDDEN_F16 if mask.dtype is F16 else HIDDEN
     for probe in shorter:
         size = len(probe.positions)

@@ -20,6 +20,7 @@ from hetc.passes.layer_names import layer_numbers
 from hetc.passes.place_state import place_state
 from hetc.passes.positions import check_prefix_closed
 from hetc.passes.token_axis import token_axes
+from hetc.passes.token_bias import TokenBias
 from hetc.passes.tokens import LENGTH, Mixes, TokenAxis, refuse
 
 B, P = symbol("B"), symbol("P")
@@ -40,6 +41,7 @@ class Analysis:
     graph: Graph
     axes: dict[Value, TokenAxis | None]
     sliced: dict[Value, TokenAxis]
+    bias: TokenBias = field(default_factory=TokenBias)
     kept: dict[Value, Kept] = field(default_factory=dict)
     carried: dict[Op, StateSpec] = field(default_factory=dict)
 
@@ -58,7 +60,13 @@ def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
     axes: dict[Value, TokenAxis | None] = {tokens: TokenAxis(1)}
     irregular: set[Value] = set()
     sliced: dict[Value, TokenAxis] = {}
+    bias = TokenBias.of(graph, index_only)
     for op in graph.ops:
+        if op.results[0] in bias.cells:
+            bias.check(op, axes, weights, max_context, index_only)
+            if not index_only(op.results[0]):
+                axes.update(dict.fromkeys(op.results))
+                continue
         positional = index_only(op.results[0])
         if positional and any(value in irregular for value in op.operands):
             irregular.update(op.results)
@@ -74,7 +82,7 @@ def analyse(graph: Graph, weights: WeightLookup, max_context: int) -> Analysis:
                 raise refuse(op, str(reason), reason.do) from None
             irregular.update(op.results)
             axes.update(dict.fromkeys(op.results))
-    found = Analysis(graph, axes, sliced)
+    found = Analysis(graph, axes, sliced, bias)
     logits = graph.outputs[0].type
     *rows, vocabulary = logits.shape or (0,)
     per_token = axes[graph.outputs[0]] == TokenAxis(1) and rows == [B, LENGTH]
@@ -117,7 +125,7 @@ def _keep(found: Analysis, layers: dict[Op, int]) -> None:
     """Name what attentions read: a row a token."""
     index_only = IndexOnly()
     data = {value: axis for value, axis in found.axes.items() if not index_only(value)}
-    kept = place_state(found.graph, data)
+    kept = place_state(found.graph, data, found.bias.keys)
     readers: dict[Value, list[tuple[int, str, Attention]]] = {}
     for op in found.graph.ops:
         if not isinstance(op, Attention):
@@ -125,6 +133,8 @@ def _keep(found: Analysis, layers: dict[Op, int]) -> None:
         for role, root in (("key", op.k), ("value", op.v)):
             for value in _sources(root, set(kept)):
                 readers.setdefault(value, []).append((layers[op], role, op))
+    for value, reader in found.bias.keys.items():
+        readers.setdefault(value, []).append((layers[reader], "bias", reader))
     # By layer, keys first: the order in which people list a cache.
     for value in sorted(kept, key=lambda value: readers[value][0][:2]):
         uses = readers[value]
@@ -134,9 +144,10 @@ def _keep(found: Analysis, layers: dict[Op, int]) -> None:
         windows = [None if op.chunk or op.mask else op.window for _, _, op in uses]
         axis = found.axes[value]
         assert axis is not None
-        direct = all(value.size == (op.k if name == "key" else op.v).size for _, name, op in uses)
+        read = [{"key": op.k, "value": op.v}.get(name, value) for _, name, op in uses]
+        direct = all(value.size == other.size for other in read)
         kind, keep = "kv" if direct else "latent", None
-        whole = all(value is (op.k if name == "key" else op.v) for _, name, op in uses)
+        whole = all(value is other for other in read)
         if whole and all(windows):
             kind, keep = "window", max(window for window in windows if window) - 1
         part = "latent" if len(roles) > 1 else role

@@ -1,4 +1,5 @@
-"""Try types by hand: `python -m tests.architectures llama mamba2`, or all without names."""
+"""Try types, or forms of them, by hand: `python -m tests.architectures llama llama-yarn`; all types
+without names."""
 
 from __future__ import annotations
 
@@ -10,17 +11,19 @@ from pathlib import Path
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.architectures.case import TOLERANCE, Case, attempt
+from tests.architectures.attempt import TOLERANCE, attempt
+from tests.architectures.case import Case
 from tests.architectures.cases import CASES
+from tests.architectures.variants import VARIANTS
 
 
 def main(names: list[str]) -> None:
     for name in names or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        case = CASES.get(name, Case())
+        kind, case = VARIANTS.get(name, (name, CASES.get(name, Case())))
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = attempt(name, case, Path(folder))
+                found = attempt(kind, case, Path(folder))
             # Whatever a configuration that does not fit raises is what one wants to see.
             except Exception:  # noqa: BLE001
                 text = "FAILED   " + traceback.format_exc(limit=-2)

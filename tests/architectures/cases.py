@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.architectures import dense, encoders, experts, recurrent, wrapped
+from tests.architectures import dense, encoders, experts, mixed, recurrent, wrapped
 from tests.architectures.case import Case
 
 GROUPS: dict[str, dict[str, Case]] = {
     "Dense": dense.CASES,
-    "Experts": experts.CASES,
+    "Experts": {**experts.CASES, **mixed.CASES},
     "Recurrent and hybrid": recurrent.CASES,
     "Inside other models": wrapped.CASES,
     "Encoders": encoders.CASES,

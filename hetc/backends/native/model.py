@@ -61,6 +61,7 @@ class Model:
         `lossless` and weights, matrices of bf16 are stored in 12 bits where they fit."""
         graph = normal_form(lookups_of_matrices(graph))
         model = Model(graph, positions, weights, state_element)
+        plain: set[Op] = set()
         for run in find_blocks(graph):
             scope = Scope(graph, run)
             model.scopes.append(scope)
@@ -68,7 +69,12 @@ class Model:
             groups = _products_of_one_input(scope)
             model.matrices.update(groups)
             if weights is not None and lossless:
-                model.coded.update(_coded(scope, groups, weights))
+                coded = _coded(scope, groups, weights)
+                model.coded.update(coded)
+                plain |= groups.keys() - coded.keys()
+        # A graph that several blocks call is stored in one form in all of them.
+        for op in plain:
+            model.coded.pop(op, None)
         return model
 
     def matrix(self, op: Linear) -> Matrix:

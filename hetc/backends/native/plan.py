@@ -63,7 +63,7 @@ class Planner:
         """Where the logits go: rows of whole tiles, which the runtime cuts to the vocabulary."""
         half = self.values
         if half.prefill and self.model.scopes:
-            half.last = _last_rows(self.model.scopes[-1], logits)
+            half.last = _last_rows(self.model, logits)
         batch, tokens, columns = logits.shape
         assert isinstance(columns, int)
         tokens = 1 if half.prefill else tokens
@@ -75,6 +75,8 @@ class Planner:
 
     def _plan_run(self, scope: Scope) -> None:
         half, run = self.values, scope.run
+        if run.calls:
+            half.forget(run.ops)
         carried = self._enter(scope)
         block = Block(run.repeat)
         half.blocks.append(block)
@@ -181,14 +183,28 @@ def _may_overwrite(run: Run, formal: Value, result: Value) -> bool:
     return all(not isinstance(user, LOOKS) and places[user] <= places[op] for user in readers)
 
 
-def _last_rows(scope: Scope, logits: Value) -> frozenset[Op]:
+def _last_rows(model: Model, logits: Value) -> frozenset[Op]:
     """The ops of the last block that nothing but the logits needs: for the last token they work on
     its row alone."""
-    users, ops = scope.run.graph.users(), set(scope.run.ops)
-    if scope.run.calls:
+    if model.scopes[-1].run.calls:
         return frozenset()
+    whole: set[Op] = set()
+    while True:
+        found = _needed_last(model.scopes[-1], logits, whole)
+        # Products of one input run as one, of as many rows: those beside one that needs all, too.
+        torn = {op for op in found if not found.issuperset(model.matrices.get(op, ()))}
+        if not torn:
+            return found
+        whole |= torn
+
+
+def _needed_last(scope: Scope, logits: Value, whole: set[Op]) -> frozenset[Op]:
+    """The ops that nothing but the logits needs, where those of `whole` work on all rows."""
+    users, ops = scope.run.graph.users(), set(scope.run.ops)
     found: set[Op] = set()
     for op in reversed(scope.run.ops):
+        if op in whole:
+            continue
         needed = op.result is logits or (
             op.result in users and all(user in found for user in users[op.result])
         )

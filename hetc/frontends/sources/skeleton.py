@@ -58,7 +58,11 @@ def _model_class(config: Any) -> Any:
         for candidate in candidates:
             if candidate is not None and candidate.__name__ == named:
                 return candidate
-    if named and isinstance(getattr(transformers, named, None), type):
+    cls = getattr(transformers, named, None) if named else None
+    # The language model inside another one is in no table, but names its class.
+    if named.endswith("ForCausalLM") and getattr(cls, "config_class", None) is type(config):
+        return cls
+    if isinstance(cls, type):
         raise _no_language_model(config, named)
     causal = tables[0].get(type(config), None)
     if causal is None:

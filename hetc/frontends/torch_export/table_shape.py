@@ -87,6 +87,9 @@ def _from_front(position: Any, size: DimLike) -> DimLike:
     if isinstance(position, int) and position < 0:
         return max(0, size + position) if isinstance(size, int) else size + position
     found: DimLike = position
+    if not isinstance(found, int) and all(factor < 0 for _, factor in found.terms):
+        # Sizes are positive: so many elements before the end, `x[:, -S:]`.
+        return size + found
     return found
 
 
