@@ -14,6 +14,9 @@ from hetc.ir.ops.source import Full, Iota
 
 def filled(ctx: Context, value: Any) -> Value:
     """`value` in the shape and type of the current result."""
+    if isinstance(value, Value):
+        # A number that was read off a tensor.
+        return ctx.broadcast(ctx.tensor(value, ctx.dtype), ctx.shape)
     return ctx.op(Full, value, ctx.shape, ctx.dtype)
 
 
