@@ -14,6 +14,7 @@ from hetc.frontends.torch_export.inputs import bind_all, bind_inputs
 from hetc.frontends.torch_export.outputs import all_outputs, check_stateless, choose_logits
 from hetc.frontends.torch_export.places import Places, wrapper_of
 from hetc.frontends.torch_export.symbols import Symbols
+from hetc.frontends.torch_export.table_complex import view_as_real
 from hetc.frontends.torch_export.walk import Walk
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
@@ -62,6 +63,8 @@ def import_whole(
     """Import an exported program as the function that it is: every tensor input stays an input
     under its own name, every tensor output an output, in order.
 
+    A complex one is real here, with a last axis for the real and the imaginary part, as
+    `torch.view_as_real` has it.
     Sizes that differ from call to call are called N0, N1, ... as the inputs show them. Ops that no
     table knows are treated as by `import_exported`. Raises InputError.
     """
@@ -119,7 +122,10 @@ class _Import:
 
     def _whole(self, user_inputs: list[Node]) -> dict[str, Value]:
         bind_all(self.ctx, user_inputs, self.source)
-        return all_outputs(self.program, self.walk.run(self.program.graph_module))
+        self.walk.has_pairs |= any(isinstance(value, Pairs) for value in self.ctx.values.values())
+        results = self.walk.run(self.program.graph_module)
+        real = (view_as_real(self.ctx, x) if isinstance(x, Pairs) else x for x in results)
+        return all_outputs(self.program, tuple(real))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
         """Bind the program's tensors; return the user inputs and the buffers' weight names."""

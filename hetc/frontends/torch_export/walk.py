@@ -8,27 +8,55 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.torch_export import (
+    table_bag,
+    table_conv,
+    table_distance,
     table_elementwise,
+    table_fft,
+    table_grid,
     table_index,
+    table_mask,
     table_nn,
+    table_norm,
+    table_norm_backward,
+    table_pool,
+    table_random,
     table_reduce,
+    table_resample,
     table_shape,
     table_source,
 )
-from hetc.frontends.torch_export.context import Context, Pairs
+from hetc.frontends.torch_export.context import Context, Pairs, Unsupported
 from hetc.frontends.torch_export.functional import wrapped_module
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.places import Places, describe, place
-from hetc.frontends.torch_export.registry import TABLE, Handler
+from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial
-from hetc.frontends.torch_export.table_complex import COMPLEX
 from hetc.ir.op import Op, Value
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 # Imported for what they put into TABLE.
-_TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
+_TABLES = (
+    table_bag,
+    table_conv,
+    table_distance,
+    table_elementwise,
+    table_fft,
+    table_grid,
+    table_index,
+    table_mask,
+    table_nn,
+    table_norm,
+    table_norm_backward,
+    table_pool,
+    table_random,
+    table_reduce,
+    table_resample,
+    table_shape,
+    table_source,
+)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
 _PLACEMENT = {
@@ -40,6 +68,9 @@ _PLACEMENT = {
     "copy",
     "generator",
 }
+
+# Ops whose result is a number that data decides: a tensor without axes in the IR.
+_NUMBERS = ("aten._local_scalar_dense.default", "aten.item.default")
 
 
 @dataclass
@@ -77,7 +108,8 @@ class Walk:
             values[node] = self.run(inner[0])
             return
         val = node.meta.get("val")
-        if not isinstance(val, tuple | list) and not hasattr(val, "dtype"):
+        is_tensor = isinstance(val, tuple | list) or hasattr(val, "dtype")
+        if not is_tensor and str(target) not in _NUMBERS:
             # Sizes are read where they are used; assertions say nothing about values.
             return
         self.ctx.node = node
@@ -85,6 +117,8 @@ class Walk:
         try:
             values[node] = result = self._apply(node)
             self._check(result, val)
+        except Unsupported as error:
+            raise self._stuck(node, str(error), "express it by other ops") from error
         except NotAPolynomial as error:
             raise self._stuck(
                 node, str(error), "rewrite the line, or declare other dims"
@@ -155,7 +189,7 @@ class Walk:
 
     def _check(self, result: Any, val: Any) -> None:
         """Hold the result against the type that PyTorch recorded: mistakes in a table stop here."""
-        if isinstance(result, Value):
+        if isinstance(result, Value) and hasattr(val, "shape"):
             shape = self.ctx.shape_of(val)
             if result.type.shape != shape or result.type.dtype is not self.ctx.dtype:
                 wanted = f"{self.ctx.dtype}[{','.join(map(str, shape))}]"

@@ -73,14 +73,47 @@ class Mod(Binary):
         return np.mod(x, y)
 
 
+@op("fmod")
+class FMod(Binary):
+    """The remainder with the sign of the dividend, as in C."""
+
+    x: Scalar
+    y: Scalar
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.fmod(x, y)
+
+
+@op("atan2")
+class Atan2(Binary):
+    """The angle with the tangent x / y, in the quadrant that the signs of both name (C's atan2)."""
+
+    x: Scalar
+    y: Scalar
+    flops_per_element = 12
+
+    def infer(self) -> TensorType:
+        made = super().infer()
+        self.require(made.dtype.is_float, "angles are floats")
+        return made
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.arctan2(x, y)
+
+
 @op("pow")
 class Pow(Binary):
+    """Of integers a negative power is 0, but for those of 1 and -1."""
+
     x: Scalar
     y: Scalar
     flops_per_element = 10
 
     def compute(self, x: Any, y: Any) -> object:
-        return np.power(x, y)
+        if x.dtype.kind != "i" or not np.any(y < 0):
+            return np.power(x, y)
+        unit = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y % 2), 0))
+        return np.where(y < 0, unit, np.power(x, np.maximum(y, 0)))
 
 
 @op("maximum")
