@@ -12,7 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
-from hetc.frontends.recurrences import delta_rule, state_space
+from hetc.frontends.recurrences import delta_rule, diagonal, linear_attention, state_space
 from hetc.frontends.recurrences.replacement import TABLE, Replacement
 from hetc.frontends.recurrences.torch_ops import register_ops
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 # Imported for what they put into TABLE.
-_FILES = (delta_rule, state_space)
+_FILES = (delta_rule, diagonal, linear_attention, state_space)
 
 _TOLERANCE = 1e-4
 # Two exports would take each other's replacements away.
