@@ -16,7 +16,8 @@ from hetc.ir.dims import DimLike, symbol
 from hetc.ir.graph import Graph, GraphBuilder, StateSpec
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
+from hetc.ir.ops.recurrence import Recurrence
+from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import I64, TensorType
@@ -197,7 +198,7 @@ class _Decode(_Derivation):
         }
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        if isinstance(op, Scan):
+        if isinstance(op, Recurrence):
             return self.made[op.results[1], "new"]
         assert isinstance(op, Conv1dCausal)
         assert spec.keep is not None
@@ -255,7 +256,7 @@ class _Prefill(_Derivation):
         self.users = analysis.graph.users()
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        if isinstance(op, Scan):
+        if isinstance(op, Recurrence):
             return self.made[op.results[1], "whole"]
         assert isinstance(op, Conv1dCausal)
         assert spec.keep is not None

@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
+from hetc.frontends.recurrences import supplied
 from hetc.frontends.sources.depth import truncated
 from hetc.frontends.sources.libraries import first_line, require
 from hetc.frontends.sources.skeleton import buffer_values, build_skeleton
@@ -50,7 +51,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     model.forward = _logits_only(model)
     longest = max_positions(config)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), supplied(model), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
             warnings.simplefilter("ignore")
             try:
@@ -61,6 +62,8 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
                     raise
                 program = _export(model, longest - 1)
             return program if _is_functional(program) else program.run_decompositions({})
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             "HETC-I069",
