@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
-from hetc.frontends.onnx.bounds import tokens_bound
+from hetc.frontends.onnx.bounds import bounded_count
 from hetc.frontends.onnx.item import (
     MAX_KNOWN,
     Item,
@@ -16,7 +16,7 @@ from hetc.frontends.onnx.item import (
     transpose_data,
 )
 from hetc.frontends.onnx.nodes import ANONYMOUS
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import Dim, DimLike
 from hetc.ir.graph import GraphBuilder
 from hetc.ir.model import WeightData
 from hetc.ir.op import Op, Value
@@ -44,7 +44,8 @@ class Context:
         self.loc = ""
         self.opaque: list[Reason] = []
         self.notes: list[str] = []
-        self.max_sequence: int | None = None
+        # The most that a count of tokens or a size may be, because of a table or mask.
+        self.limits: dict[Dim, int] = {}
         self.weights: dict[str, WeightItem] = {}
         # What the file says of tensors and of its symbols, for operators that hetc cannot type.
         self.declared: dict[str, ValueInfoProto] = {}
@@ -111,13 +112,19 @@ class Context:
 
     def limit(self, value: DimLike, most: int) -> bool:
         """Take it that `value` <= `most`, and so that sequences are bounded; False where that says
-        nothing of their length.
+        nothing of a single size.
         """
-        tokens = tokens_bound(value, most)
-        if tokens is None:
+        found = bounded_count(value, most)
+        if found is None:
             return False
-        self.max_sequence = tokens if self.max_sequence is None else min(tokens, self.max_sequence)
+        count, bound = found
+        self.limits[count] = min(bound, self.limits.get(count, bound))
         return True
+
+    @property
+    def max_sequence(self) -> int | None:
+        """How many tokens a sequence may have; None where nothing bounds it."""
+        return min(self.limits.values(), default=None)
 
     def weight(self, name: str, data: WeightData) -> WeightItem:
         """A new weight of the graph under `name`, or a variation of it where that is taken."""
