@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.onnx.bounds import bounded_count
 from hetc.frontends.onnx.item import (
@@ -13,6 +15,7 @@ from hetc.frontends.onnx.item import (
     SequenceItem,
     WeightItem,
     broadcastable_literal,
+    item_of,
     transpose_data,
 )
 from hetc.frontends.onnx.nodes import ANONYMOUS
@@ -20,7 +23,7 @@ from hetc.ir.dims import Dim, DimLike
 from hetc.ir.graph import GraphBuilder
 from hetc.ir.model import WeightData
 from hetc.ir.op import Op, Value
-from hetc.ir.types import Array, DType
+from hetc.ir.types import BOOL, I64, Array, DType
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -125,6 +128,10 @@ class Context:
     def max_sequence(self) -> int | None:
         """How many tokens a sequence may have; None where nothing bounds it."""
         return min(self.limits.values(), default=None)
+
+    def number(self, value: int | bool) -> Item:
+        """One integer or flag as a tensor without axes."""
+        return item_of(np.asarray(value), BOOL if isinstance(value, bool) else I64)
 
     def weight(self, name: str, data: WeightData) -> WeightItem:
         """A new weight of the graph under `name`, or a variation of it where that is taken."""

@@ -18,6 +18,7 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_source,
 )
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
+from hetc.frontends.onnx.control import control
 from hetc.frontends.onnx.functions import function_body
 from hetc.frontends.onnx.item import Item, SequenceItem
 from hetc.frontends.onnx.known import fold
@@ -115,10 +116,8 @@ def _located(ctx: Context, node: Node) -> str:
 
 def _import_node(ctx: Context, node: Node, versions: dict[str, int]) -> tuple[Bound, ...]:
     given = [ctx.lookup(name, node.title) for name in node.inputs]
-    if node.kind == "If":
-        branch = _decided_branch(node, given)
-        if branch is not None:
-            return _import_branch(ctx, branch, versions)
+    if node.kind in ("If", "Loop", "Scan"):
+        return _import_control(ctx, node, given, versions)
     handler = TABLE.get(node.kind)
     if not any(isinstance(item, SequenceItem) for item in given):
         folded = fold(node, [item for item in given if not isinstance(item, SequenceItem)])
@@ -157,22 +156,31 @@ def _without_table(
     return keep_opaque(ctx, node, versions, why)
 
 
-def _decided_branch(node: Node, given: list[Bound | None]) -> GraphProto | None:
-    condition = given[0]
-    decided = condition.literal() if isinstance(condition, Item) else None
-    if decided is None:
-        return None
-    branch: GraphProto = node.attributes["then_branch" if decided else "else_branch"]
-    return branch
+def _import_control(
+    ctx: Context, node: Node, given: list[Bound | None], versions: dict[str, int]
+) -> tuple[Bound, ...]:
+    outside, loc, reasons = ctx.env, ctx.loc, len(ctx.opaque)
+    weights: dict[int, dict[str, Bound]] = {}
 
+    def run(graph: GraphProto, values: Mapping[str, Bound]) -> tuple[Bound, ...]:
+        if id(graph) not in weights:
+            weights[id(graph)] = {
+                tensor.name: stored(ctx, tensor.name, weight_data(tensor, None))
+                for tensor in graph.initializer
+            }
+        # A subgraph reads the names around it; its own stay inside.
+        ctx.env = {**outside, **weights[id(graph)], **values}
+        import_nodes(ctx, graph.node, versions)
+        return tuple(_existing(ctx, item.name) for item in graph.output)
 
-def _import_branch(ctx: Context, graph: GraphProto, versions: dict[str, int]) -> tuple[Bound, ...]:
-    loc = ctx.loc
-    for tensor in graph.initializer:
-        ctx.env[tensor.name] = stored(ctx, tensor.name, weight_data(tensor, None))
-    import_nodes(ctx, graph.node, versions)
-    ctx.loc = loc
-    return tuple(_existing(ctx, item.name) for item in graph.output)
+    try:
+        return control(ctx, node, given, run)
+    except Unsupported as reason:
+        why = str(reason)
+    finally:
+        ctx.env, ctx.loc = outside, loc
+    del ctx.opaque[reasons:]
+    return keep_opaque(ctx, node, versions, why)
 
 
 def _existing(ctx: Context, name: str) -> Bound:
