@@ -103,6 +103,11 @@ class WeightItem(Item):
         return Weight(self.name, self.type, loc=module_path_of_weight(self.name)).result
 
 
+def is_stored(item: Item) -> bool:
+    """Whether the elements are in the file, or known otherwise."""
+    return isinstance(item, WeightItem) or item.known is not None
+
+
 def loader(item: Item) -> Callable[[], Array]:
     """What gives the elements of a weight, or of a tensor whose elements are known."""
     if isinstance(item, WeightItem):

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 from hetc.errors import HetcError, InputError, IRError, Reason
 from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_attention,
+    table_bits,
+    table_einsum,
     table_elementwise,
     table_index,
     table_nn,
     table_quantized,
+    table_recurrent,
     table_reduce,
+    table_resize,
     table_shape,
+    table_signal,
     table_source,
 )
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
