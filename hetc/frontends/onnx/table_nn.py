@@ -13,7 +13,6 @@ from hetc.ir.dims import DimLike
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.linear import Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.sequence import Conv1dCausal
 from hetc.ir.ops.shape import Broadcast, Transpose, normalize_axis
 from hetc.ir.types import Array
 
@@ -129,16 +128,6 @@ def _with_residual(node: Node, normal: Item, total: Item) -> tuple[Item, ...]:
     # Outputs 1 and 2 are statistics, checked to be unused; output 3 is the sum before the
     # normalisation.
     return (normal, total, total, total)[: len(node.outputs)]
-
-
-@onnx_op("Conv")
-def conv(ctx: Context, node: Node, x: Item, weight: Item, bias: Item | None = None) -> Item:
-    taps = weight.shape[-1]
-    causal = isinstance(taps, int) and tuple(node.get("pads", (0, 0))) == (taps - 1, 0)
-    plain = set(node.get("strides", (1,))) == set(node.get("dilations", (1,))) == {1}
-    if x.rank != 3 or not causal or not plain or node.get("auto_pad", "NOTSET") != "NOTSET":
-        raise Unsupported("a convolution that is not a causal one along the sequence")
-    return ctx.emit(Conv1dCausal, x, weight, bias, groups=node.get("group", 1))
 
 
 @onnx_op("DequantizeLinear")

@@ -18,9 +18,11 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_recurrent,
     table_reduce,
     table_resize,
+    table_sample,
     table_shape,
     table_signal,
     table_source,
+    table_window,
 )
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
 from hetc.frontends.onnx.control import control

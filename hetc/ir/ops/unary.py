@@ -367,7 +367,6 @@ class BitCast(Elementwise):
     def infer(self) -> TensorType:
         same = self.x.dtype.bits == self.dtype.bits
         self.require(same, f"{self.dtype} has another number of bits")
-        self.require(BOOL not in (self.x.dtype, self.dtype), "a bool is no bit pattern")
         return self.x.type.with_dtype(self.dtype)
 
     def semantics(self, x: Array) -> Array:
