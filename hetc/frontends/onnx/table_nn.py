@@ -13,8 +13,12 @@ from hetc.ir.dims import DimLike
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.linear import Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.shape import Broadcast, Transpose, normalize_axis
+from hetc.ir.ops.reduce import Mean
+from hetc.ir.ops.shape import Broadcast, Slice, Transpose, normalize_axis
 from hetc.ir.types import Array
+
+# The expansion of a determinant grows as the factorial of its rows.
+_MOST_ROWS = 4
 
 
 @onnx_op("MatMul")
@@ -128,6 +132,82 @@ def _with_residual(node: Node, normal: Item, total: Item) -> tuple[Item, ...]:
     # Outputs 1 and 2 are statistics, checked to be unused; output 3 is the sum before the
     # normalisation.
     return (normal, total, total, total)[: len(node.outputs)]
+
+
+def _per_channel(ctx: Context, item: Item, x: Item) -> Item:
+    return reshaped(ctx, item, (item.shape[0], *(1,) * (x.rank - 2)))
+
+
+def _normal(ctx: Context, x: Item, mean: Item, variance: Item, eps: float) -> Item:
+    """(x - mean) / sqrt(variance + eps)."""
+    spread = ctx.emit(ew.Sqrt, ctx.emit(ew.Add, variance, eps))
+    return ctx.emit(ew.Div, ctx.emit(ew.Sub, x, mean), spread)
+
+
+def _moments(ctx: Context, x: Item, axes: tuple[int, ...]) -> tuple[Item, Item]:
+    """Mean and variance over `axes`, which stay with length 1."""
+    mean = ctx.emit(Mean, x, axes, True)
+    centred = ctx.emit(ew.Sub, x, mean)
+    return mean, ctx.emit(Mean, ctx.emit(ew.Mul, centred, centred), axes, True)
+
+
+@onnx_op("BatchNormalization")
+def batch_normalization(
+    ctx: Context, node: Node, x: Item, scale: Item, bias: Item, mean: Item, variance: Item
+) -> tuple[Item, ...]:
+    eps, momentum = node.get("epsilon", 1e-5), node.get("momentum", 0.9)
+    if not node.get("training_mode", 0):
+        normal = _normal(
+            ctx, x, _per_channel(ctx, mean, x), _per_channel(ctx, variance, x), eps
+        )
+        return (_scaled(ctx, normal, scale, bias, x),)
+    ours = _moments(ctx, x, (0, *range(2, x.rank)))
+    running = []
+    for kept, now in zip((mean, variance), ours, strict=True):
+        fresh = ctx.emit(ew.Mul, reshaped(ctx, now, kept.shape), 1 - momentum)
+        running.append(ctx.emit(ew.Add, ctx.emit(ew.Mul, kept, momentum), fresh))
+    return (_scaled(ctx, _normal(ctx, x, *ours, eps), scale, bias, x), *running)
+
+
+def _scaled(ctx: Context, normal: Item, scale: Item, bias: Item, x: Item) -> Item:
+    wide = ctx.emit(ew.Mul, normal, _per_channel(ctx, scale, x))
+    return ctx.emit(ew.Add, wide, _per_channel(ctx, bias, x))
+
+
+@onnx_op("InstanceNormalization")
+def instance_normalization(ctx: Context, node: Node, x: Item, scale: Item, bias: Item) -> Item:
+    moments = _moments(ctx, x, tuple(range(2, x.rank)))
+    return _scaled(ctx, _normal(ctx, x, *moments, node.get("epsilon", 1e-5)), scale, bias, x)
+
+
+@onnx_op("Det")
+def det(ctx: Context, node: Node, x: Item) -> Item:
+    """The determinant of small matrices, by Laplace's expansion along the first row."""
+    size = x.shape[-1]
+    if x.shape[-2] != size or not isinstance(size, int) or size > _MOST_ROWS:
+        raise Unsupported(f"a determinant of more than {_MOST_ROWS} rows")
+
+    def element(row: int, column: int) -> Item:
+        part = ctx.emit(Slice, x, x.rank - 2, row, row + 1)
+        return reshaped(
+            ctx, ctx.emit(Slice, part, x.rank - 1, column, column + 1), x.shape[:-2]
+        )
+
+    def minor(row: int, columns: tuple[int, ...]) -> Item:
+        if len(columns) == 1:
+            return element(row, columns[0])
+        total: Item | None = None
+        for place, column in enumerate(columns):
+            rest = minor(row + 1, (*columns[:place], *columns[place + 1 :]))
+            term = ctx.emit(ew.Mul, element(row, column), rest)
+            if total is None:
+                total = term
+            else:
+                total = ctx.emit(ew.Sub if place % 2 else ew.Add, total, term)
+        assert total is not None, "a matrix has a column"
+        return total
+
+    return minor(0, tuple(range(size)))
 
 
 @onnx_op("DequantizeLinear")

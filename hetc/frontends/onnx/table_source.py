@@ -16,7 +16,7 @@ from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.dims import Dim, DimLike, exact_div, product
 from hetc.ir.model import WeightData
 from hetc.ir.ops import elementwise as ew
-from hetc.ir.ops.shape import Slice
+from hetc.ir.ops.shape import Slice, normalize_axis
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
 
@@ -123,15 +123,16 @@ def eye_like(ctx: Context, node: Node, x: Item) -> Item:
 
 @onnx_op("OneHot")
 def one_hot(ctx: Context, node: Node, ids: Item, depth: Item, values: Item) -> Item:
-    if node.get("axis", -1) not in (-1, ids.rank):
-        raise Unsupported("one-hot vectors along an inner axis")
     (count,) = ctx.dims(depth, "depth")
+    count = int(count) if isinstance(count, float) else count
+    axis = normalize_axis(node.get("axis", -1), ids.rank + 1)
     off, on = (ctx.emit(Slice, values, 0, i, i + 1) for i in range(2))
     if not ids.dtype.is_int:
         ids = ctx.emit(ew.Cast, ids, I64)
     negative = ctx.emit(ew.Lt, ids, 0)
     counted = ctx.emit(ew.Where, negative, ctx.emit(ew.Add, ids, count), ids)
-    wrapped = reshaped(ctx, counted, (*ids.shape, 1))
-    return ctx.emit(
-        ew.Where, ctx.emit(ew.Eq, wrapped, ctx.emit(Iota, count, dtype=ids.dtype)), on, off
+    wrapped = reshaped(ctx, counted, (*ids.shape[:axis], 1, *ids.shape[axis:]))
+    places = reshaped(
+        ctx, ctx.emit(Iota, count, dtype=ids.dtype), (count, *(1 for _ in ids.shape[axis:]))
     )
+    return ctx.emit(ew.Where, ctx.emit(ew.Eq, wrapped, places), on, off)
