@@ -9,13 +9,19 @@ from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.opaque import one_node_model
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import FunctionProto, NodeProto
+    from onnx.defs import OpSchema
+
+# The body becomes a function of the model under a domain of its own, which ONNX's inliner then puts
+# in place of the call: the inliner itself finds no body for a node with an absent input.
+_DOMAIN = "hetc.body"
 
 
 def function_body(
     node: Node, given: dict[str, Item], versions: dict[str, int]
-) -> list[NodeProto] | None:
-    """The nodes that ONNX's schema defines `node` by, on the same names; None where it does not.
+) -> tuple[list[NodeProto], dict[str, int]] | None:
+    """The nodes that ONNX's schema defines `node` by, on the same names, and the operator sets that
+    they are written for; None where it does not.
 
     `given` has the inputs of the node by name: some bodies depend on their types.
     """
@@ -34,15 +40,50 @@ def function_body(
     for name, attribute in schema.attributes.items():
         if name not in present and attribute.default_value.name:
             call.attribute.append(attribute.default_value)
-    chosen = [(proto.domain, proto.op_type)]
+    known = {info.name: info.type.SerializeToString() for info in model.graph.input}
+    body = _written(schema, call, [known.get(name, b"") for name in call.input], node.version)
+    if body is None:
+        return None
+    body.domain = call.domain = _DOMAIN
+    body.name = proto.op_type
+    model.functions.append(body)
+    model.opset_import.add(domain=_DOMAIN, version=1)
     try:
-        inlined = inliner.inline_selected_functions(model, chosen, inline_schema_functions=True)
+        inlined = inliner.inline_local_functions(model).graph.node
     except RuntimeError:
         return None  # A node that its own schema does not fit; who keeps it says what is wrong.
-    body = inlined.graph.node
-    if any(item.op_type == proto.op_type for item in body):
-        return None  # It has no function body, or none for this version and these types.
-    for item in body:
+    if any(item.op_type == proto.op_type and item.domain == proto.domain for item in inlined):
+        return None  # One that is defined by another form of itself would never end.
+    for item in inlined:
         item.name = proto.name
         item.metadata_props.extend(proto.metadata_props)
-    return list(body)
+    own = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
+    return list(inlined), {**versions, **own}
+
+
+def _written(
+    schema: OpSchema, call: NodeProto, types: list[bytes], version: int
+) -> FunctionProto | None:
+    from onnx import FunctionProto
+
+    function = FunctionProto()
+    if schema.has_context_dependent_function:
+        content = _newest(schema.context_dependent_function_opset_versions, version)
+        text = call.SerializeToString()
+        made = content and schema.get_context_dependent_function_with_opset_version(
+            content, text, types
+        )
+    elif schema.has_function:
+        content = _newest(schema.function_opset_versions, version)
+        made = content and schema.get_function_with_opset_version(content)
+    else:
+        return None
+    if not made:
+        return None
+    function.ParseFromString(made)
+    return function
+
+
+def _newest(versions: list[int], most: int) -> int | None:
+    """The newest of some operator sets that is no newer than `most`."""
+    return max((version for version in versions if version <= most), default=None)

@@ -13,8 +13,10 @@ from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.op import Op
 from hetc.ir.ops import elementwise as ops
 from hetc.ir.ops.source import Full
-from hetc.ir.types import BOOL, F32, DType
+from hetc.ir.types import BOOL, F8E4M3, F8E5M2, F32, DType
 
+# The largest numbers of the 8-bit floats (Micikevicius et al. 2022, table 1).
+_LARGEST = {F8E4M3: 448.0, F8E5M2: 57344.0}
 _UNARY: dict[str, type[Op]] = {
     "Neg": ops.Neg,
     "Abs": ops.Abs,
@@ -134,7 +136,19 @@ def where(ctx: Context, node: Node, condition: Item, x: Item, y: Item) -> Item:
 
 @onnx_op("Cast", "CastLike")
 def cast(ctx: Context, node: Node, x: Item, like: Item | None = None) -> Item:
+    if like is not None and like.narrow:
+        raise Unsupported("a cast to 2 or 4 bits")
     to = like.dtype if like is not None else dtype_named(node.get("to", 0), node.title)
+    return narrowed_float(ctx, x, to, saturate=bool(node.get("saturate", 1)))
+
+
+def narrowed_float(ctx: Context, x: Item, to: DType, *, saturate: bool) -> Item:
+    """`x` in another dtype; what is beyond the range of an 8-bit float becomes its largest number
+    if that `saturate`s.
+    """
+    most = _LARGEST.get(to)
+    if saturate and most is not None and x.dtype.is_float and x.dtype.bits > to.bits:
+        x = ctx.emit(ops.Minimum, ctx.emit(ops.Maximum, x, -most), most)
     return converted(ctx, x, to)
 
 

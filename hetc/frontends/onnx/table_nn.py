@@ -210,7 +210,7 @@ def det(ctx: Context, node: Node, x: Item) -> Item:
     return minor(0, tuple(range(size)))
 
 
-@onnx_op("DequantizeLinear")
+@onnx_op("DequantizeLinear", "com.microsoft::DequantizeLinear")
 def dequantize_linear(
     ctx: Context, node: Node, x: Item, scale: Item, zero: Item | None = None
 ) -> Item:
@@ -233,9 +233,9 @@ def dequantize_linear(
         return ctx.derive(x, "dequantized", x.data.shape, scale.dtype, change)
     wide = converted(ctx, x, scale.dtype)
     if zero is not None:
-        shift = converted(ctx, _spread_item(ctx, zero, x, axis, block), scale.dtype)
+        shift = converted(ctx, spread_over(ctx, zero, x, axis, block), scale.dtype)
         wide = ctx.binary(ew.Sub, wide, shift)
-    return ctx.binary(ew.Mul, wide, _spread_item(ctx, scale, x, axis, block))
+    return ctx.binary(ew.Mul, wide, spread_over(ctx, scale, x, axis, block))
 
 
 def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...]) -> Array:
@@ -249,7 +249,10 @@ def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...
     return data
 
 
-def _spread_item(ctx: Context, item: Item, x: Item, axis: int, block: int) -> Item:
+def spread_over(ctx: Context, item: Item, x: Item, axis: int, block: int) -> Item:
+    """Scales or zeros as they broadcast against `x`: one number, one for an index of `axis`, or one
+    for each block along it.
+    """
     if item.rank == 1 and x.rank > 1 and item.shape != (1,):
         return reshaped(ctx, item, tuple(item.shape[0] if i == axis else 1 for i in range(x.rank)))
     if not block:

@@ -169,7 +169,8 @@ def mel_weight_matrix(
         return 2595 * float(np.log10(1 + hertz / 700))
 
     spectrum = int(size) // 2 + 1
-    mels = np.linspace(mel(lowest), mel(highest), int(count) + 2)
+    step = (mel(highest) - mel(lowest)) / (int(count) + 2)
+    mels = mel(lowest) + np.arange(int(count) + 2) * step
     corners = np.floor((size + 1) * 700 * (10 ** (mels / 2595) - 1) / sampling).astype(int)
     matrix = np.zeros((spectrum, int(count)))
     for column in range(int(count)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from hetc.frontends.onnx.item import MAX_KNOWN, Item, item_of
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.frontends.onnx.tensors import dtype_named
+from hetc.frontends.onnx.tensors import PACKED, dtype_named, weight_data
 from hetc.ir.dims import Dim, DimLike, exact_div, product
 from hetc.ir.model import WeightData
 from hetc.ir.ops import elementwise as ew
@@ -20,13 +21,23 @@ from hetc.ir.ops.shape import Slice, normalize_axis
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
 
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
 # The IR's range counts in integers; another is data.
 _MAX_FRACTIONS = 2**20
 
 
+def initializer(ctx: Context, tensor: TensorProto, folder: Path | None) -> Item:
+    """A tensor of the file, whose external data lies in `folder`."""
+    item = stored(ctx, tensor.name, weight_data(tensor, folder))
+    item.narrow = tensor.data_type in PACKED
+    return item
+
+
 def stored(ctx: Context, name: str, data: WeightData) -> Item:
-    """An initializer: a few integers, or one number, are known at once; everything else is a
-    weight.
+    """A tensor with its data: a few integers, or one number, are known at once; everything else is
+    a weight.
     """
     size = int(np.prod(data.shape, dtype=object))
     # Narrow integers are quantized weights, not sizes or axes.
