@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,8 @@ class ConvTranspose(Filtered):
                 slice(start, start + span, step)
                 for start, span, step in zip(starts, spans, self.steps, strict=True)
             )
-            part = np.einsum("gbc...,gco->gbo...", given, filters[(..., *place)])
+            tap: tuple[Any, ...] = (..., *place)
+            part = np.einsum("gbc...,gco->gbo...", given, filters[tap])
             full[(slice(None), slice(None), slice(None), *target)] += part
         joined = np.moveaxis(full, 0, 1).reshape(x.shape[0], -1, *sizes)
         cut = tuple(
@@ -347,6 +349,6 @@ class AvgPool(Pool):
             ones = np.ones((1, 1, *x.shape[2:]), total.dtype)
             count = self.seen(self.padded(ones, self.count_pad), x, 0).sum(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = total / count
+            mean: Array = total / count
         # Integers truncate toward zero, as in a division.
         return mean.astype(x.dtype)

@@ -50,6 +50,7 @@ REFUSED = [
     ("%x: f32[9,2], %i: i64[2]", "take_along %x, %i {axis = 0}"),
     ("%x: f32[9], %i: i64[2], %u: f32[3]", "put_along %x, %i, %u {axis = 0}"),
     ("%x: f32[9], %i: i64[2], %u: bf16[2]", "put_along %x, %i, %u {axis = 0}"),
+    ("%x: f32[9], %i: i64[2]", 'put_along %x, %i, %x {axis = 0, reduction = "sub"}'),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i] {axes = [-1]}"),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i, %i] {axes = [1, 0]}"),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i] {axes = [2]}"),

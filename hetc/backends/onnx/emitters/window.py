@@ -11,7 +11,7 @@ from hetc.ir.ops.window import AvgPool, Conv, ConvTranspose, Filtered, MaxPool, 
 from hetc.ir.types import I64
 
 
-def _lie(op: Any, extra: tuple[int, ...] = ()) -> dict[str, tuple[int, ...]]:
+def _lie(op: Any, extra: tuple[int, ...] = ()) -> dict[str, Any]:
     """Where windows lie, as ONNX's attributes."""
     low, high = zip(*op.pads, strict=True)
     ends = extra or (0,) * op.axes
