@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.nodes import Node
@@ -10,7 +10,6 @@ from hetc.frontends.onnx.opaque import one_node_model
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, NodeProto
-    from onnx.defs import OpSchema
 
 # The body becomes a function of the model under a domain of its own, which ONNX's inliner then puts
 # in place of the call: the inliner itself finds no body for a node with an absent input.
@@ -47,12 +46,15 @@ def function_body(
     body.domain = call.domain = _DOMAIN
     body.name = proto.op_type
     model.functions.append(body)
+    # The body says itself what its nodes mean; of the call nothing is left.
+    del model.opset_import[:]
+    model.opset_import.extend(body.opset_import)
     model.opset_import.add(domain=_DOMAIN, version=1)
     try:
         inlined = inliner.inline_local_functions(model).graph.node
     except RuntimeError:
         return None  # A node that its own schema does not fit; who keeps it says what is wrong.
-    if any(item.op_type == proto.op_type and item.domain == proto.domain for item in inlined):
+    if any(item.op_type == proto.op_type for item in inlined):
         return None  # One that is defined by another form of itself would never end.
     for item in inlined:
         item.name = proto.name
@@ -62,28 +64,23 @@ def function_body(
 
 
 def _written(
-    schema: OpSchema, call: NodeProto, types: list[bytes], version: int
+    schema: Any, call: NodeProto, types: list[bytes], version: int
 ) -> FunctionProto | None:
+    """The function of an `onnx.defs.OpSchema`, for a call with inputs of these types."""
     from onnx import FunctionProto
 
-    function = FunctionProto()
     if schema.has_context_dependent_function:
-        content = _newest(schema.context_dependent_function_opset_versions, version)
-        text = call.SerializeToString()
-        made = content and schema.get_context_dependent_function_with_opset_version(
-            content, text, types
+        known = schema.context_dependent_function_opset_versions
+        content = schema.get_context_dependent_function_with_opset_version(
+            _newest(known, version), call.SerializeToString(), types
         )
-    elif schema.has_function:
-        content = _newest(schema.function_opset_versions, version)
-        made = content and schema.get_function_with_opset_version(content)
-    else:
+        function = FunctionProto.FromString(content)
+        return function if function.node else None
+    if not schema.has_function:
         return None
-    if not made:
-        return None
-    function.ParseFromString(made)
-    return function
+    return FunctionProto.FromString(schema.function_body.SerializeToString())
 
 
-def _newest(versions: list[int], most: int) -> int | None:
-    """The newest of some operator sets that is no newer than `most`."""
-    return max((version for version in versions if version <= most), default=None)
+def _newest(versions: list[int], most: int) -> int:
+    """The newest of some operator sets that is no newer than `most`, else the oldest."""
+    return max((v for v in versions if v <= most), default=min(versions))

@@ -9,10 +9,10 @@ from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_elementwise import converted
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.ir.dims import Dim, DimLike
+from hetc.ir.dims import Dim, DimLike, product
 from hetc.ir.op import Value
 from hetc.ir.ops import index as ops
-from hetc.ir.ops.elementwise import Add, Lt, Mod, Sub, Where, broadcast_shapes
+from hetc.ir.ops.elementwise import Add, Lt, Mod, Mul, Sub, Where, broadcast_shapes
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, normalize_axis
 from hetc.ir.ops.source import Constant, Iota
 from hetc.ir.types import I64, TensorType
@@ -65,27 +65,12 @@ def gather_elements(ctx: Context, node: Node, x: Item, ids: Item) -> Item:
 @onnx_op("ScatterElements", "Scatter")
 def scatter_elements(ctx: Context, node: Node, x: Item, ids: Item, updates: Item) -> Item:
     axis = normalize_axis(node.get("axis", 0), x.rank)
-    reduction = node.get("reduction", "none")
-    if reduction == "none":
-        return ctx.emit(ops.PutAlong, x, ids, updates, axis)
-    # Each update lies at its own place along the other axes.
-    parts = tuple(
-        ids if a == axis else ctx.emit(Broadcast, _places(ctx, ids, a), ids.shape)
-        for a in range(x.rank)
-    )
-    return _put(ctx, x, updates, parts, reduction)
+    return ctx.emit(ops.PutAlong, x, ids, updates, axis, node.get("reduction", "none"))
 
 
 def _places(ctx: Context, x: Item, axis: int) -> Item:
     shape = tuple(size if a == axis else 1 for a, size in enumerate(x.shape))
     return reshaped(ctx, ctx.emit(Iota, x.shape[axis]), shape)
-
-
-def _put(ctx: Context, x: Item, updates: Item, ids: tuple[Item, ...], reduction: str) -> Item:
-    axes = tuple(range(len(ids)))
-    if reduction not in ("none", "add"):
-        raise Unsupported(f"scattering by {reduction}")
-    return ctx.emit(ops.IndexPut, x, updates, ids, axes, accumulate=reduction == "add")
 
 
 @onnx_op("GatherND")
@@ -105,7 +90,22 @@ def gather_nd(ctx: Context, node: Node, x: Item, indices: Item) -> Item:
 
 @onnx_op("ScatterND")
 def scatter_nd(ctx: Context, node: Node, x: Item, indices: Item, updates: Item) -> Item:
-    return _put(ctx, x, updates, index_arrays(ctx, indices), node.get("reduction", "none"))
+    parts = index_arrays(ctx, indices)
+    reduction = node.get("reduction", "none")
+    if reduction in ("none", "add"):
+        axes = tuple(range(len(parts)))
+        return ctx.emit(ops.IndexPut, x, updates, parts, axes, accumulate=reduction == "add")
+    # One index into the axes that are written, and a row for all others.
+    count = len(parts)
+    place = parts[0]
+    for part, size in zip(parts[1:], x.shape[1:count], strict=True):
+        place = ctx.emit(Add, ctx.emit(Mul, place, size), part)
+    rows, width = product(indices.shape[:-1]), product(x.shape[count:])
+    wide = ctx.emit(Broadcast, place, indices.shape[:-1])
+    ids = ctx.emit(Broadcast, reshaped(ctx, wide, (rows, 1)), (rows, width))
+    flat = reshaped(ctx, x, (product(x.shape[:count]), width))
+    values = reshaped(ctx, updates, (rows, width))
+    return reshaped(ctx, ctx.emit(ops.PutAlong, flat, ids, values, 0, reduction), x.shape)
 
 
 @onnx_op("Compress")

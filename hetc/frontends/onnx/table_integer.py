@@ -130,8 +130,7 @@ def conv_integer(
     w_zero: Item | None = None,
 ) -> Item:
     filters = _centred(ctx, weight, _channels(ctx, w_zero, weight.rank))
-    made = conv(ctx, node, _centred(ctx, x, x_zero), filters)
-    return made
+    return conv(ctx, node, _centred(ctx, x, x_zero), filters)
 
 
 @onnx_op("QLinearConv")

@@ -157,9 +157,7 @@ def batch_normalization(
 ) -> tuple[Item, ...]:
     eps, momentum = node.get("epsilon", 1e-5), node.get("momentum", 0.9)
     if not node.get("training_mode", 0):
-        normal = _normal(
-            ctx, x, _per_channel(ctx, mean, x), _per_channel(ctx, variance, x), eps
-        )
+        normal = _normal(ctx, x, _per_channel(ctx, mean, x), _per_channel(ctx, variance, x), eps)
         return (_scaled(ctx, normal, scale, bias, x),)
     ours = _moments(ctx, x, (0, *range(2, x.rank)))
     running = []
@@ -189,9 +187,7 @@ def det(ctx: Context, node: Node, x: Item) -> Item:
 
     def element(row: int, column: int) -> Item:
         part = ctx.emit(Slice, x, x.rank - 2, row, row + 1)
-        return reshaped(
-            ctx, ctx.emit(Slice, part, x.rank - 1, column, column + 1), x.shape[:-2]
-        )
+        return reshaped(ctx, ctx.emit(Slice, part, x.rank - 1, column, column + 1), x.shape[:-2])
 
     def minor(row: int, columns: tuple[int, ...]) -> Item:
         if len(columns) == 1:

@@ -72,7 +72,9 @@ def _gru(cell: Cell, given: Item, state: Sequence[Item], *, reset_after: bool) -
     (hidden,) = state
     ctx = cell.ctx
     bias = None if cell.rb is None else cell.cut(cell.rb, 0, 2)
-    gates = f(cell.add(cell.cut(given, 0, 2), ctx.emit(Linear, hidden, cell.cut(cell.r, 0, 2), bias)))
+    gates = f(
+        cell.add(cell.cut(given, 0, 2), ctx.emit(Linear, hidden, cell.cut(cell.r, 0, 2), bias))
+    )
     update, reset = cell.cut(gates, 0), cell.cut(gates, 1)
     matrix = cell.cut(cell.r, 2)
     bias = None if cell.rb is None else cell.cut(cell.rb, 2)
@@ -120,7 +122,7 @@ def _direction(ctx: Context, x: Item, index: int) -> Item:
 def _run(
     ctx: Context,
     node: Node,
-    inputs: Sequence[Item | None],
+    inputs: tuple[Item, Item, Item, Item | None, Item | None],
     gates: int,
     defaults: tuple[str, ...],
     step: Callable[[Cell, Item, Sequence[Item], int], tuple[Item, ...]],
@@ -128,7 +130,6 @@ def _run(
 ) -> tuple[Item, ...]:
     """All states `[T, D, B, H]` and the last of each `[D, B, H]`; with `layout` 1 batch first."""
     x, w, r, b, lengths = inputs
-    assert x is not None and w is not None and r is not None, "three required inputs"
     if lengths is not None and set(elements(lengths) or ()) != {x.shape[0]}:
         raise Unsupported("sequences of different lengths in one batch")
     if node.get("clip") is not None or node.get("input_forget", 0):

@@ -61,10 +61,12 @@ def _reduce(ctx: Context, node: Node, kind: type[Op], x: Item, axes: Item | None
     # A normalisation over the last axis reads the same whatever the rank: count that one from the
     # back.
     counted = (-1,) if along == (x.rank - 1,) else along
+    keep = bool(node.get("keepdims", 1))
     if kind in _NEUTRAL and any(x.shape[axis] == 0 for axis in along):
-        shape = kind(x.value, along, bool(node.get("keepdims", 1))).result.shape
+        pairs = [(axis in along, size) for axis, size in enumerate(x.shape)]
+        shape = tuple(1 if gone else size for gone, size in pairs if keep or not gone)
         return ctx.emit(Full, _NEUTRAL[kind](x.dtype), shape, x.dtype)
-    return ctx.emit(kind, x, counted, bool(node.get("keepdims", 1)))
+    return ctx.emit(kind, x, counted, keep)
 
 
 @onnx_op(*_REDUCE)

@@ -8,6 +8,7 @@ R. Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing").
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +71,7 @@ def _axis_sizes(
         policy = node.get("keep_aspect_ratio_policy", "stretch")
         if policy != "stretch":
             factors = [min(factors) if policy == "not_larger" else max(factors)] * len(factors)
-            wanted = tuple(
-                math.floor(old * f + 0.5) for old, f in zip(fixed, factors, strict=True)
-            )
+            wanted = tuple(math.floor(old * f + 0.5) for old, f in zip(fixed, factors, strict=True))
     else:
         factors = list(_fractions(scales, node.get("scales")))
     parts = (
@@ -166,16 +165,19 @@ def _coordinates(node: Node, size: AxisSize) -> Array:
     return np.asarray((new + 0.5) / size.factor - 0.5)
 
 
+# Which of the old elements around a place is the nearest.
+_ROUNDING: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
 def _nearest(node: Node, places: Array, count: int) -> Array:
-    rules = {
-        "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-        "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
-    }
     default = "round_prefer_floor" if node.version >= 11 else "floor"
-    rows = rules[node.get("nearest_mode", default)](places)
-    return np.clip(rows, 0, count - 1).astype(np.int64)
+    rows = _ROUNDING[node.get("nearest_mode", default)](places)
+    return np.asarray(np.clip(rows, 0, count - 1).astype(np.int64))
 
 
 def _weights(node: Node, places: Array, size: AxisSize) -> Array:

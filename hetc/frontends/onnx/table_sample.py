@@ -69,14 +69,10 @@ def _sampled(
         for size, tap in zip(dims, choice, strict=True):
             index = ctx.emit(ew.Cast, tap.index, I64)
             place = (
-                index
-                if place is None
-                else ctx.emit(ew.Add, ctx.emit(ew.Mul, place, size), index)
+                index if place is None else ctx.emit(ew.Add, ctx.emit(ew.Mul, place, size), index)
             )
             if tap.weight is not None:
-                weight = (
-                    tap.weight if weight is None else ctx.emit(ew.Mul, weight, tap.weight)
-                )
+                weight = tap.weight if weight is None else ctx.emit(ew.Mul, weight, tap.weight)
         assert place is not None, "an image has an axis"
         pixel = _pick(ctx, flat, place)
         if weight is not None:
@@ -148,9 +144,7 @@ def grid_sample(ctx: Context, node: Node, x: Item, grid: Item) -> Item:
             place = ctx.emit(ew.Round, place)
         low, high = (0.0, size - 1.0) if aligned else (-0.5, size - 0.5)
         if padding == "border":
-            outside = ctx.emit(
-                ew.Or, ctx.emit(ew.Lt, place, low), ctx.emit(ew.Gt, place, high)
-            )
+            outside = ctx.emit(ew.Or, ctx.emit(ew.Lt, place, low), ctx.emit(ew.Gt, place, high))
             place = ctx.emit(ew.Where, outside, _clipped(ctx, place, size), place)
         elif padding == "reflection":
             place = _reflected(ctx, place, low, high)
@@ -171,9 +165,7 @@ def _on_axis(ctx: Context, grid: Item, size: int, aligned: bool) -> Item:
     return ctx.emit(ew.Mul, ctx.emit(ew.Sub, ctx.emit(ew.Mul, shifted, float(size)), 1.0), 0.5)
 
 
-def _tap_inside(
-    ctx: Context, tap: Tap, size: int, padding: str, low: float, high: float
-) -> Tap:
+def _tap_inside(ctx: Context, tap: Tap, size: int, padding: str, low: float, high: float) -> Tap:
     if padding == "reflection":
         return Tap(_clipped(ctx, _reflected(ctx, tap.index, low, high), size), tap.weight)
     index = _clipped(ctx, tap.index, size)
@@ -219,9 +211,7 @@ def deform_conv(
         )
         part = ctx.emit(Slice, shifts, 2, axis, axis + 1)
         part = reshaped(ctx, part, (batch * moved, count, places))
-        place = reshaped(
-            ctx, ctx.emit(ew.Add, part, where), (batch * moved, count * places)
-        )
+        place = reshaped(ctx, ctx.emit(ew.Add, part, where), (batch * moved, count * places))
         taps_here = _linear_taps(ctx, place)
         found.append([_tap_inside(ctx, t, dims[axis], "zeros", 0, 0) for t in taps_here])
     image = reshaped(ctx, x, (batch * moved, channels // moved, dims[0] * dims[1]))
@@ -230,9 +220,7 @@ def deform_conv(
         factor = reshaped(ctx, mask, (batch * moved, 1, count * places))
         columns = ctx.emit(ew.Mul, columns, factor)
     columns = reshaped(ctx, columns, (batch, groups, channels // groups * count, places))
-    filters = reshaped(
-        ctx, weight, (groups, outputs // groups, channels // groups * count)
-    )
+    filters = reshaped(ctx, weight, (groups, outputs // groups, channels // groups * count))
     made = reshaped(ctx, ctx.emit(MatMul, filters, columns), (batch, outputs, *out))
     if bias is None:
         return made
@@ -265,9 +253,7 @@ def roi_align(ctx: Context, node: Node, x: Item, rois: Item, batch: Item) -> Ite
             ctx, f"{node.outputs[0]}_steps{axis}", steps.astype(x.dtype.numpy), x.dtype
         )
         place = ctx.emit(ew.Add, start, ctx.emit(ew.Mul, extent, shares))
-        near = ctx.emit(
-            ew.And, ctx.emit(ew.Ge, place, -1.0), ctx.emit(ew.Le, place, float(size))
-        )
+        near = ctx.emit(ew.And, ctx.emit(ew.Ge, place, -1.0), ctx.emit(ew.Le, place, float(size)))
         counts = converted(ctx, near, x.dtype)
         found = _linear_taps(ctx, _clipped(ctx, place, size))
         shape = (count, len(steps), 1) if axis == 0 else (count, 1, len(steps))
@@ -301,6 +287,4 @@ def _spread(
         spread = ctx.emit(Broadcast, reshaped(ctx, item, shape), full)
         return reshaped(ctx, spread, (full[0], full[1] * full[2]))
 
-    return Tap(
-        wide(_clipped(ctx, tap.index, size)), wide(ctx.emit(ew.Mul, tap.weight, counts))
-    )
+    return Tap(wide(_clipped(ctx, tap.index, size)), wide(ctx.emit(ew.Mul, tap.weight, counts)))

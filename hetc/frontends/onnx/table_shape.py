@@ -246,9 +246,7 @@ def pad(
     return ctx.emit(Where, kept, padded, reshaped(ctx, value, ()))
 
 
-def _padded_by(
-    ctx: Context, x: Item, mode: str, low: list[DimLike], high: list[DimLike]
-) -> Item:
+def _padded_by(ctx: Context, x: Item, mode: str, low: list[DimLike], high: list[DimLike]) -> Item:
     """Padding with elements of `x` itself: a choice of rows along each axis."""
     numpy_modes = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):

@@ -17,7 +17,7 @@ from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.index import Gather
 from hetc.ir.ops.linear import Linear
 from hetc.ir.ops.shape import Concat, Pad, Slice, Transpose, normalize_axis
-from hetc.ir.types import F32, Array
+from hetc.ir.types import Array
 
 
 @onnx_op("DFT")
@@ -175,12 +175,10 @@ def mel_weight_matrix(
     matrix = np.zeros((spectrum, int(count)))
     for column in range(int(count)):
         left, top, right = corners[column : column + 3]
-        for row in range(left, min(right, spectrum)):
-            rises = row <= top if top > left else False
-            matrix[row, column] = (
-                (row - left) / (top - left) if rises else (right - row) / (right - top)
-            )
-        if top == left and top < spectrum:
-            matrix[top, column] = 1
+        for row in range(left, top):
+            matrix[row, column] = (row - left) / (top - left)
+        matrix[top, column] = 1
+        for row in range(top + 1, right):
+            matrix[row, column] = (right - row) / (right - top)
     dtype = dtype_named(node.get("output_datatype", 1), node.title)
-    return literal(ctx, node.outputs[0], matrix.astype((dtype or F32).numpy), dtype)
+    return literal(ctx, node.outputs[0], matrix.astype(dtype.numpy), dtype)

@@ -22,7 +22,7 @@ from hetc.ir.ops.reduce import Mean, ReduceMax, Sum
 from hetc.ir.ops.sequence import Conv1dCausal
 from hetc.ir.ops.shape import Pad
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import I64, Shape
+from hetc.ir.types import Shape
 
 Ints = tuple[int, ...]
 
@@ -79,9 +79,7 @@ def conv(ctx: Context, node: Node, x: Item, weight: Item, bias: Item | None = No
     groups = node.get("group", 1)
     if (lie.low, lie.high, lie.stride, lie.dilation) == ((lie.taps[0] - 1,), (0,), (1,), (1,)):
         return ctx.emit(Conv1dCausal, x, weight, bias, groups=groups)
-    return ctx.emit(
-        ops.Conv, x, weight, bias, lie.stride, lie.low, lie.high, lie.dilation, groups
-    )
+    return ctx.emit(ops.Conv, x, weight, bias, lie.stride, lie.low, lie.high, lie.dilation, groups)
 
 
 @onnx_op("ConvTranspose")
@@ -129,9 +127,7 @@ def max_pool(ctx: Context, node: Node, x: Item) -> tuple[Item, ...]:
         places = _column_major(ctx, places, dims)
     # ONNX counts places through the whole tensor, hetc inside of one channel.
     batch, channels = x.shape[:2]
-    planes = reshaped(
-        ctx, ctx.emit(Iota, batch * channels), (batch, channels, *(1 for _ in dims))
-    )
+    planes = reshaped(ctx, ctx.emit(Iota, batch * channels), (batch, channels, *(1 for _ in dims)))
     offset = ctx.emit(ew.Mul, planes, product(dims))
     return values, ctx.emit(ew.Add, places, offset)
 
@@ -234,9 +230,7 @@ def col2im(ctx: Context, node: Node, x: Item, image: Item, block: Item) -> Item:
     )
     places = math.prod(taps)
     filters = np.tile(np.eye(places), (x.shape[1] // places, 1)).reshape(x.shape[1], 1, *taps)
-    weight = literal(
-        ctx, f"{node.outputs[0]}_places", filters.astype(x.dtype.numpy), x.dtype
-    )
+    weight = literal(ctx, f"{node.outputs[0]}_places", filters.astype(x.dtype.numpy), x.dtype)
     columns = reshaped(ctx, x, (*x.shape[:2], *windows))
     groups = x.shape[1] // places
     return ctx.emit(
@@ -245,9 +239,7 @@ def col2im(ctx: Context, node: Node, x: Item, image: Item, block: Item) -> Item:
 
 
 @onnx_op("MaxUnpool")
-def max_unpool(
-    ctx: Context, node: Node, x: Item, places: Item, wanted: Item | None = None
-) -> Item:
+def max_unpool(ctx: Context, node: Node, x: Item, places: Item, wanted: Item | None = None) -> Item:
     count = x.rank - 2
     taps, stride = node.get("kernel_shape"), tuple(node.get("strides") or (1,) * count)
     pads = tuple(node.get("pads") or (0,) * (2 * count))

@@ -172,8 +172,7 @@ def _import_control(
     def run(graph: GraphProto, values: Mapping[str, Bound]) -> tuple[Bound, ...]:
         if id(graph) not in weights:
             weights[id(graph)] = {
-                tensor.name: initializer(ctx, tensor, None)
-                for tensor in graph.initializer
+                tensor.name: initializer(ctx, tensor, None) for tensor in graph.initializer
             }
         # A subgraph reads the names around it; its own stay inside.
         ctx.env = {**outside, **weights[id(graph)], **values}

@@ -1,5 +1,5 @@
 """The node tests that the installed `onnx` brings, and how one of them is run: import, interpret,
-compare. `tests/frontends/onnx_node_scope.py` says which of them hetc does not take on.
+compare. `scope.py` says which of them hetc does not take on.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class NodeCase:
         """The inputs that are given when the model is imported."""
         names = [item.name for item in self.test.model.graph.input]
         inputs = dict(zip(names, self.test.data_sets[0][0], strict=True))
-        return {
-            name: np.asarray(inputs[name]) for name in KNOWN.get(self.op, ()) if name in inputs
-        }
+        return {name: np.asarray(inputs[name]) for name in KNOWN.get(self.op, ()) if name in inputs}
 
 
 @cache
@@ -105,6 +103,7 @@ def node_cases() -> Mapping[str, NodeCase]:
         plain = name.replace(EXPANDED, "")
         of = tests.get(plain) or tests[plain.rpartition("_ver")[0]]
         expanded = EXPANDED in name
+        assert of.model is not None, "a node test comes with its model"
         found[name] = NodeCase(name, of.model.graph.node[-1].op_type, expanded, test)
     return found
 
@@ -122,13 +121,12 @@ def failure(case: NodeCase) -> str:
         for given, expected in case.test.data_sets:
             names = [item.name for item in model.graph.input]
             feeds = {
-                name: array for name, item in zip(names, given, strict=True)
+                name: array
+                for name, item in zip(names, given, strict=True)
                 if (array := _array(item)) is not None
             }
             inputs = [feeds[value.name] for value in imported.graph.inputs]
-            results = interpret(
-                imported.graph, inputs, lambda name: imported.weights[name].load()
-            )
+            results = interpret(imported.graph, inputs, lambda name: imported.weights[name].load())
             for ours, item in zip(results, expected, strict=True):
                 theirs = _array(item)
                 assert theirs is not None, "an imported output is a tensor"
@@ -149,7 +147,9 @@ def _array(item: Any) -> Array | None:
 def difference(ours: Array, theirs: Array, rtol: float, atol: float) -> str:
     """How two results differ; empty where they are equal within the tolerances."""
     if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
-        return f"{ours.dtype}{list(ours.shape)} where {theirs.dtype}{list(theirs.shape)} is expected"
+        return (
+            f"{ours.dtype}{list(ours.shape)} where {theirs.dtype}{list(theirs.shape)} is expected"
+        )
     if ours.dtype.name == "bfloat16":
         rtol = max(rtol, _BF16_RTOL)
     if ours.dtype.kind not in "bc":
@@ -158,4 +158,5 @@ def difference(ours: Array, theirs: Array, rtol: float, atol: float) -> str:
     if close.all():
         return ""
     first = tuple(map(int, np.argwhere(~close)[0]))
-    return f"{int((~close).sum())} of {close.size} numbers differ, such as {ours[first]} where {theirs[first]} is expected"
+    example = f"{ours[first]} where {theirs[first]} is expected"
+    return f"{int((~close).sum())} of {close.size} numbers differ, such as {example}"
