@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hetc.frontends.torch_export.dtypes import category, dtype_of_torch, wider
 from hetc.frontends.torch_export.symbols import Symbols
 from hetc.ir.dims import Dim, DimLike
 from hetc.ir.graph import GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Cast
-from hetc.ir.ops.shape import Reshape, Slice
+from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Transpose
 from hetc.ir.types import BOOL, F32, I64, DType, Shape
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ class Pairs:
 
     real: Value
     imag: Value
+
+
+class Unsupported(ValueError):
+    """A form of an op that cannot be imported and must not be kept as it is; the text says why."""
 
 
 @dataclass
@@ -69,13 +75,20 @@ class Context:
         dim = self.symbols.dim
         return tuple([size if type(size) is int else dim(size) for size in fake.shape])
 
+    def like(self, x: Value, fake: Any) -> Value:
+        """`x` in the element type of a recorded result."""
+        return self.tensor(x, dtype_of_torch(fake.dtype))
+
     def tensor(self, x: Value, dtype: DType) -> Value:
         """`x` in another dtype."""
         return x if x.dtype is dtype else self.op(Cast, x, dtype=dtype)
 
     def cast(self, x: Any, dtype: DType) -> Any:
-        """As `tensor`; literals and dims adopt their neighbour's type and stay as they are."""
-        return self.tensor(x, dtype) if isinstance(x, Value) else x
+        """As `tensor`; literals and dims adopt their neighbour's type and stay as they are, but for
+        integers beyond it, which wrap."""
+        if isinstance(x, Value):
+            return self.tensor(x, dtype)
+        return wrapped(x, dtype) if type(x) is int and dtype.is_int else x
 
     def common(self, *items: Any) -> tuple[Any, ...]:
         """Operands of a comparison, promoted as PyTorch does.
@@ -98,11 +111,32 @@ class Context:
         wanted = tuple(shape)
         return x if x.shape == wanted else self.op(Reshape, x, wanted)
 
+    def move(self, x: Value, perm: Iterable[int]) -> Value:
+        """`x` with its axes in another order; `x` itself where that changes nothing."""
+        order = tuple(perm)
+        return x if order == tuple(range(x.rank)) else self.op(Transpose, x, order)
+
+    def broadcast(self, x: Value, shape: Iterable[DimLike]) -> Value:
+        """`x` repeated to a shape; `x` itself where that changes nothing."""
+        wanted = tuple(shape)
+        return x if x.shape == wanted else self.op(Broadcast, x, wanted)
+
+    def note(self, sentence: str) -> None:
+        """Tell the user, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
     def part(self, x: Value, axis: int, start: DimLike, length: DimLike) -> Value:
         """`length` elements of one axis from `start`; `x` itself where that is all."""
         if start == 0 and length == x.shape[axis]:
             return x
         return self.op(Slice, x, axis, start, start + length)
+
+
+def wrapped(number: int, dtype: DType) -> int:
+    """An integer in an integer type, as C converts it."""
+    ends = np.iinfo(dtype.numpy)
+    return (number - ends.min) % (1 << dtype.bits) + int(ends.min)
 
 
 def _promoted(dtypes: list[DType]) -> DType | None:

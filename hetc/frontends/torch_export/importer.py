@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.torch_export import (
+    table_bag,
+    table_conv,
+    table_distance,
     table_elementwise,
+    table_fft,
+    table_grid,
     table_index,
+    table_mask,
     table_nn,
+    table_norm,
+    table_norm_backward,
+    table_pool,
+    table_random,
     table_reduce,
+    table_resample,
     table_shape,
     table_source,
 )
-from hetc.frontends.torch_export.context import Context, Pairs
+from hetc.frontends.torch_export.context import Context, Pairs, Unsupported
 from hetc.frontends.torch_export.functional import (
     decomposable,
     decomposed,
@@ -28,9 +39,9 @@ from hetc.frontends.torch_export.inputs import bind_all, bind_inputs
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.outputs import all_outputs, check_stateless, choose_logits
 from hetc.frontends.torch_export.places import Places, describe, place, wrapper_of
-from hetc.frontends.torch_export.registry import TABLE, Handler
+from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
-from hetc.frontends.torch_export.table_complex import COMPLEX
+from hetc.frontends.torch_export.table_complex import view_as_real
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.model import WeightData
@@ -42,7 +53,25 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 # Imported for what they put into TABLE.
-_TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
+_TABLES = (
+    table_bag,
+    table_conv,
+    table_distance,
+    table_elementwise,
+    table_fft,
+    table_grid,
+    table_index,
+    table_mask,
+    table_nn,
+    table_norm,
+    table_norm_backward,
+    table_pool,
+    table_random,
+    table_reduce,
+    table_resample,
+    table_shape,
+    table_source,
+)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
 _PLACEMENT = {
@@ -54,6 +83,9 @@ _PLACEMENT = {
     "copy",
     "generator",
 }
+
+# Ops whose result is a number that data decides: a tensor without axes in the IR.
+_NUMBERS = ("aten._local_scalar_dense.default", "aten.item.default")
 
 
 @dataclass(frozen=True)
@@ -92,6 +124,8 @@ def import_whole(
     """Import an exported program as the function that it is: every tensor input stays an input
     under its own name, every tensor output an output, in order.
 
+    A complex one is real here, with a last axis for the real and the imaginary part, as
+    `torch.view_as_real` has it.
     Sizes that differ from call to call are called N0, N1, ... as the inputs show them. Ops that no
     table knows are treated as by `import_exported`. Raises InputError.
     """
@@ -151,7 +185,10 @@ class _Import:
 
     def _whole(self, user_inputs: list[Node]) -> dict[str, Value]:
         bind_all(self.ctx, user_inputs, self.source)
-        return all_outputs(self.program, self._walk(self.program.graph_module))
+        self._pairs |= any(isinstance(value, Pairs) for value in self.ctx.values.values())
+        results = self._walk(self.program.graph_module)
+        real = (view_as_real(self.ctx, x) if isinstance(x, Pairs) else x for x in results)
+        return all_outputs(self.program, tuple(real))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
         """Bind the program's tensors; return the user inputs and the buffers' weight names."""
@@ -209,7 +246,8 @@ class _Import:
             values[node] = self._walk(inner[0])
             return
         val = node.meta.get("val")
-        if not isinstance(val, tuple | list) and not hasattr(val, "dtype"):
+        is_tensor = isinstance(val, tuple | list) or hasattr(val, "dtype")
+        if not is_tensor and str(target) not in _NUMBERS:
             # Sizes are read where they are used; assertions say nothing about values.
             return
         self.ctx.node = node
@@ -217,6 +255,8 @@ class _Import:
         try:
             values[node] = result = self._apply(node)
             self._check(result, val)
+        except Unsupported as error:
+            raise self._stuck(node, str(error), "express it by other ops") from error
         except NotAPolynomial as error:
             raise self._stuck(
                 node, str(error), "rewrite the line, or declare other dims"
@@ -287,7 +327,7 @@ class _Import:
 
     def _check(self, result: Any, val: Any) -> None:
         """Hold the result against the type that PyTorch recorded: mistakes in a table stop here."""
-        if isinstance(result, Value):
+        if isinstance(result, Value) and hasattr(val, "shape"):
             shape = self.ctx.shape_of(val)
             if result.type.shape != shape or result.type.dtype is not self.ctx.dtype:
                 wanted = f"{self.ctx.dtype}[{','.join(map(str, shape))}]"
