@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.machine import machine, versions
 from hetc.frontends.torch_export import import_exported, import_whole
@@ -62,8 +63,6 @@ class Forward(torch.nn.Module):
 
 def causal(model_type: str, layers: int, **more: Any) -> ExportedProgram:
     """A causal language model with random weights, for any batch and length."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     settings = {**_SMALL, **more, "num_hidden_layers": layers}
     config = AutoConfig.for_model(model_type, **settings)
     model = AutoModelForCausalLM.from_config(config)
