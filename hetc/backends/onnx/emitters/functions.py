@@ -17,6 +17,7 @@ from hetc.ir.ops.unary import (
     Asinh,
     Atan,
     Atanh,
+    BitCast,
     Cast,
     Ceil,
     Cos,
@@ -213,3 +214,14 @@ def cast(c: Context, op: Cast) -> str:
     wide = c.w[op.x] if source is target else c.w.cast(c.w[op.x], target)
     is_narrower = target is not op.dtype and op.x.dtype is not op.dtype
     return c.w.load(c.w.store(wide, op.dtype), op.dtype) if c.w.rounds and is_narrower else wide
+
+
+def _of_floats(op: BitCast) -> str | None:
+    floats = op.x.dtype.is_float or op.dtype.is_float
+    return "the bits of floats, which are computed in f32" if floats else None
+
+
+@emits(BitCast, refuse=_of_floats)
+def bit_cast(c: Context, op: BitCast) -> str:
+    # Between integers of one width a cast keeps the bits.
+    return c.w.cast(c.w[op.x], op.dtype)
