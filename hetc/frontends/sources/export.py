@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
 from hetc.frontends.sources.depth import truncated
+from hetc.frontends.sources.experts import replace_experts
 from hetc.frontends.sources.libraries import first_line, require
 from hetc.frontends.sources.skeleton import buffer_values, build_skeleton
 
@@ -47,6 +48,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     buffers = buffer_values(model)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     _as_fake_cpu(model, mode, keep=set(buffers))
+    replace_experts(model)
     model.forward = _logits_only(model)
     longest = max_positions(config)
     try:
@@ -56,10 +58,14 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
             try:
                 program = _export(model, longest)
             except UserError:
-                # A model that slices a table of `longest` rows behaves apart where S reaches it.
-                if longest is None or longest < 2:
-                    raise
-                program = _export(model, longest - 1)
+                # A model that slices a table of `longest` rows behaves apart where S reaches it;
+                # for one that takes other paths beyond a length, the importer finds the length.
+                try:
+                    if longest is None or longest < 2:
+                        raise
+                    program = _export(model, longest - 1)
+                except UserError:
+                    program = _export(model, longest, deferred=True)
             return program if _is_functional(program) else program.run_decompositions({})
     except Exception as error:
         raise InputError(
@@ -72,13 +78,22 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
         ) from error
 
 
-def _export(model: Any, longest: int | None) -> torch.export.ExportedProgram:
+def _export(
+    model: Any, longest: int | None, *, deferred: bool = False
+) -> torch.export.ExportedProgram:
+    """`deferred`: what torch cannot prove of the sizes stands in the program as assertions."""
     import torch
 
     length = min(_EXAMPLE_LENGTH, longest or _EXAMPLE_LENGTH)
     example = torch.zeros(_EXAMPLE_BATCH, length, dtype=torch.int64)
     axes = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("S", min=1, max=longest)}
-    return torch.export.export(model, (example,), dynamic_shapes={"input_ids": axes}, strict=False)
+    return torch.export.export(
+        model,
+        (example,),
+        dynamic_shapes={"input_ids": axes},
+        strict=False,
+        prefer_deferred_runtime_asserts_over_guards=deferred,
+    )
 
 
 def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:

@@ -142,6 +142,10 @@ class _Import:
         bound = int(longest) if longest < 2**31 else None
         placed = {id(op) for op in graph.ops}
         kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
+        for length, expression in ctx.symbols.narrowed[-1:]:
+            ctx.notes.append(
+                f"the context ends at {length} tokens: beyond them {expression} takes another path"
+            )
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
@@ -211,6 +215,8 @@ class _Import:
         val = node.meta.get("val")
         if not isinstance(val, tuple | list) and not hasattr(val, "dtype"):
             # Sizes are read where they are used; assertions say nothing about values.
+            if str(target) == "aten._assert_scalar.default" and not self.whole:
+                self._require(node)
             return
         self.ctx.node = node
         self.ctx.loc = self.places.loc(node)
@@ -223,6 +229,19 @@ class _Import:
             ) from error
         except IRError as error:
             raise self._stuck(node, f"{error.what} {error.found}".strip(), "") from error
+
+    def _require(self, node: Node) -> None:
+        """Hold the export to what it asserts of its sizes (with its guards deferred, every branch
+        that it took); assertions about data are the model's own."""
+        condition = getattr(node.args[0], "meta", {}).get("val")
+        if type(condition).__name__ != "SymBool" or not self.ctx.symbols.known(condition):
+            return
+        self.ctx.loc = self.places.loc(node)
+        try:
+            self.ctx.symbols.require(condition)
+        except NotAPolynomial as error:
+            do = "export the model for a range of lengths in which it takes one path"
+            raise self._stuck(node, str(error), do) from error
 
     def _stuck(self, node: Node, found: str, remedy: str) -> InputError:
         place = describe(node, self.ctx.loc)

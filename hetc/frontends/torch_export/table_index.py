@@ -7,6 +7,7 @@ from typing import Any
 
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
+from hetc.ir.dims import DimLike
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Eq
 from hetc.ir.ops.index import Embedding, Gather, Index, IndexPut, PutAlong, Sort, TakeAlong, TopK
@@ -76,8 +77,11 @@ def scatter_src(ctx: Context, x: Value, dim: int, ids: Value, source: Value) -> 
 
 @aten("topk.default")
 def topk(
-    ctx: Context, x: Value, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True
-) -> tuple[Value, ...]:
+    ctx: Context, x: Value, k: DimLike, dim: int = -1, largest: bool = True, _sorted: bool = True
+) -> object:
+    if not isinstance(k, int):
+        # All of the axis, in order: a permutation, as `Sort` says and `TopK` would not.
+        return ctx.ops(Sort, x, dim, largest) if k == x.shape[dim % x.rank] else NotImplemented
     return ctx.ops(TopK, x, k, dim, largest)
 
 
