@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.architectures.case import Case
+from tests.architectures.case import SMALL, Case
 
 _LOCAL, _GLOBAL, _INDEXED = "sliding_attention", "full_attention", "indexed_attention"
 _WINDOWS = {"sliding_window": 8, "layer_types": [_LOCAL, _GLOBAL]}
@@ -25,6 +25,7 @@ _LATENT: dict[str, Any] = {
     "qk_nope_head_dim": 8,
     "v_head_dim": 8,
 }
+_HALF_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _INDEXER = {"index_topk": 32, "index_head_dim": 16, "index_n_heads": 2}
 
 CASES: dict[str, Case] = {
@@ -109,6 +110,55 @@ CASES: dict[str, Case] = {
         }
     ),
     "dots1": Case({**_ROUTED, **_SHARED, **_WINDOWS, **_GROUPS, "first_k_dense_replace": 1}),
+    "dots3_note": Case(
+        {
+            **dict.fromkeys(SMALL),
+            "text_config": {
+                **SMALL,
+                **_LATENT,
+                **_ROUTED,
+                **_SHARED,
+                **_DENSE_FIRST,
+                **_INDEXER,
+                "num_hidden_layers": 3,
+                "layer_types": [_INDEXED, _LOCAL, _INDEXED],
+                "mlp_layer_types": ["dense", "sparse", "sparse"],
+                "sliding_window": 8,
+                "n_group": 1,
+                "topk_group": 1,
+                "shared_experts_intermediate_size": 16,
+                "head_dim": 16,
+                "rope_parameters": {
+                    _INDEXED: _HALF_ROTARY,
+                    _LOCAL: _HALF_ROTARY,
+                },
+                "per_layer_config": {
+                    "01": {"num_attention_heads": 2, "num_key_value_heads": 2, "kv_lora_rank": 8}
+                },
+            },
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "mlp_layer_types": ["dense"],
+                "adapter_in_dim": 16,
+                "adapter_out_dim": 32,
+                "per_layer_config": {},
+            },
+            "audio_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "downsample_hidden_size": 16,
+                "adapter_input_size": 16,
+                "adapter_out_dim": 32,
+            },
+        },
+    ),
     "ernie4_5_moe": Case(
         {
             "moe_num_experts": 8,
@@ -232,6 +282,11 @@ CASES: dict[str, Case] = {
             "dense_intermediate_size": 48,
             "shared_intermediate_size": 16,
             **_DENSE_FIRST,
+            "layer_types": [_GLOBAL, "minimax_m3_sparse"],
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "index_block_size": 8,
+            "index_topk_blocks": 4,
         }
     ),
     "mixtral": Case({**_LOCALS, "sliding_window": 8}),

@@ -8,75 +8,14 @@ token's experts instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from types import MethodType, SimpleNamespace
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from hetc.errors import InputError
+from hetc.frontends.sources.replacement import Replacement
 
 if TYPE_CHECKING:
     import torch
-
-Method = Callable[..., Any]
-# What a trial and its replacement may differ by, where values are near 1.
-_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """What stands in for methods of a class of experts.
-
-    `build` makes a small module of the class, and `run` gives from a module what a model uses of
-    it: both are for the comparison of the replacement with the original.
-    """
-
-    methods: Mapping[str, Method]
-    build: Callable[[type], Any]
-    run: Callable[[Any], Any]
-
-
-def replace_experts(model: torch.nn.Module) -> None:
-    """Give every module of `model` that has a replacement in `REPLACEMENTS` the methods of it.
-
-    Only the instances change. Raises InputError (HETC-I072) where this version of transformers
-    computes something else than what hetc replaces.
-    """
-    for module in model.modules():
-        found = REPLACEMENTS.get(type(module).__name__)
-        if found is not None:
-            _check(type(module))
-            _replace(module, found)
-
-
-def _replace(module: Any, replacement: Replacement) -> None:
-    for name, method in replacement.methods.items():
-        setattr(module, name, MethodType(method, module))
-
-
-@cache
-def _check(cls: type) -> None:
-    """Compare the replacement with the original on random numbers."""
-    import torch
-
-    replacement = REPLACEMENTS[cls.__name__]
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
-        torch.manual_seed(0)
-        module = replacement.build(cls).float()
-        for parameter in module.parameters():
-            parameter.normal_()
-        expected = replacement.run(module)
-        _replace(module, replacement)
-        found = replacement.run(module)
-    if expected.shape != found.shape or not torch.allclose(expected, found, atol=_TOLERANCE):
-        raise InputError(
-            "HETC-I072",
-            "this version of transformers computes its experts in another way than hetc knows",
-            at=f"{cls.__module__}.{cls.__name__}",
-            expected="what hetc.frontends.sources.experts computes",
-            do="install the version of transformers that hetc was tested with",
-        )
 
 
 def _tokens(*shape: int) -> torch.Tensor:
@@ -217,7 +156,7 @@ def _run_jetmoe_attention(module: Any) -> Any:
     return torch.cat((queries.flatten(), module.reduce(queries.sin(), routed).flatten()))
 
 
-REPLACEMENTS: dict[str, Replacement] = {
+EXPERTS: dict[str, Replacement] = {
     "DbrxExperts": Replacement({"forward": _dbrx_forward}, _dbrx, _run_routed(4, 2, 5)),
     "LongcatFlashExperts": Replacement({"forward": _longcat_forward}, _longcat, _run_routed(5, 10)),
     "JetMoeMoE": Replacement({"forward": _jetmoe_forward}, _jetmoe, _run_jetmoe),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
 from hetc.frontends.sources.depth import truncated
-from hetc.frontends.sources.experts import replace_experts
+from hetc.frontends.sources.experts import EXPERTS
+from hetc.frontends.sources.indexers import INDEXERS
 from hetc.frontends.sources.libraries import first_line, require
+from hetc.frontends.sources.replacement import replace_methods
 from hetc.frontends.sources.skeleton import buffer_values, build_skeleton
 
 if TYPE_CHECKING:
@@ -48,9 +50,9 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     buffers = buffer_values(model)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     _as_fake_cpu(model, mode, keep=set(buffers))
-    replace_experts(model)
+    bound = replace_methods(model, EXPERTS | INDEXERS)
     model.forward = _logits_only(model)
-    longest = max_positions(config)
+    longest = min((n for n in (max_positions(config), bound) if n is not None), default=None)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
