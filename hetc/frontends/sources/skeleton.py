@@ -29,6 +29,14 @@ def build_skeleton(config: Any) -> Any:
     try:
         with torch.device("meta"):
             model = cls._from_config(config, dtype=config.dtype or torch.float32)
+    except ImportError as error:
+        raise InputError(
+            "HETC-I055",
+            "transformers needs another package to build the model",
+            at=f"{config.model_type} ({cls.__name__})",
+            found=first_line(error),
+            do="install the package, or compile the language model alone, with its own config.json",
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
         raise InputError(
             "HETC-I055",
@@ -58,7 +66,12 @@ def _model_class(config: Any) -> Any:
         for candidate in candidates:
             if candidate is not None and candidate.__name__ == named:
                 return candidate
-    if named and isinstance(getattr(transformers, named, None), type):
+    exact = getattr(transformers, named, None) if named else None
+    if named in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() and exact is not None:
+        # The decoder inside a model of images or sounds has a configuration of its own.
+        if exact.config_class is type(config):
+            return exact
+    if isinstance(exact, type):
         raise _no_language_model(config, named)
     causal = tables[0].get(type(config), None)
     if causal is None:
