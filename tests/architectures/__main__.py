@@ -10,7 +10,8 @@ from pathlib import Path
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.architectures.case import TOLERANCE, Case, attempt
+from tests.architectures.attempt import TOLERANCE, attempt
+from tests.architectures.case import Case
 from tests.architectures.cases import CASES
 
 

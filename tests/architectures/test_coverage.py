@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.architectures.case import TOLERANCE, attempt
+from tests.architectures.attempt import TOLERANCE, attempt
 from tests.architectures.cases import CASES, GROUPS
 
 
