@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tests.architectures.case import SMALL, Case
@@ -58,7 +59,7 @@ _AUDIO = {
 }
 
 
-def _inside(text: dict[str, Any], **others: Any) -> dict[str, Any]:
+def _inside(text: Mapping[str, Any], **others: Any) -> dict[str, Any]:
     """A configuration whose language model is `text_config`."""
     return {**_NONE, "text_config": text, **others}
 
@@ -103,7 +104,8 @@ CASES: dict[str, Case] = {
                 "laurel_rank": 4,
                 "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
             },
-        )
+        ),
+        alone=False,
     ),
     "gemma4": Case(
         _inside(
@@ -135,8 +137,9 @@ CASES: dict[str, Case] = {
             "backbone_hidden_size": 32,
             "num_centroids": 8,
             "centroid_intermediate_top_k": 2,
-            "text_config": {**_GEMMA4, **_NO_INPUT, "num_kv_shared_layers": 2},
-        }
+            "text_config": {**_GEMMA4, **_NO_INPUT, "num_kv_shared_layers": 0},
+        },
+        alone=False,
     ),
     "gemma4_unified": Case(
         _inside(
@@ -156,8 +159,9 @@ CASES: dict[str, Case] = {
             "backbone_hidden_size": 32,
             "num_centroids": 8,
             "centroid_intermediate_top_k": 2,
-            "text_config": {**_GEMMA4, "num_kv_shared_layers": 2},
-        }
+            "text_config": {**_GEMMA4, "num_kv_shared_layers": 0},
+        },
+        alone=False,
     ),
     "git": Case({"num_key_value_heads": None, "vision_config": _IMAGES}),
     "got_ocr2": Case(
@@ -217,12 +221,13 @@ CASES: dict[str, Case] = {
                 "ffn_dim": 48,
                 "num_attention_heads": 4,
                 "hidden_size": 32,
-                "num_codebooks": 1,
+                "num_codebooks": 4,
                 "pad_token_id": 0,
                 "bos_token_id": 0,
                 "max_position_embeddings": 64,
             },
-        }
+        },
+        alone=False,
     ),
     "musicgen_melody": Case(
         {
@@ -234,12 +239,13 @@ CASES: dict[str, Case] = {
                 "ffn_dim": 48,
                 "num_attention_heads": 4,
                 "hidden_size": 32,
-                "num_codebooks": 1,
+                "num_codebooks": 4,
                 "pad_token_id": 0,
                 "bos_token_id": 0,
                 "max_position_embeddings": 64,
             },
-        }
+        },
+        alone=False,
     ),
     "mvp": Case({**_DECODER, "use_prompt": True, "prompt_length": 4, "prompt_mid_dim": 8}),
     "pegasus": Case(_SCALED),

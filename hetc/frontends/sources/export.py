@@ -42,7 +42,6 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     """
     require("torch", "transformers", needed_for="reading a model's graph")
     import torch
-    from torch._dynamo.exc import UserError
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -57,17 +56,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
         with torch.no_grad(), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
             warnings.simplefilter("ignore")
-            try:
-                program = _export(model, longest)
-            except UserError:
-                # A model that slices a table of `longest` rows behaves apart where S reaches it;
-                # for one that takes other paths beyond a length, the importer finds the length.
-                try:
-                    if longest is None or longest < 2:
-                        raise
-                    program = _export(model, longest - 1)
-                except UserError:
-                    program = _export(model, longest, deferred=True)
+            program = _exported(model, longest)
             return program if _is_functional(program) else program.run_decompositions({})
     except Exception as error:
         raise InputError(
@@ -80,10 +69,27 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
         ) from error
 
 
-def _export(
-    model: Any, longest: int | None, *, deferred: bool = False
-) -> torch.export.ExportedProgram:
-    """`deferred`: what torch cannot prove of the sizes stands in the program as assertions."""
+def _exported(model: Any, longest: int | None) -> torch.export.ExportedProgram:
+    """The program for as many lengths as torch can prove it right for."""
+    from torch._dynamo.exc import UserError
+
+    attempts = [(longest, False), (longest, True)]
+    if longest is not None and longest > 1:
+        # A model that slices a table of `longest` rows behaves apart where S reaches it.
+        attempts.insert(1, (longest - 1, False))
+    first: UserError | None = None
+    for length, deferred in attempts:
+        try:
+            return _export(model, length, deferred=deferred)
+        except UserError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _export(model: Any, longest: int | None, *, deferred: bool) -> torch.export.ExportedProgram:
+    """`deferred`: what torch cannot prove of the sizes stands in the program as assertions, which
+    the importer holds it to."""
     import torch
 
     length = min(_EXAMPLE_LENGTH, longest or _EXAMPLE_LENGTH)
@@ -126,7 +132,8 @@ def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
 def _reason(error: Exception) -> str:
     """The line of torch's message that names the violated constraint, else its first line."""
     lines = [line.strip(" -") for line in str(error).splitlines()]
-    return next((line for line in lines if line.startswith("Not all values")), first_line(error))
+    telling = ("Not all values", "solving the guards")
+    return next((line for line in lines if line.startswith(telling)), first_line(error))
 
 
 def max_positions(config: Any) -> int | None:

@@ -66,11 +66,11 @@ def _model_class(config: Any) -> Any:
         for candidate in candidates:
             if candidate is not None and candidate.__name__ == named:
                 return candidate
-    exact = getattr(transformers, named, None) if named else None
-    if named in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() and exact is not None:
-        # The decoder inside a model of images or sounds has a configuration of its own.
-        if exact.config_class is type(config):
-            return exact
+    exact: Any = getattr(transformers, named, None) if named else None
+    # The decoder inside a model of images or sounds has a configuration of its own.
+    causal_names = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    if named in causal_names and getattr(exact, "config_class", None) is type(config):
+        return exact
     if isinstance(exact, type):
         raise _no_language_model(config, named)
     causal = tables[0].get(type(config), None)
