@@ -60,6 +60,10 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "%0 = layer_norm %x {weight = %w, bias = %b}",
     ),
     "linear": ("%x: bf16[B,S,K], %w: bf16[N,K]", "%0 = linear %x, %w"),
+    "linear_attention": (
+        "%q: f32[B,2,S,16], %k: f32[B,2,S,16], %v: f32[B,4,S,8], %decay: f32[B,4,S,1]",
+        "%0, %1 = linear_attention %q, %k, %v, %decay",
+    ),
     "log_softmax": ("%x: f32[B,S,V]", "%0 = log_softmax %x {axis = -1}"),
     "matmul": ("%a: f32[B,9,S,64], %b: f32[B,9,64,S]", "%0 = matmul %a, %b"),
     "not": ("%x: bool[B,S]", "%0 = not %x"),

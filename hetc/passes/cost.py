@@ -30,12 +30,12 @@ from hetc.passes.workload import Phase
 HEAVY = frozenset(
     {"linear", "matmul", "expert_linear", "attention", "rms_norm", "layer_norm", "embedding"}
     | {"conv1d_causal", "scan", "topk", "sort", "softmax", "log_softmax", "cumsum", "index_put"}
-    | {"opaque"}
+    | {"linear_attention", "opaque"}
 )
 # What matrix units do; everything else runs on vector units, at the rate of f32.
 MATRIX = frozenset({"linear", "matmul", "expert_linear", "attention", "conv1d_causal"})
 # What mixes positions: one op in every decoder layer.
-MIXERS = frozenset({"attention", "scan"})
+MIXERS = frozenset({"attention", "linear_attention", "scan"})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from hetc.ir.dims import DimLike, symbol
 from hetc.ir.graph import Graph, GraphBuilder, StateSpec
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
+from hetc.ir.ops.recurrence import Recurrence
+from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend
 from hetc.ir.ops.shape import Concat, Reshape, Slice
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import I64, TensorType
@@ -160,7 +161,7 @@ class _Decode(_Derivation):
         }
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        if isinstance(op, Scan):
+        if isinstance(op, Recurrence):
             return self.made[op.results[1], "new"]
         assert isinstance(op, Conv1dCausal)
         assert spec.keep is not None
@@ -215,7 +216,7 @@ class _Prefill(_Derivation):
         self.users = analysis.graph.users()
 
     def carried_out(self, op: Op, spec: StateSpec) -> Value:
-        if isinstance(op, Scan):
+        if isinstance(op, Recurrence):
             return self.made[op.results[1], "whole"]
         assert isinstance(op, Conv1dCausal)
         assert spec.keep is not None

@@ -14,15 +14,16 @@ from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.linear import Linear, MatMul
+from hetc.ir.ops.recurrence import Recurrence
 from hetc.ir.ops.reduce import Softmax
-from hetc.ir.ops.sequence import Conv1dCausal, Scan
+from hetc.ir.ops.sequence import Conv1dCausal
 
 Colours = npt.NDArray[np.int64]
 
 # A layer holds one of these. The first kind that the ops have at all counts, so that neither the
 # heads of one attention nor the experts of one mixture pass for layers.
 _ANCHORS: tuple[tuple[type[Op], ...], ...] = (
-    (Attention, Scan, Conv1dCausal),
+    (Attention, Recurrence, Conv1dCausal),
     (Softmax,),
     (Linear, MatMul),
 )

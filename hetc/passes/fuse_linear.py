@@ -13,13 +13,14 @@ from hetc.passes.rewrite import fit
 
 
 def fuse_linear(graph: Graph) -> Graph:
-    """`x @ w^T`, `reshape(linear(reshape(x)))` and `linear(x) + b` become `linear(x, w, b)`."""
+    """`x @ w^T`, `(w @ x^T)^T`, `reshape(linear(reshape(x)))` and `linear(x) + b` become
+    `linear(x, w, b)`."""
     index_only = IndexOnly()
 
     def step(op: Op) -> tuple[Value, ...] | None:
         lifted: Op | None = None
         if isinstance(op, MatMul):
-            lifted = _transposed(op)
+            lifted = _transposed(op) or _from_the_left(op, index_only)
         elif isinstance(op, Add):
             lifted = _biased(op, index_only)
         elif isinstance(op, Reshape):
@@ -34,6 +35,24 @@ def _transposed(op: MatMul) -> Op | None:
     if isinstance(turned, Transpose) and turned.perm == (1, 0) and op.b.rank == 2:
         return Linear(op.a, turned.x, loc=op.loc)
     return None
+
+
+def _from_the_left(op: MatMul, index_only: IndexOnly) -> Op | None:
+    """w @ x  ->  (x^T @ w^T)^T: features stand beside tokens, as Mamba has them, and weights on the
+    right, where everybody looks for them."""
+    if min(op.a.rank, op.b.rank) < 2 or not index_only(op.a) or index_only(op.b):
+        return None
+    turned = _turned(op.b, op.loc).result
+    if op.a.rank == 2:
+        return _turned(Linear(turned, op.a, loc=op.loc).result, op.loc)
+    weight = _turned(op.a, op.loc).result
+    return _turned(MatMul(turned, weight, loc=op.loc).result, op.loc)
+
+
+def _turned(x: Value, loc: str) -> Transpose:
+    """`x` with its last two axes swapped."""
+    *rest, row, column = range(x.rank)
+    return Transpose(x, (*rest, column, row), loc=loc)
 
 
 def _biased(op: Add, index_only: IndexOnly) -> Op | None:

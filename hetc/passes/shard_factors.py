@@ -20,6 +20,7 @@ from hetc.ir.ops.index import Embedding, Gather, Sort, TopK
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import Norm
 from hetc.ir.ops.quant import Dequantize, Unpack4
+from hetc.ir.ops.recurrence import LinearAttention
 from hetc.ir.ops.reduce import CumSum, LogSoftmax, Reduce, Softmax, Sum
 from hetc.ir.ops.sequence import Conv1dCausal, KeepLast, KVAppend, Scan
 from hetc.ir.ops.shape import (
@@ -270,6 +271,19 @@ def _scan(op: Scan) -> Iterator[Factor]:
             yield Factor(operands, (Place(history, axis), Place(last, after)))
 
 
+def _linear_attention(op: LinearAttention) -> Iterator[Factor]:
+    history, last = op.results
+    own = [value for value in (op.v, op.decay, op.beta, op.initial) if value is not None]
+    shared = (Place(op.q, 1), Place(op.k, 1))
+    heads = tuple(Place(value, 1) for value in own)
+    results = (Place(history, 1), Place(last, 1))
+    alike = op.repeats == 1
+    yield Factor((*heads, *(shared if alike else ())), results, () if alike else shared)
+    # Columns of the state never meet.
+    columns = (op.v,) if op.initial is None else (op.v, op.initial)
+    yield Factor(tuple(Place(value, 3) for value in columns), (Place(history, 3), Place(last, 3)))
+
+
 def _dequantize(op: Dequantize) -> Iterator[Factor]:
     # One number for a group of elements: parts of the last axis hold whole groups.
     for axis in range(op.x.rank):
@@ -308,6 +322,7 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Iterator[Factor]]],
     (Gather, _gather),
     (Conv1dCausal, _conv),
     (Scan, _scan),
+    (LinearAttention, _linear_attention),
     (Dequantize, _dequantize),
     (Unpack4, _unpack),
 )

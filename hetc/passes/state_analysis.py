@@ -13,7 +13,8 @@ from hetc.ir.graph import Graph, StateSpec
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.sequence import Conv1dCausal, Scan
+from hetc.ir.ops.recurrence import LinearAttention, Recurrence
+from hetc.ir.ops.sequence import Conv1dCausal
 from hetc.ir.types import I64, TensorType
 from hetc.passes.index_only import IndexOnly
 from hetc.passes.layer_names import layer_numbers
@@ -105,7 +106,7 @@ def _name_states(found: Analysis) -> None:
 def _layers(graph: Graph) -> dict[Op, int]:
     """The layer of each op that keeps state, by its place in the model; where attentions have no
     such place, by counting them."""
-    keepers = [op for op in graph.ops if isinstance(op, (Attention, Conv1dCausal, Scan))]
+    keepers = [op for op in graph.ops if isinstance(op, (Attention, Conv1dCausal, Recurrence))]
     attentions = [op for op in keepers if isinstance(op, Attention)]
     numbers = layer_numbers(op.loc for op in keepers)
     if all(op.loc in numbers for op in attentions):
@@ -165,9 +166,10 @@ def _carry(found: Analysis, layers: dict[Op, int]) -> None:
             history = TensorType(op.x.dtype, (*op.x.shape[:2], taps - 1))
             name = _carried_name("conv", layer, found)
             found.carried[op] = StateSpec(name, "conv", history, 2, taps - 1, layer, op.loc)
-        elif isinstance(op, Scan) and found.axes[op.result] is not None:
+        elif isinstance(op, Recurrence) and found.axes[op.result] is not None:
             last = op.results[1].type
-            name = _carried_name("scan", layer, found)
+            part = "matrix" if isinstance(op, LinearAttention) else "scan"
+            name = _carried_name(part, layer, found)
             found.carried[op] = StateSpec(name, "recurrent", last, layer=layer, loc=op.loc)
 
 

@@ -16,6 +16,7 @@ from hetc.ir.ops.index import Embedding, Gather, Index, PutAlong, Sort, TakeAlon
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
 from hetc.ir.ops.quant import Dequantize, Quantize, Unpack4
+from hetc.ir.ops.recurrence import LinearAttention, Recurrence
 from hetc.ir.ops.reduce import ArgMax, CumSum, LogSoftmax, Reduce, Softmax
 from hetc.ir.ops.sequence import Conv1dCausal, Scan
 from hetc.ir.ops.shape import (
@@ -40,7 +41,7 @@ from hetc.passes.tokens import LENGTH, Axes, Mixes, TokenAxis
 def token_axes(op: Op, axes: Axes) -> tuple[TokenAxis | None, ...]:
     """The token axes of the results of `op`, given those of its operands; raises Mixes where the op
     is not token by token."""
-    if any(isinstance(value.op, Scan) and value.index == 1 for value in op.operands):
+    if any(isinstance(value.op, Recurrence) and value.index == 1 for value in op.operands):
         raise Mixes("the state after the last token is read by the others")
     known = [axes[value] for value in op.operands]
     if all(axis is None for axis in known) and not isinstance(op, Iota):
@@ -340,6 +341,15 @@ def _scan(op: Scan, axes: Axes) -> Answer:
     return axis, None
 
 
+def _linear_attention(op: LinearAttention, axes: Axes) -> Answer:
+    for value in op.operands:
+        if value is not op.initial and axes[value] != TokenAxis(2):
+            raise Mixes("an operand of linear attention has its tokens elsewhere than on axis 2")
+    if op.initial is not None and axes[op.initial] is not None:
+        raise Mixes("linear attention begins with a state that depends on the tokens")
+    return TokenAxis(2), None
+
+
 _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...] = (
     (Iota, _iota),
     ((Elementwise, Gated, Rope), lambda op, axes: _aligned(op, list(op.operands), axes)),
@@ -366,4 +376,5 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any, Axes], Answer]], ...
     (Attention, _attention),
     (Conv1dCausal, _conv),
     (Scan, _scan),
+    (LinearAttention, _linear_attention),
 )

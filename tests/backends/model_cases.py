@@ -168,6 +168,16 @@ def decayed_integers(draw: Draw, op: Any) -> Any:
     return op(draw.x((B, S, 4), dtype), decay, draw.pick(None, draw.x((B, 4), dtype)))
 
 
+@case("linear_attention")
+def linear_attention(draw: Draw, op: Any) -> Any:
+    dtype, groups, repeats = draw.pick(F32, BF16), draw.pick(1, 2), draw.pick(1, 3)
+    heads = groups * repeats
+    q, k = draw.x((B, groups, S, 5), dtype), draw.x((B, groups, S, 5), dtype)
+    v, decay = draw.x((B, heads, S, 3), dtype), draw.x((B, heads, S, draw.pick(1, 5)), dtype, 0, 1)
+    beta = draw.pick(None, draw.x((B, heads, S, 1), dtype, 0, 0.2))
+    return op(q, k, v, decay, beta, draw.pick(None, draw.x((B, heads, 5, 3), dtype)))
+
+
 @case("quantize")
 def quantize(draw: Draw, op: Any) -> Any:
     x = draw.x((B, S, 8), draw.pick(F32, BF16), -200, 200)

@@ -36,6 +36,7 @@ _TEMPLATES: dict[str, Template] = {
     "sort": "topk",
     "argmax": "topk",
     "scan": "scan",
+    "linear_attention": "scan",
     "conv1d_causal": "conv",
     "embedding": "lookup",
     "all_reduce": "all_reduce",
@@ -45,7 +46,9 @@ _TEMPLATES: dict[str, Template] = {
 # What runs where its result is used, if it does so to what lies in memory.
 _TURNING = (View, Cast, Unpack4, Dequantize)
 # Never merged with a neighbour that reads the same.
-_ALONE = frozenset({"all_reduce", "all_gather", "attention", "scan", "conv1d_causal", "opaque"})
+_ALONE = frozenset(
+    {"all_reduce", "all_gather", "attention", "conv1d_causal", "linear_attention", "opaque", "scan"}
+)
 
 
 @dataclass(eq=False)

@@ -63,7 +63,7 @@ class Planner:
         """Where the logits go: rows of whole tiles, which the runtime cuts to the vocabulary."""
         half = self.values
         if half.prefill and self.model.scopes:
-            half.last = _last_rows(self.model.scopes[-1], logits)
+            half.last = _last_rows(self.model, logits)
         batch, tokens, columns = logits.shape
         assert isinstance(columns, int)
         tokens = 1 if half.prefill else tokens
@@ -181,17 +181,29 @@ def _may_overwrite(run: Run, formal: Value, result: Value) -> bool:
     return all(not isinstance(user, LOOKS) and places[user] <= places[op] for user in readers)
 
 
-def _last_rows(scope: Scope, logits: Value) -> frozenset[Op]:
+def _last_rows(model: Model, logits: Value) -> frozenset[Op]:
     """The ops of the last block that nothing but the logits needs: for the last token they work on
     its row alone."""
+    scope = model.scopes[-1]
     users, ops = scope.run.graph.users(), set(scope.run.ops)
     if scope.run.calls:
         return frozenset()
     found: set[Op] = set()
-    for op in reversed(scope.run.ops):
-        needed = op.result is logits or (
+    seen: set[Op] = set()
+
+    def is_needed(op: Op) -> bool:
+        """Whether nobody but `found` reads `op`."""
+        return op.result is logits or (
             op.result in users and all(user in found for user in users[op.result])
         )
+
+    for op in reversed(scope.run.ops):
+        # Matrices that are multiplied as one are so for the same rows.
+        needed = all(
+            member in found or (member not in seen and is_needed(member))
+            for member in model.matrices.get(op, (op,))
+        )
+        seen.add(op)
         rowwise = is_expression(op) or isinstance(
             op, Linear | RMSNorm | LayerNorm | Reshape | Transpose | Embedding | Cast
         )

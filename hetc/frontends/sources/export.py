@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
+from hetc.frontends.recurrences import supplied
 from hetc.frontends.sources.depth import truncated
 from hetc.frontends.sources.experts import EXPERTS
 from hetc.frontends.sources.indexers import INDEXERS
@@ -53,11 +54,13 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     model.forward = _logits_only(model)
     longest = min((n for n in (max_positions(config), bound) if n is not None), default=None)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), supplied(model), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
             warnings.simplefilter("ignore")
             program = _exported(model, longest)
             return program if _is_functional(program) else program.run_decompositions({})
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             "HETC-I069",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
@@ -94,31 +95,33 @@ def buffer_values(model: Any) -> dict[str, torch.Tensor]:
     """The values of the buffers that no checkpoint holds (rotary frequencies, scales), on the CPU.
 
     transformers recomputes them in each model's `_init_weights` after loading; the same is asked of
-    it here, buffer by buffer, on `model`, whose meta buffers are replaced. Error: HETC-I055 where a
-    float buffer is still undefined afterwards.
+    it here on `model`, whose meta buffers are replaced: of the module that holds a buffer, then of
+    those around it, from the inside out. Error: HETC-I055 where a float buffer is still undefined
+    afterwards.
     """
     import torch
 
     for parameter in model.parameters():
         # transformers' own flag for "has its value": initialisers then leave it alone.
         parameter._is_hf_initialized = True
-    values: dict[str, torch.Tensor] = {}
+    holders: dict[str, list[str]] = {}
     for path, module in model.named_modules():
-        leaves = [
-            leaf
-            for leaf, buffer in module._buffers.items()
-            if buffer is not None and leaf in module._non_persistent_buffers_set
-        ]
-        if not leaves:
-            continue
-        for leaf in leaves:
-            module._buffers[leaf] = _undefined(module._buffers[leaf])
-        with torch.no_grad():
-            _owner(model, path)._init_weights(module)
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None and leaf in module._non_persistent_buffers_set:
+                module._buffers[leaf] = _undefined(buffer)
+                holders.setdefault(path, []).append(leaf)
+    values: dict[str, torch.Tensor] = {}
+    for path, leaves in holders.items():
+        module = model.get_submodule(path)
+        for around in _from_inside(path):
+            with torch.no_grad():
+                _owner(model, around)._init_weights(model.get_submodule(around))
+            if all(_is_defined(module._buffers[leaf]) for leaf in leaves):
+                break
         for leaf in leaves:
             name = f"{path}.{leaf}" if path else leaf
             values[name] = module._buffers[leaf]
-            if values[name].is_floating_point() and torch.isnan(values[name]).any():
+            if not _is_defined(values[name]):
                 raise InputError(
                     "HETC-I055",
                     "transformers does not say how to compute a buffer that checkpoints lack",
@@ -126,6 +129,18 @@ def buffer_values(model: Any) -> dict[str, torch.Tensor]:
                     do="export the loaded model with torch.export and compile the .pt2 file",
                 )
     return values
+
+
+def _from_inside(path: str) -> Iterator[str]:
+    """A module's path, then those of the modules around it, up to the model itself."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _is_defined(buffer: torch.Tensor) -> bool:
+    return not (buffer.is_floating_point() and bool(buffer.isnan().any()))
 
 
 def _undefined(buffer: torch.Tensor) -> torch.Tensor:

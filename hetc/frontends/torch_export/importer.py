@@ -13,6 +13,7 @@ from hetc.frontends.torch_export import (
     table_elementwise,
     table_index,
     table_nn,
+    table_recurrence,
     table_reduce,
     table_shape,
     table_source,
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 # Imported for what they put into TABLE.
-_TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
+_TABLES = (
+    table_elementwise,
+    table_index,
+    table_nn,
+    table_recurrence,
+    table_reduce,
+    table_shape,
+    table_source,
+)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
 _PLACEMENT = {

@@ -9,7 +9,7 @@ from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import where
 from hetc.frontends.torch_export.table_source import diagonal
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import Dim, DimLike
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Add, Ge, Le, Sub
 from hetc.ir.ops.shape import Broadcast, Concat, Flip, Pad, Slice, Split, Tile, Transpose
@@ -86,6 +86,10 @@ def _from_front(position: Any, size: DimLike) -> DimLike:
         return 0
     if isinstance(position, int) and position < 0:
         return max(0, size + position) if isinstance(size, int) else size + position
+    if isinstance(position, Dim) and all(factor < 0 for _, factor in position.terms):
+        # Sizes are positive: `x[-seq_len:]`.
+        counted = size + position
+        return max(0, counted) if isinstance(counted, int) else counted
     found: DimLike = position
     return found
 
@@ -96,10 +100,12 @@ def slice_(
 ) -> Value:
     axis = dim % x.rank
     first = _from_front(start, x.shape[axis])
+    size = x.shape[axis]
+    if isinstance(first, int) and isinstance(size, int):
+        first = min(first, size)
     if step == 1:
         # The recorded length already clamped the end.
         return ctx.part(x, axis, first, ctx.shape[axis])
-    size = x.shape[axis]
     stop = size if end is None or end == _END else _from_front(end, size)
     if isinstance(stop, int) and isinstance(size, int):
         stop = min(stop, size)

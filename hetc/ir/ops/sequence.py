@@ -7,6 +7,7 @@ import numpy as np
 from hetc.ir.dims import symbol
 from hetc.ir.op import Cost, Op, Scalar, Value, op
 from hetc.ir.ops.elementwise_base import as_f32, fits, literal_array
+from hetc.ir.ops.recurrence import Recurrence
 from hetc.ir.ops.shape import View
 from hetc.ir.types import BOOL, Array, TensorType
 
@@ -112,7 +113,7 @@ class Conv1dCausal(Op):
 
 
 @op("scan")
-class Scan(Op):
+class Scan(Recurrence):
     """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` or zeros.
 
     Results: every h, and the last one (the state to carry on). With a decay of 1 it is a running

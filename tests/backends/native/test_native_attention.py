@@ -220,3 +220,39 @@ def test_states_of_8_bits(shape: tuple[int, int, int], options: str, tmp_path: P
             again, _ = ran["decode"].run(more, copied)
             np.testing.assert_allclose(again, found, atol=1e-5)
             assert after.dtype("key") == "f32"
+
+
+def test_a_gate_of_the_last_token_does_not_narrow_its_neighbours(tmp_path: Path) -> None:
+    """Only logits read the gate, and its matrix is multiplied together with those of keys and
+    values, which state needs of every token."""
+    made = case("""
+graph @decode(%tokens: i64[B,T], %past: i64[], %k: f32[B,2,P,8], %v: f32[B,2,P,8]) ->
+  (logits: f32[B,T,32], k.out: f32[B,2,P+T,8], v.out: f32[B,2,P+T,8]) {
+  %t = weight {name = "table", type = f32[50,32]}
+  %h = embedding %t, %tokens
+  %wg = weight {name = "wg", type = f32[4,32]}
+  %wk = weight {name = "wk", type = f32[16,32]}
+  %wv = weight {name = "wv", type = f32[16,32]}
+  %wq = weight {name = "wq", type = f32[32,32]}
+  %g = linear %h, %wg
+  %g4 = reshape %g {shape = [B,T,4,1]}
+  %n = linear %h, %wk
+  %n4 = reshape %n {shape = [B,T,2,8]}
+  %nt = transpose %n4 {perm = [0,2,1,3]}
+  %keys = kv_append %k, %nt {axis = 2}
+  %m = linear %h, %wv
+  %m4 = reshape %m {shape = [B,T,2,8]}
+  %mt = transpose %m4 {perm = [0,2,1,3]}
+  %values = kv_append %v, %mt {axis = 2}
+  %q = linear %h, %wq
+  %q4 = reshape %q {shape = [B,T,4,8]}
+  %qt = transpose %q4 {perm = [0,2,1,3]}
+  %a = attention %qt, %keys, %values {scale = 0.35, causal}
+  %at = transpose %a {perm = [0,2,1,3]}
+  %r = mul %at, %g4
+  %o = reshape %r {shape = [B,T,32]}
+  return %o, %keys, %values
+}""")
+    with executors(made, tmp_path, 1) as ran:
+        tokens = np.random.default_rng(0).integers(0, 50, (2, 6))
+        assert largest_error(made, ran, tokens, [4, 1, 1]) < 3e-5

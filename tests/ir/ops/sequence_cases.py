@@ -169,3 +169,40 @@ def scan(draw: Draw) -> Trial:
         states.append(state)
     expected = [narrow(torch.stack(states, axis), x), narrow(state, x)]
     return Trial({"x": x, "decay": decay, "initial": initial, "axis": axis}, expected)
+
+
+@case("linear_attention", dtypes=FLOATS)
+def linear_attention(draw: Draw) -> Trial:
+    """The state as a sum over all earlier tokens: each outer product times what came after it."""
+    batch, groups, length, rows, columns = draw.shape(5, 5, most=3)
+    heads = groups * draw.integer(1, 2)
+    q, k = (draw.array(batch, groups, length, rows, low=-1, high=1) for _ in range(2))
+    v = draw.array(batch, heads, length, columns, low=-1, high=1)
+    decay = draw.array(batch, heads, length, draw.choice([1, rows]), low=0, high=1)
+    beta = draw.array(batch, heads, length, 1, low=0, high=0.5) if draw.flag() else None
+    initial = draw.array(batch, heads, rows, columns, low=-1, high=1) if draw.flag() else None
+    every, last = torch.zeros(v.shape), torch.zeros(batch, heads, rows, columns)
+    for b, h in np.ndindex(batch, heads):
+        keys, queries = (wide(x)[b, h // (heads // groups)] for x in (k, q))
+        # One step takes M to A M + B.
+        steps = []
+        for t in range(length):
+            a = torch.diag(wide(decay)[b, h, t].expand(rows))
+            write = torch.outer(keys[t], wide(v)[b, h, t])
+            if beta is not None:
+                rate = wide(beta)[b, h, t]
+                a = (torch.eye(rows) - rate * torch.outer(keys[t], keys[t])) @ a
+                write = rate * write
+            steps.append((a, write))
+        for t in range(length):
+            after = torch.eye(rows)
+            state = torch.zeros(rows, columns)
+            for a, write in reversed(steps[: t + 1]):
+                state = state + after @ write
+                after = after @ a
+            if initial is not None:
+                state = state + after @ wide(initial)[b, h]
+            every[b, h, t] = queries[t] @ state
+            last[b, h] = state
+    fields = {"q": q, "k": k, "v": v, "decay": decay, "beta": beta, "initial": initial}
+    return Trial(fields, [narrow(every, v), narrow(last, v)])
