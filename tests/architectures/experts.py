@@ -37,14 +37,24 @@ CASES: dict[str, Case] = {
             "num_dense_layers": 1,
             "num_shared_experts": 1,
             "mup_enabled": True,
-        }
+        },
+        covers="sliding and gated attention, sigmoid routing with a bias, a shared expert",
     ),
-    "aria_text": Case({"moe_num_experts": 8, "moe_topk": 2, "head_dim": 8}),
-    "axk1": Case({**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST}),
+    "aria_text": Case(
+        {"moe_num_experts": 8, "moe_topk": 2, "head_dim": 8}, covers="experts with turned matrices"
+    ),
+    "axk1": Case(
+        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST},
+        covers="MLA, sigmoid routing limited to groups",
+    ),
     "axk2": Case(
-        {**_LATENT, **_ROUTED, **_SHARED, **_DENSE_FIRST, **_INDEXER, "gated_norm_rank": 4}
+        {**_LATENT, **_ROUTED, **_SHARED, **_DENSE_FIRST, **_INDEXER, "gated_norm_rank": 4},
+        covers="MLA with a sparse indexer, gated norms",
     ),
-    "cohere2_moe": Case({**_WINDOWS, "head_dim": 8, "num_experts": 8, "num_shared_experts": 1}),
+    "cohere2_moe": Case(
+        {**_WINDOWS, "head_dim": 8, "num_experts": 8, "num_shared_experts": 1},
+        covers="parallel blocks, sliding windows, averaged shared experts",
+    ),
     "dbrx": Case(
         {
             "d_model": 32,
@@ -64,7 +74,8 @@ CASES: dict[str, Case] = {
             "num_key_value_heads": None,
             "max_position_embeddings": None,
             "intermediate_size": None,
-        }
+        },
+        covers="experts in a loop over those that were hit; clipped queries, keys and values",
     ),
     "deepseek_v2": Case(
         {
@@ -74,11 +85,16 @@ CASES: dict[str, Case] = {
             **_GROUPS,
             "topk_method": "group_limited_greedy",
             "first_k_dense_replace": 1,
-        }
+        },
+        covers="MLA with complex rotary positions, routing limited to groups",
     ),
-    "deepseek_v3": Case({**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, "first_k_dense_replace": 1}),
+    "deepseek_v3": Case(
+        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, "first_k_dense_replace": 1},
+        covers="MLA, sigmoid routing with a bias, limited to groups",
+    ),
     "deepseek_v32": Case(
-        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_INDEXER, "first_k_dense_replace": 1}
+        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_INDEXER, "first_k_dense_replace": 1},
+        covers="MLA with a sparse indexer",
     ),
     "deepseek_v4": Case(
         {
@@ -107,9 +123,16 @@ CASES: dict[str, Case] = {
             ],
             "mlp_layer_types": ["hash_moe", "moe", "moe", "moe"],
             "intermediate_size": None,
-        }
+        },
+        outcome="torch cannot export it",
+        says="torch.export cannot follow",
+        because="Compressed attention pools closed windows of m tokens into one key, so that it has S // m keys beside the S of a sliding window: torch specializes the number of windows. An op for pooled keys, with the open window as state, would help.",
+        covers="keys compressed by windows, hash routing, hyper-connections with Sinkhorn's iteration",
     ),
-    "dots1": Case({**_ROUTED, **_SHARED, **_WINDOWS, **_GROUPS, "first_k_dense_replace": 1}),
+    "dots1": Case(
+        {**_ROUTED, **_SHARED, **_WINDOWS, **_GROUPS, "first_k_dense_replace": 1},
+        covers="sliding windows, sigmoid routing limited to groups",
+    ),
     "dots3_note": Case(
         {
             **dict.fromkeys(SMALL),
@@ -158,6 +181,7 @@ CASES: dict[str, Case] = {
                 "adapter_out_dim": 32,
             },
         },
+        covers="MLA of two sizes, sparse indexers beside sliding windows",
     ),
     "ernie4_5_moe": Case(
         {
@@ -167,7 +191,8 @@ CASES: dict[str, Case] = {
             "moe_num_shared_experts": 1,
             "moe_layer_start_index": 1,
             "moe_layer_end_index": 1,
-        }
+        },
+        covers="routing with a bias, a shared expert",
     ),
     "exaone_moe": Case(
         {
@@ -177,9 +202,12 @@ CASES: dict[str, Case] = {
             **_DENSE_FIRST,
             "head_dim": 8,
             "num_shared_experts": 1,
-        }
+        },
+        covers="sliding windows without positions elsewhere, routing limited to groups",
     ),
-    "flex_olmo": Case({"num_experts": 8, "num_experts_per_tok": 2}),
+    "flex_olmo": Case(
+        {"num_experts": 8, "num_experts_per_tok": 2}, covers="QK norms over all heads"
+    ),
     "flint": Case(
         {
             **_NUMBERED,
@@ -187,7 +215,8 @@ CASES: dict[str, Case] = {
             "head_dim": 8,
             "shared_expert_intermediate_size": 16,
             "mlp_only_layers": [0],
-        }
+        },
+        covers="sliding windows, a gated shared expert, dense layers by list",
     ),
     "glm4_moe": Case(
         {
@@ -197,10 +226,17 @@ CASES: dict[str, Case] = {
             "head_dim": 8,
             "first_k_dense_replace": 1,
             "use_qk_norm": True,
-        }
+        },
+        covers="partial rotary positions, QK norms, routing limited to groups",
     ),
-    "glm4_moe_lite": Case({**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST}),
-    "glm_moe_dsa": Case({**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST, **_INDEXER}),
+    "glm4_moe_lite": Case(
+        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST},
+        covers="MLA, routing limited to groups",
+    ),
+    "glm_moe_dsa": Case(
+        {**_LATENT, **_ROUTED, **_SHARED, **_GROUPS, **_DENSE_FIRST, **_INDEXER},
+        covers="MLA with a sparse indexer",
+    ),
     "gpt_oss": Case(
         {
             **_LOCALS,
@@ -215,13 +251,26 @@ CASES: dict[str, Case] = {
                 "original_max_position_embeddings": 16,
                 "rope_theta": 10000.0,
             },
-        }
+        },
+        covers="sinks, sliding windows, YaRN, clipped gated experts with biases",
     ),
-    "granitemoe": Case({**_LOCALS, "embedding_multiplier": 2.0, "logits_scaling": 3.0}),
-    "granitemoe_swa": Case({**_LOCALS, **_WINDOWS, "shared_intermediate_size": 16}),
-    "granitemoeshared": Case({**_LOCALS, "shared_intermediate_size": 16}),
-    "hunyuan_v1_moe": Case({"num_experts": 8, "moe_topk": 2, "head_dim": 8}),
-    "hy_v3": Case({**_NUMBERED, **_DENSE_FIRST, "head_dim": 8, "num_shared_experts": 1}),
+    "granitemoe": Case(
+        {**_LOCALS, "embedding_multiplier": 2.0, "logits_scaling": 3.0},
+        covers="multipliers of embeddings, residuals and logits",
+    ),
+    "granitemoe_swa": Case(
+        {**_LOCALS, **_WINDOWS, "shared_intermediate_size": 16},
+        covers="sinks as a gate of the attention's output, sliding windows",
+    ),
+    "granitemoeshared": Case({**_LOCALS, "shared_intermediate_size": 16}, covers="a shared expert"),
+    "hunyuan_v1_moe": Case(
+        {"num_experts": 8, "moe_topk": 2, "head_dim": 8},
+        covers="QK norms after rotary positions, a shared expert",
+    ),
+    "hy_v3": Case(
+        {**_NUMBERED, **_DENSE_FIRST, "head_dim": 8, "num_shared_experts": 1},
+        covers="sigmoid routing with a bias, experts combined in f32",
+    ),
     "hy_v4": Case(
         {
             **_LATENT,
@@ -231,9 +280,13 @@ CASES: dict[str, Case] = {
             **_INDEXER,
             "indexer_types": ["full", "shared"],
             "hc_mult": 2,
-        }
+        },
+        covers="hyper-connections, an indexer shared by layers, learned sinks",
     ),
-    "jetmoe": Case({**_LOCALS, "kv_channels": 8, "num_attention_heads": 4}),
+    "jetmoe": Case(
+        {**_LOCALS, "kv_channels": 8, "num_attention_heads": 4},
+        covers="experts of queries and outputs of attention, tokens sorted by expert",
+    ),
     "laguna": Case(
         {
             **_NUMBERED,
@@ -243,7 +296,8 @@ CASES: dict[str, Case] = {
             "shared_expert_intermediate_size": 16,
             "num_attention_heads_per_layer": [4, 2],
             "moe_router_logit_softcapping": 5.0,
-        }
+        },
+        covers="gated attention with a number of heads a layer, softcapped routing",
     ),
     "llama4_text": Case(
         {
@@ -255,7 +309,8 @@ CASES: dict[str, Case] = {
             "interleave_moe_layer_step": 2,
             "attention_chunk_size": 8,
             "floor_scale": 4,
-        }
+        },
+        covers="chunked attention, temperature by position, experts for every token, top 1",
     ),
     "longcat_flash": Case(
         {
@@ -268,12 +323,16 @@ CASES: dict[str, Case] = {
             "zero_expert_num": 2,
             "moe_topk": 3,
             "expert_ffn_hidden_size": 16,
-        }
+        },
+        covers="two attentions a layer, experts that give a token back",
     ),
     "mimo_v2_flash": Case(
-        {**_ROUTED, **_WINDOWS, **_GROUPS, **_DENSE_FIRST, "head_dim": 16, "v_head_dim": 8}
+        {**_ROUTED, **_WINDOWS, **_GROUPS, **_DENSE_FIRST, "head_dim": 16, "v_head_dim": 8},
+        covers="sinks, sliding windows, values of another width than keys",
     ),
-    "minimax_m2": Case({**_LOCALS, "head_dim": 8}),
+    "minimax_m2": Case(
+        {**_LOCALS, "head_dim": 8}, covers="QK norms over all heads, partial rotary positions"
+    ),
     "minimax_m3_vl_text": Case(
         {
             **_LOCALS,
@@ -287,11 +346,20 @@ CASES: dict[str, Case] = {
             "index_head_dim": 8,
             "index_block_size": 8,
             "index_topk_blocks": 4,
-        }
+        },
+        covers="an indexer of blocks of keys, clipped gates",
     ),
-    "mixtral": Case({**_LOCALS, "sliding_window": 8}),
-    "olmoe": Case({"num_experts": 8, "num_experts_per_tok": 2, "clip_qkv": 1.0}),
-    "phimoe": Case({**_LOCALS, "attention_bias": True, "lm_head_bias": True}),
+    "mixtral": Case(
+        {**_LOCALS, "sliding_window": 8}, covers="softmax routing of the best two, a sliding window"
+    ),
+    "olmoe": Case(
+        {"num_experts": 8, "num_experts_per_tok": 2, "clip_qkv": 1.0},
+        covers="QK norms over all heads, clipped queries, keys and values",
+    ),
+    "phimoe": Case(
+        {**_LOCALS, "attention_bias": True, "lm_head_bias": True},
+        covers="sparse mixing of the best two in turn, biases",
+    ),
     "qwen2_moe": Case(
         {
             **_NUMBERED,
@@ -299,10 +367,15 @@ CASES: dict[str, Case] = {
             "mlp_only_layers": [0],
             "use_sliding_window": True,
             **_WINDOWS,
-        }
+        },
+        covers="a gated shared expert, sliding windows",
     ),
     "qwen3_moe": Case(
-        {**_LOCALS, "moe_intermediate_size": 16, "head_dim": 8, "norm_topk_prob": True}
+        {**_LOCALS, "moe_intermediate_size": 16, "head_dim": 8, "norm_topk_prob": True},
+        covers="QK norms, weights of the chosen experts renormalized",
     ),
-    "solar_open": Case({**_ROUTED, **_SHARED, **_GROUPS, "head_dim": 8}),
+    "solar_open": Case(
+        {**_ROUTED, **_SHARED, **_GROUPS, "head_dim": 8},
+        covers="sigmoid routing limited to groups, a shared expert",
+    ),
 }

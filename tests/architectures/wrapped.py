@@ -65,18 +65,22 @@ def _inside(text: Mapping[str, Any], **others: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, Case] = {
-    "bart": Case(_DECODER),
-    "bigbird_pegasus": Case(_SCALED),
-    "blenderbot": Case(_DECODER),
-    "blenderbot-small": Case(_DECODER),
-    "emu3": Case(_inside(SMALL, vocabulary_map={"<image>": 5})),
+    "bart": Case(_DECODER, covers="learned positions with an offset, norms after each block"),
+    "bigbird_pegasus": Case(_SCALED, covers="the decoder beside a block-sparse encoder"),
+    "blenderbot": Case(_DECODER, covers="learned positions, norms before each block"),
+    "blenderbot-small": Case(_DECODER, covers="learned positions, a norm of the embeddings"),
+    "emu3": Case(
+        _inside(SMALL, vocabulary_map={"<image>": 5}),
+        covers="a decoder with a configuration of its own",
+    ),
     "fuyu": Case(
         _inside(
             {**SMALL, "model_type": "persimmon", "num_key_value_heads": None},
             image_token_id=5,
             image_size=32,
             patch_size=16,
-        )
+        ),
+        covers="persimmon inside: partial rotary positions, QK norms",
     ),
     "gemma3": Case(
         _inside(
@@ -86,7 +90,8 @@ CASES: dict[str, Case] = {
             image_token_index=127,
             boi_token_index=126,
             eoi_token_index=125,
-        )
+        ),
+        covers="sliding windows beside full attention, each with its rotary base",
     ),
     "gemma3n": Case(
         _inside(
@@ -106,6 +111,9 @@ CASES: dict[str, Case] = {
             },
         ),
         alone=False,
+        outcome="refused",
+        says="needs another package to build the model",
+        because="transformers builds its image tower with timm, which hetc does not need and the tests do not install. The language model alone, gemma3n_text, compiles.",
     ),
     "gemma4": Case(
         _inside(
@@ -129,7 +137,8 @@ CASES: dict[str, Case] = {
             boa_token_id=123,
             eoa_token_index=122,
             audio_token_id=121,
-        )
+        ),
+        covers="keys and values shared by later layers, embeddings for each layer, experts beside a dense MLP",
     ),
     "gemma4_assistant": Case(
         {
@@ -140,6 +149,9 @@ CASES: dict[str, Case] = {
             "text_config": {**_GEMMA4, **_NO_INPUT, "num_kv_shared_layers": 0},
         },
         alone=False,
+        outcome="refused",
+        says="no model can be built from the config",
+        because="A draft model whose layers all read the keys and values of a main model: it makes nothing of tokens alone, and transformers 5.23 builds none from a configuration.",
     ),
     "gemma4_unified": Case(
         _inside(
@@ -151,7 +163,8 @@ CASES: dict[str, Case] = {
             boa_token_id=123,
             eoa_token_index=122,
             audio_token_id=121,
-        )
+        ),
+        covers="sliding windows, wider heads in full attention",
     ),
     "gemma4_unified_assistant": Case(
         {
@@ -162,8 +175,14 @@ CASES: dict[str, Case] = {
             "text_config": {**_GEMMA4, "num_kv_shared_layers": 0},
         },
         alone=False,
+        outcome="refused",
+        says="no model can be built from the config",
+        because="A draft model whose layers all read the keys and values of a main model: it makes nothing of tokens alone, and transformers 5.23 builds none from a configuration.",
     ),
-    "git": Case({"num_key_value_heads": None, "vision_config": _IMAGES}),
+    "git": Case(
+        {"num_key_value_heads": None, "vision_config": _IMAGES},
+        covers="BERT's layers with a causal mask, without an image",
+    ),
     "got_ocr2": Case(
         _inside(
             {**SMALL, "model_type": "qwen2"},
@@ -178,7 +197,8 @@ CASES: dict[str, Case] = {
                 "global_attn_indexes": [0],
                 "mlp_dim": 16,
             },
-        )
+        ),
+        covers="qwen2 inside",
     ),
     "llama4": Case(
         _inside(
@@ -192,12 +212,19 @@ CASES: dict[str, Case] = {
                 "attention_chunk_size": 8,
                 "floor_scale": 4,
             },
-        )
+        ),
+        covers="llama4_text inside: chunked attention, top-1 experts",
     ),
-    "marian": Case({**_SCALED, "decoder_vocab_size": 128}),
-    "mbart": Case(_SCALED),
-    "mllama": Case(_inside({**SMALL, "num_hidden_layers": 3, "cross_attention_layers": [1]})),
-    "moshi": Case({"head_dim": 8, "sliding_window": 8, "ffn_dim": 64, "intermediate_size": None}),
+    "marian": Case({**_SCALED, "decoder_vocab_size": 128}, covers="sinusoidal positions"),
+    "mbart": Case(_SCALED, covers="scaled embeddings, a norm at the end"),
+    "mllama": Case(
+        _inside({**SMALL, "num_hidden_layers": 3, "cross_attention_layers": [1]}),
+        covers="layers of cross attention, which text alone skips",
+    ),
+    "moshi": Case(
+        {"head_dim": 8, "sliding_window": 8, "ffn_dim": 64, "intermediate_size": None},
+        covers="a sliding window, gated MLPs of one matrix",
+    ),
     "moss_transcribe_diarize": Case(
         _inside(
             {**SMALL, "model_type": "qwen3", "head_dim": 8},
@@ -209,7 +236,8 @@ CASES: dict[str, Case] = {
                 "hidden_size": 16,
                 "max_source_positions": 16,
             },
-        )
+        ),
+        covers="qwen3 inside",
     ),
     "musicgen": Case(
         {
@@ -228,6 +256,9 @@ CASES: dict[str, Case] = {
             },
         },
         alone=False,
+        outcome="refused",
+        says="the model is an encoder-decoder",
+        because="transformers takes this name for the text encoder, decoder and codec together, and builds no MusicgenForCausalLM from it (AttributeError). Its decoder takes rows of codebooks, not sequences of tokens.",
     ),
     "musicgen_melody": Case(
         {
@@ -246,9 +277,15 @@ CASES: dict[str, Case] = {
             },
         },
         alone=False,
+        outcome="refused",
+        says="the model is an encoder-decoder",
+        because="transformers takes this name for the text encoder, decoder and codec together, and builds no MusicgenMelodyForCausalLM from it (AttributeError). Its decoder takes rows of codebooks, not sequences of tokens.",
     ),
-    "mvp": Case({**_DECODER, "use_prompt": True, "prompt_length": 4, "prompt_mid_dim": 8}),
-    "pegasus": Case(_SCALED),
+    "mvp": Case(
+        {**_DECODER, "use_prompt": True, "prompt_length": 4, "prompt_mid_dim": 8},
+        covers="prompts for each layer switched on, which the decoder alone does not read",
+    ),
+    "pegasus": Case(_SCALED, covers="sinusoidal positions, scaled embeddings"),
     "phi4_multimodal": Case(
         {
             "vision_config": {**_IMAGES, "crop_size": 32, "image_token_id": 127},
@@ -262,9 +299,10 @@ CASES: dict[str, Case] = {
                 "nemo_conv_channels": 16,
                 "audio_token_id": 126,
             },
-        }
+        },
+        covers="phi3's layers with adapters, without an image",
     ),
-    "plbart": Case(_SCALED),
+    "plbart": Case(_SCALED, covers="scaled embeddings, learned positions"),
     "prophetnet": Case(
         {
             **_NONE,
@@ -280,9 +318,13 @@ CASES: dict[str, Case] = {
             "num_decoder_attention_heads": 4,
             "num_buckets": 8,
             "relative_max_distance": 16,
-        }
+        },
+        outcome="torch cannot export it",
+        says="torch.export cannot follow",
+        because="It runs 1 + ngram streams along one axis and cuts it with chunk, whose number of pieces torch cannot prove. Beyond that, its attention adds biases that are picked by position from what each query computes, and hetc's attention takes no bias that depends on data.",
+        covers="several streams a sequence, biases that depend on data",
     ),
-    "qwen3_5": Case(_inside(_DELTA)),
+    "qwen3_5": Case(_inside(_DELTA), covers="gated delta nets beside gated attention"),
     "qwen3_5_moe": Case(
         _inside(
             {
@@ -292,7 +334,8 @@ CASES: dict[str, Case] = {
                 "moe_intermediate_size": 16,
                 "shared_expert_intermediate_size": 16,
             }
-        )
+        ),
+        covers="gated delta nets beside gated attention, a gated shared expert",
     ),
     "trocr": Case(
         {
@@ -304,7 +347,8 @@ CASES: dict[str, Case] = {
             "decoder_layers": 2,
             "decoder_attention_heads": 4,
             "decoder_ffn_dim": 48,
-        }
+        },
+        covers="learned positions, a norm of the embeddings",
     ),
     "whisper": Case(
         {
@@ -314,6 +358,7 @@ CASES: dict[str, Case] = {
             "max_source_positions": 16,
             "begin_suppress_tokens": None,
             "forced_eos_token_id": None,
-        }
+        },
+        covers="learned positions, keys without a bias",
     ),
 }

@@ -110,24 +110,32 @@ class Symbols:
         """Make sure that a condition on sizes holds, narrowing the range of `S` where it holds only
         up to some length; raises NotAPolynomial where it may fail, or depends on data."""
         expr = condition.node.expr
-        if expr.is_Boolean and not expr.args:
-            # sympy's own true and false.
-            if not bool(expr):
-                raise NotAPolynomial("the export asserts what is never so")
-            return
-        rule = _RELATIONS.get(expr.func.__name__)
-        if rule is None:
-            raise NotAPolynomial(f"the export asserts {expr}")
-        left, right = (self._convert(arg) for arg in expr.args)
-        gaps = [_sum([_scaled(left, a), _scaled(right, -a), {(): Fraction(c)}]) for a, c in rule]
-        if expr.func.__name__ == "Equality":
-            if gaps[0]:
-                raise NotAPolynomial(f"the export asserts {expr}")
-            return
-        reach = max(self._reach([gap]) for gap in gaps)
+        try:
+            reach = self._holds_to(expr)
+        except NotAPolynomial as error:
+            raise NotAPolynomial(f"the export asserts {expr}, and {error}") from error
         if reach < _SHORTEST:
             raise NotAPolynomial(f"the export asserts {expr}")
         self._narrow(reach, expr)
+
+    def _holds_to(self, expr: Any) -> float:
+        """The longest `S` up to which a condition holds for every length; 0 where that is not
+        known."""
+        longest = self.ranges.get("S", (1.0, math.inf))[1]
+        if expr.is_Boolean and not expr.args:
+            # sympy's own true and false.
+            return longest if bool(expr) else 0.0
+        kind = expr.func.__name__
+        if kind not in _RELATIONS:
+            raise NotAPolynomial("hetc reads comparisons of two sizes alone")
+        left, right = (self._convert(arg) for arg in expr.args)
+        gaps = [
+            _sum([_scaled(left, sign), _scaled(right, -sign), _clean({(): Fraction(offset)})])
+            for sign, offset in _RELATIONS[kind]
+        ]
+        if kind == "Equality":
+            return 0.0 if gaps[0] else longest
+        return max(self._reach([gap]) for gap in gaps)
 
     def _extreme(self, parts: list[Polynomial], expr: Any, sign: int) -> Polynomial:
         best: tuple[float, Polynomial] = (0.0, {})
@@ -136,7 +144,9 @@ class Symbols:
             reach = self._reach(gaps)
             if reach > best[0]:
                 best = (reach, candidate)
-        if best[0] >= _SHORTEST:
+        longest = self.ranges.get("S", (1.0, math.inf))[1]
+        # A maximum is a size that short sequences are padded to: nobody wants those alone.
+        if best[0] >= (_SHORTEST if sign < 0 else longest):
             self._narrow(best[0], expr)
             return best[1]
         raise NotAPolynomial(
