@@ -126,8 +126,14 @@ CASES: dict[str, Case] = {
         },
         outcome="torch cannot export it",
         says="torch.export cannot follow",
-        because="Compressed attention pools closed windows of m tokens into one key, so that it has S // m keys beside the S of a sliding window: torch specializes the number of windows. An op for pooled keys, with the open window as state, would help.",
-        covers="keys compressed by windows, hash routing, hyper-connections with Sinkhorn's iteration",
+        because=(
+            "Compressed attention pools closed windows of m tokens into one key, so that it has S "
+            "// m keys beside the S of a sliding window: torch specializes the number of windows. "
+            "An op for pooled keys, with the open window as state, would help."
+        ),
+        covers=(
+            "keys compressed by windows, hash routing, hyper-connections with Sinkhorn's iteration"
+        ),
     ),
     "dots1": Case(
         {**_ROUTED, **_SHARED, **_WINDOWS, **_GROUPS, "first_k_dense_replace": 1},

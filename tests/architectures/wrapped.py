@@ -58,6 +58,11 @@ _AUDIO = {
     "text_encoder": {"model_type": "t5"},
 }
 
+_DRAFTS = (
+    "A draft model whose layers all read the keys and values of a main model: it makes "
+    "nothing of tokens alone, and transformers 5.23 builds none from a configuration."
+)
+
 
 def _inside(text: Mapping[str, Any], **others: Any) -> dict[str, Any]:
     """A configuration whose language model is `text_config`."""
@@ -113,7 +118,10 @@ CASES: dict[str, Case] = {
         alone=False,
         outcome="refused",
         says="needs another package to build the model",
-        because="transformers builds its image tower with timm, which hetc does not need and the tests do not install. The language model alone, gemma3n_text, compiles.",
+        because=(
+            "transformers builds its image tower with timm, which hetc does not need and the tests"
+            " do not install. The language model alone, gemma3n_text, compiles."
+        ),
     ),
     "gemma4": Case(
         _inside(
@@ -138,7 +146,10 @@ CASES: dict[str, Case] = {
             eoa_token_index=122,
             audio_token_id=121,
         ),
-        covers="keys and values shared by later layers, embeddings for each layer, experts beside a dense MLP",
+        covers=(
+            "keys and values shared by later layers, embeddings for each layer, experts beside a "
+            "dense MLP"
+        ),
     ),
     "gemma4_assistant": Case(
         {
@@ -151,7 +162,7 @@ CASES: dict[str, Case] = {
         alone=False,
         outcome="refused",
         says="no model can be built from the config",
-        because="A draft model whose layers all read the keys and values of a main model: it makes nothing of tokens alone, and transformers 5.23 builds none from a configuration.",
+        because=_DRAFTS,
     ),
     "gemma4_unified": Case(
         _inside(
@@ -177,7 +188,7 @@ CASES: dict[str, Case] = {
         alone=False,
         outcome="refused",
         says="no model can be built from the config",
-        because="A draft model whose layers all read the keys and values of a main model: it makes nothing of tokens alone, and transformers 5.23 builds none from a configuration.",
+        because=_DRAFTS,
     ),
     "git": Case(
         {"num_key_value_heads": None, "vision_config": _IMAGES},
@@ -258,7 +269,11 @@ CASES: dict[str, Case] = {
         alone=False,
         outcome="refused",
         says="the model is an encoder-decoder",
-        because="transformers takes this name for the text encoder, decoder and codec together, and builds no MusicgenForCausalLM from it (AttributeError). Its decoder takes rows of codebooks, not sequences of tokens.",
+        because=(
+            "transformers takes this name for the text encoder, decoder and codec together, and "
+            "builds no MusicgenForCausalLM from it (AttributeError). Its decoder takes rows of "
+            "codebooks, not sequences of tokens."
+        ),
     ),
     "musicgen_melody": Case(
         {
@@ -279,7 +294,11 @@ CASES: dict[str, Case] = {
         alone=False,
         outcome="refused",
         says="the model is an encoder-decoder",
-        because="transformers takes this name for the text encoder, decoder and codec together, and builds no MusicgenMelodyForCausalLM from it (AttributeError). Its decoder takes rows of codebooks, not sequences of tokens.",
+        because=(
+            "transformers takes this name for the text encoder, decoder and codec together, and "
+            "builds no MusicgenMelodyForCausalLM from it (AttributeError). Its decoder takes rows "
+            "of codebooks, not sequences of tokens."
+        ),
     ),
     "mvp": Case(
         {**_DECODER, "use_prompt": True, "prompt_length": 4, "prompt_mid_dim": 8},
@@ -321,7 +340,12 @@ CASES: dict[str, Case] = {
         },
         outcome="torch cannot export it",
         says="torch.export cannot follow",
-        because="It runs 1 + ngram streams along one axis and cuts it with chunk, whose number of pieces torch cannot prove. Beyond that, its attention adds biases that are picked by position from what each query computes, and hetc's attention takes no bias that depends on data.",
+        because=(
+            "It runs 1 + ngram streams along one axis and cuts it with chunk, whose number of "
+            "pieces torch cannot prove. Beyond that, its attention adds biases that are picked by "
+            "position from what each query computes, and hetc's attention takes no bias that "
+            "depends on data."
+        ),
         covers="several streams a sequence, biases that depend on data",
     ),
     "qwen3_5": Case(_inside(_DELTA), covers="gated delta nets beside gated attention"),
