@@ -139,7 +139,7 @@ def test_a_program_with_deferred_guards_ends_where_it_takes_another_path() -> No
     imported = import_exported(program)
     assert imported.max_sequence == 20
     (note,) = (note for note in imported.notes if "takes another path" in note)
-    assert note.startswith("the context ends at 20 tokens")
+    assert note.startswith("the program is one for at most 20 tokens: beyond them Min(20, S)")
     tokens = small_ids(2, 20)
     expected = Net(forward)(tokens).detach().numpy()
     np.testing.assert_allclose(run(imported, tokens), expected, rtol=1e-4, atol=1e-5)

@@ -77,7 +77,7 @@ def test_a_minimum_bounds_the_sequence_to_where_it_is_one_side() -> None:
     symbols = bound(high=100)
     assert str(symbols.dim(size(Min(32, s)))) == "S"
     assert symbols.ranges["S"] == (1, 32)
-    assert symbols.narrowed == [(32, str(Min(32, s)))]
+    assert symbols.narrowed == [(32, "Min(32, S)")]
     # What was read before is still so for the shorter sequences.
     assert str(symbols.dim(size(Min(64, s)))) == "S"
     assert str(symbols.dim(size(Min(3 * s, 60)))) == "3*S"

@@ -79,7 +79,7 @@ def _exported(model: Any, longest: int | None) -> torch.export.ExportedProgram:
     attempts = [(longest, False), (longest, True)]
     if longest is not None and longest > 1:
         # A model that slices a table of `longest` rows behaves apart where S reaches it.
-        attempts.insert(1, (longest - 1, False))
+        attempts.append((longest - 1, False))
     first: UserError | None = None
     for length, deferred in attempts:
         try:

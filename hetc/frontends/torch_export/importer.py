@@ -153,7 +153,8 @@ class _Import:
         kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
         for length, expression in ctx.symbols.narrowed[-1:]:
             ctx.notes.append(
-                f"the context ends at {length} tokens: beyond them {expression} takes another path"
+                f"the program is one for at most {length} tokens: beyond them"
+                f" {expression} takes another path"
             )
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
 

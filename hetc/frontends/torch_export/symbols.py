@@ -10,6 +10,7 @@ what remains is not a polynomial and says so. Where the answer is another beyond
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -169,7 +170,16 @@ class Symbols:
         low, high = self.ranges.get("S", (1.0, math.inf))
         if reach < high:
             self.ranges["S"] = (low, reach)
-            self.narrowed.append((int(reach), str(expr)))
+            self.narrowed.append((int(reach), self._text(expr)))
+
+    def _text(self, expr: Any) -> str:
+        """An expression with hetc's names for the symbols that have one."""
+        text = str(expr)
+        for free, meaning in self._meaning.items():
+            ((monomial, factor), *rest) = _clean(meaning).items()
+            if len(monomial) == 1 and factor == 1 and not rest:
+                text = re.sub(rf"\b{re.escape(str(free))}\b", monomial[0], text)
+        return text
 
     def _divide(self, top: Polynomial, bottom: Polynomial, expr: Any) -> Polynomial:
         quotient = _quotient(top, bottom)
