@@ -48,7 +48,7 @@ def _appends(run: Run, stages: Sequence[Stage], bindings: Mapping[str, int]) -> 
     for out in run.outs:
         place = run.places[out.op]
         stage = next(stage for stage in stages if place in stage.ops)
-        new = out.op.new if isinstance(out.op, KVAppend) else out.op.result
+        new = out.op.new if isinstance(out.op, KVAppend) else run.states[out.tensor]
         yield Append(
             stage=stage.id,
             tensor=out.tensor,

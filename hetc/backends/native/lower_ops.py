@@ -10,6 +10,7 @@ import numpy as np
 from hetc.backends.native.expressions import is_expression
 from hetc.backends.native.lower_attention import append, attention, is_rows_of_states
 from hetc.backends.native.lower_products import embedding, expert_linear, linear, matmul
+from hetc.backends.native.lower_recurrences import linear_attention
 from hetc.backends.native.lower_rows import ANY_ROWS, ROW_PLANS
 from hetc.backends.native.model import Refused
 from hetc.backends.native.scope import Scope
@@ -24,6 +25,7 @@ from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.index import Embedding, Gather
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
+from hetc.ir.ops.recurrence import LinearAttention
 from hetc.ir.ops.sequence import KeepLast, KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Split, Transpose
 from hetc.ir.ops.source import Source
@@ -144,6 +146,7 @@ PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {
     KeepLast: lambda half, scope, op: None,
     LayerNorm: _norm,
     Linear: linear,
+    LinearAttention: linear_attention,
     MatMul: matmul,
     RMSNorm: _norm,
     Reshape: _alias,

@@ -34,7 +34,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_agreed: set[tuple[int, str]] = set()
+_agreed: set[tuple[Callable[..., Any], str]] = set()
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _check(place: _Place) -> None:
 
     # A decorator may go around it that looks for kernels; torch.export never sees those.
     original = inspect.unwrap(place.original)
-    if (id(original), place.replacement.name) in _agreed:
+    if (original, place.replacement.name) in _agreed:
         return
     taken = inspect.signature(original).parameters
     known = inspect.signature(place.replacement.function).parameters
@@ -118,7 +118,7 @@ def _check(place: _Place) -> None:
             wrong = _largest_difference(*(_tensors(result) for result in pairs))
             if not wrong <= _TOLERANCE:
                 raise _differs(place, f"results that differ by {wrong:.1e}", "the same results")
-    _agreed.add((id(original), place.replacement.name))
+    _agreed.add((original, place.replacement.name))
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:

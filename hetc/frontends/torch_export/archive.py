@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
+from hetc.frontends.recurrences import register_ops
 from hetc.frontends.torch_export.archive_text import check_model
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def load_pt2(path: str | PathLike[str]) -> ExportedProgram:
     from torch._export.verifier import SpecViolationError
     from torch.export.pt2_archive._package import _load_exported_programs
 
+    # Programs may use them.
+    register_ops()
     archive = CheckedArchive(Path(path))
     try:
         programs = _load_exported_programs(archive, [_PROGRAM], None)  # type: ignore[arg-type]

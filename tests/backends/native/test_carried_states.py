@@ -153,3 +153,48 @@ def test_latents(rank: int, tmp_path: Path) -> None:
     same_in_normal_form(made)
     # Of logits that reach 50.
     check(made, tmp_path, 3e-4)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+@pytest.mark.parametrize(("groups", "heads", "rows", "columns"), [(2, 4, 5, 3), (1, 3, 4, 20)])
+def test_matrices(
+    groups: int, heads: int, rows: int, columns: int, delta: bool, tmp_path: Path
+) -> None:
+    """Heads that share keys, rows that are no multiple of lanes, and decays by head or row."""
+    decay_width = 1 if delta else rows
+    body = f"""%qr = linear %x, %wq
+  %q4 = reshape %qr {{shape = [B,T,{groups},{rows}]}}
+  %qt = transpose %q4 {{perm = [0, 2, 1, 3]}}
+  %q = tanh %qt
+  %kr = linear %x, %wk
+  %k4 = reshape %kr {{shape = [B,T,{groups},{rows}]}}
+  %kt = transpose %k4 {{perm = [0, 2, 1, 3]}}
+  %kb = tanh %kt
+  %k = mul %kb, 0.3
+  %vr = linear %x, %wv
+  %v4 = reshape %vr {{shape = [B,T,{heads},{columns}]}}
+  %v = transpose %v4 {{perm = [0, 2, 1, 3]}}
+  %dr = linear %x, %wd
+  %d4 = reshape %dr {{shape = [B,T,{heads},{decay_width}]}}
+  %dt = transpose %d4 {{perm = [0, 2, 1, 3]}}
+  %d = sigmoid %dt
+  %br = linear %x, %wb
+  %b4 = reshape %br {{shape = [B,T,{heads},1]}}
+  %bt = transpose %b4 {{perm = [0, 2, 1, 3]}}
+  %b = sigmoid %bt
+  %y, %l = linear_attention %q, %k, %v, %d {{initial = %held{", beta = %b" * delta}}}
+  %yt = transpose %y {{perm = [0, 2, 1, 3]}}
+  %yf = reshape %yt {{shape = [B,T,{heads * columns}]}}
+  %o = linear %yf, %wo
+  %r = tanh %o
+  return %r, %l"""
+    weights = {
+        "wq": f"f32[{groups * rows},20]",
+        "wk": f"f32[{groups * rows},20]",
+        "wv": f"f32[{heads * columns},20]",
+        "wd": f"f32[{heads * decay_width},20]",
+        "wb": f"f32[{heads},20]",
+        "wo": f"f32[20,{heads * columns}]",
+    }
+    made = case(two_layers(body, 20, weights, {"held": f"f32[B,{heads},{rows},{columns}]"}))
+    check(made, tmp_path, 2e-4)
