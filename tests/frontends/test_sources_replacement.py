@@ -17,7 +17,7 @@ from hetc.frontends.sources import replacement
 from hetc.frontends.sources.experts import EXPERTS
 from hetc.frontends.sources.indexers import INDEXERS
 from hetc.frontends.sources.replacement import replace_methods
-from tests.architectures.attempt import SMALL
+from tests.architectures.case import SMALL
 from tests.architectures.cases import CASES
 from tests.driver.models import eager, sharpened, tokens
 
