@@ -17,22 +17,9 @@ from hetc.ir.dims import DimLike, exact_div
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.elementwise import (
-    Add,
-    And,
-    Cast,
-    Div,
-    IsNan,
-    Maximum,
-    Mul,
-    Not,
-    Sigmoid,
-    Sub,
-    Tanh,
-    Where,
-)
+from hetc.ir.ops.elementwise import Add, And, Cast, Div, IsNan, Maximum, Mul, Not, Sub, Tanh, Where
 from hetc.ir.ops.linear import MatMul
-from hetc.ir.ops.reduce import LogSumExp, ReduceMax, Softmax
+from hetc.ir.ops.reduce import ReduceMax, Softmax
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, normalize_axis
 from hetc.ir.types import BOOL, Shape
 from hetc.passes.index_only import IndexOnly
@@ -56,15 +43,12 @@ def lift_attention(graph: Graph) -> Graph:
     """`softmax(f(q @ k^T)) @ v` becomes `attention`; repeated key-value heads become grouped
     ones."""
     index_only = IndexOnly()
-    scores: dict[Value, Value] = {}
 
     def step(op: Op) -> Op | tuple[Value, ...] | None:
-        lifted: Op | None = None
         if isinstance(op, MatMul):
-            lifted = _lift(op, index_only, scores)
-        elif isinstance(op, Mul):
-            lifted = _sinks_of_gate(op, scores)
-        return None if lifted is None else fit(lifted, op)
+            lifted = _lift(op, index_only)
+            return None if lifted is None else fit(lifted, op)
+        return None
 
     def group(op: Op) -> Op | None:
         if not isinstance(op, Attention):
@@ -77,8 +61,7 @@ def lift_attention(graph: Graph) -> Graph:
     return rebuild(simplify(rebuild(graph, step)), group)
 
 
-def _lift(product: MatMul, index_only: IndexOnly, inputs: dict[Value, Value]) -> Op | None:
-    """The attention that ends in `product`; what its softmax read goes to `inputs`."""
+def _lift(product: MatMul, index_only: IndexOnly) -> Op | None:
     weights, dropped = _to_softmax(product.a)
     if weights is None or normalize_axis(weights.axis, weights.x.rank) != weights.x.rank - 1:
         return None
@@ -88,44 +71,7 @@ def _lift(product: MatMul, index_only: IndexOnly, inputs: dict[Value, Value]) ->
     scores, region = found
     if (region.sinks is not None) != dropped:
         return None
-    lifted = _emit(product, scores, region)
-    if isinstance(lifted, Attention):
-        inputs[lifted.result] = skip_casts(weights.x)
-    return lifted
-
-
-def _sinks_of_gate(op: Mul, inputs: dict[Value, Value]) -> Op | None:
-    """softmax(x) @ v * sigmoid(logsumexp(x) - s): s is one more logit in the sum of softmax."""
-    for product, gate in ((op.x, op.y), (op.y, op.x)):
-        if not isinstance(product, Value) or not isinstance(gate, Value):
-            return None
-        attention, sigmoid = skip_casts(product).op, _unshaped(gate).op
-        if not isinstance(attention, Attention) or not isinstance(sigmoid, Sigmoid):
-            continue
-        shift = skip_casts(sigmoid.x).op
-        if not isinstance(shift, Sub) or not isinstance(shift.x, Value):
-            continue
-        total, sinks = skip_casts(shift.x).op, shift.y
-        batch, heads, rows, _ = attention.result.shape
-        over_keys = (
-            isinstance(total, LogSumExp)
-            and total.axes in ((-1,), (3,))
-            and inputs.get(attention.result) is skip_casts(total.x)
-            and gate.shape == (batch, heads, rows, 1)
-        )
-        if not over_keys or not isinstance(sinks, Value) or attention.sinks is not None:
-            continue
-        source = _unshaped(sinks)
-        a_head = sinks.rank >= 3 and all(d == 1 for i, d in enumerate(sinks.shape) if i != 1)
-        if a_head and source.shape == (heads,):
-            return attention.replace(sinks=source)
-    return None
-
-
-def _unshaped(value: Value) -> Value:
-    while isinstance(value.op, (Broadcast, Reshape, Cast)):
-        value = value.op.x
-    return value
+    return _emit(product, scores, region)
 
 
 def _to_softmax(value: Value) -> tuple[Softmax | None, bool]:
@@ -251,7 +197,9 @@ def _sinks(op: Concat, region: Region, index_only: IndexOnly) -> Taken:
     ):
         return None
     scores, sinks = op.xs
-    source = _unshaped(sinks)
+    source = sinks
+    while isinstance(source.op, (Broadcast, Reshape, Cast)):
+        source = source.op.x
     if (
         sinks.shape[-1] != 1
         or source.shape != scores.shape[1:2]
