@@ -49,6 +49,7 @@ _PASSES: dict[str, _Entry] = {
     "lift-moe": _Entry("lift_moe:lift_moe"),
     "lift-norms": _Entry("lift_norm:lift_norms"),
     "lift-rope": _Entry("lift_rope:lift_rope"),
+    "lift-sinks": _Entry("lift_sinks:lift_sinks"),
     "outline-layers": _Entry("outline_layers:outline_layers"),
     "prove-causal": _Entry("prove_causal:prove_causal", _proving, ensures=("causal",)),
     "scan-sums": _Entry("scan_sums:scan_sums"),
@@ -65,6 +66,7 @@ CANONICALIZE: tuple[str, ...] = (
     "lift-activations",
     "simplify",  # casts that stood around what was lifted
     "lift-rope",
+    "lift-sinks",  # before lift-attention, which knows sinks as one more column
     "lift-attention",  # after rope, whose halves would look like two products a head
     "simplify",  # shares masks, so that each is proven once
     "lift-moe",

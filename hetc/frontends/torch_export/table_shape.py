@@ -91,6 +91,9 @@ def _from_front(position: Any, size: DimLike) -> DimLike:
         counted = size + position
         return max(0, counted) if isinstance(counted, int) else counted
     found: DimLike = position
+    if not isinstance(found, int) and all(factor < 0 for _, factor in found.terms):
+        # Sizes are positive: so many elements before the end, `x[:, -S:]`.
+        return size + found
     return found
 
 
