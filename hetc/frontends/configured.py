@@ -34,7 +34,10 @@ def _model(source: sources.ModelSource) -> Model:
             for op in imported.graph.ops
             if isinstance(op, Weight)
         }
-    longest = imported.max_sequence or sources.max_positions(source.config)
+    positions = sources.max_positions(source.config)
+    longest = imported.max_sequence or positions
+    if longest and positions and longest < positions - 1:
+        how = (*how, f"the context ends at {longest} tokens, the configuration's at {positions}")
     tokenizer = source.tokenizer
     return Model(
         name=source.name,

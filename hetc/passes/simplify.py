@@ -8,7 +8,8 @@ from typing import Any
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
-from hetc.ir.ops.elementwise import Add, Cast, Div, Mul, Not, Pow, Sub, Where
+from hetc.ir.ops.elementwise import Add, And, Cast, Div, Mul, Not, Or, Pow, Sub, Where
+from hetc.ir.ops.index import PutAlong, Sort
 from hetc.ir.ops.reduce import Reduce
 from hetc.ir.ops.shape import (
     Broadcast,
@@ -20,6 +21,7 @@ from hetc.ir.ops.shape import (
     normalize_axis,
 )
 from hetc.ir.ops.source import Constant, Full
+from hetc.ir.types import BOOL
 
 Answer = Op | tuple[Value, ...] | None
 
@@ -81,7 +83,39 @@ def _cast(op: Cast) -> Answer:
 
 
 def _not(op: Not) -> Answer:
-    return (op.x.op.x,) if isinstance(op.x.op, Not) else None
+    if isinstance(op.x.op, Not):
+        return (op.x.op.x,)
+    number = splat(op.x) if op.x.dtype is BOOL else None
+    return None if number is None else Full(not number, op.x.shape, BOOL, loc=op.loc)
+
+
+def _logical(op: And | Or) -> Answer:
+    for kept, dropped in ((op.x, op.y), (op.y, op.x)):
+        number = splat(dropped)
+        if number is None or not isinstance(kept, Value) or kept.dtype is not BOOL:
+            continue
+        if bool(number) is not isinstance(op, And):
+            return Full(bool(number), op.result.shape, BOOL, loc=op.loc)
+        same = kept.shape == op.result.shape
+        return (kept,) if same else Broadcast(kept, op.result.shape, loc=op.loc)
+    return None
+
+
+def _put_along(op: PutAlong) -> Answer:
+    """Indices that sort are a permutation: what is written at all of them stands everywhere."""
+    axis, source = normalize_axis(op.axis, op.x.rank), op.ids
+    while isinstance(source.op, Cast) and source.op.dtype.is_int:
+        source = source.op.x
+    sort = source.op
+    everywhere = (
+        isinstance(sort, Sort)
+        and source.index == 1
+        and normalize_axis(sort.axis, sort.x.rank) == axis
+        and op.ids.shape == op.x.shape
+        and op.updates.rank == op.x.rank
+        and op.updates.shape[axis] == 1
+    )
+    return Broadcast(op.updates, op.x.shape, loc=op.loc) if everywhere else None
 
 
 def _reshape(op: Reshape) -> Answer:
@@ -174,6 +208,11 @@ def _binary(op: Add | Sub | Mul | Div | Pow) -> Answer:
 
 
 def _where(op: Where) -> Answer:
+    which = splat(op.condition)
+    if which is not None:
+        taken = op.x if which else op.y
+        if isinstance(taken, Value) and taken.type == op.result.type:
+            return (taken,)
     if not isinstance(op.x, Value) and not isinstance(op.y, Value):
         return None
     for name in ("x", "y"):
@@ -202,6 +241,9 @@ def _as(number: float, like: Value) -> float | int | bool:
 _RULES: dict[type[Op], Callable[[Any], Answer]] = {
     Cast: _cast,
     Not: _not,
+    And: _logical,
+    Or: _logical,
+    PutAlong: _put_along,
     Reshape: _reshape,
     Transpose: _transpose,
     Broadcast: _broadcast,

@@ -37,7 +37,7 @@ def _does_what_is_said(name: str, case: Case, folder: Path) -> None:
         assert found.error is not None
         assert found.error <= TOLERANCE
     else:
-        assert found.refusal is not None, f"it works: {found.error:.1e}"
+        assert found.refusal is not None, f"it works: {found.error}"
         assert case.says
         assert case.says in str(found.refusal)
         assert case.because

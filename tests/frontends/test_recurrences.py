@@ -22,7 +22,7 @@ from hetc.frontends.recurrences import register_ops, supplied
 from hetc.frontends.recurrences.replacement import TABLE
 from hetc.frontends.torch_export import import_exported, import_whole, load_pt2
 from hetc.ir.interpret import interpret
-from tests.architectures.case import build
+from tests.architectures.attempt import build
 from tests.architectures.recurrent import CASES
 from tests.driver.models import Forward, eager, export, tokens
 from tests.golden import Golden

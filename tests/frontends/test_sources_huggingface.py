@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from transformers.models.mllama.configuration_mllama import MllamaTextConfig
+from transformers.models.mllama.modeling_mllama import MllamaForCausalLM
 
 from hetc.frontends.sources import open_hf_directory
 from hetc.frontends.sources.tensors import to_numpy
@@ -38,6 +40,27 @@ def test_shards_and_half_precision(family: str, tmp_path: Path) -> None:
     assert source.weights is not None
     assert {tensor.dtype for tensor in source.weights.values()} == {"bf16"}
     _assert_same(source.weights, loaded_state(tmp_path))
+
+
+def test_a_decoder_with_a_configuration_of_its_own(tmp_path: Path) -> None:
+    # Not the configuration that transformers maps to the class, which is of images and text.
+    config = MllamaTextConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        cross_attention_layers=[1],
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = MllamaForCausalLM(config)
+    save(model, tmp_path)
+    source = open_hf_directory(tmp_path)
+    assert source.family == "mllama_text_model"
+    _assert_same(source.weights, model.state_dict())
 
 
 def test_merged_experts_are_said_in_the_notes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from hetc.errors import InputError
@@ -155,3 +157,16 @@ def test_no_code_of_the_directory_runs(llama: Path) -> None:
     _change_config(llama, auto_map={"AutoConfig": "m.C", "AutoModelForCausalLM": "m.M"})
     source = open_hf_directory(llama)
     assert type(source.config).__module__.startswith("transformers.")
+
+
+def test_a_model_that_needs_another_package(tmp_path: Path) -> None:
+    # Its image tower is one of timm's.
+    transformers.Gemma3nConfig(architectures=["Gemma3nForConditionalGeneration"]).save_pretrained(
+        tmp_path
+    )
+    if importlib.util.find_spec("timm") is not None:
+        pytest.skip("timm is installed")
+    with pytest.raises(InputError, match="needs another package") as caught:
+        open_hf_directory(tmp_path)
+    assert caught.value.code == "HETC-I055"
+    assert "timm" in caught.value.render()

@@ -119,6 +119,50 @@ def test_a_sequence_cut_into_chunks_is_refused() -> None:
     )
 
 
+def test_a_program_with_deferred_guards_ends_where_it_takes_another_path() -> None:
+    def forward(net: Net, input_ids: Tensor) -> Any:
+        x = net.embed(input_ids)
+        length = x.shape[1]
+        scores = (x @ x.transpose(1, 2)).topk(min(20, length), dim=-1).indices
+        chosen = torch.zeros(2, length, length).scatter(-1, scores, 1.0)
+        return net.head(x * chosen.sum(-1, keepdim=True))
+
+    limits = ({1: Dim("seq", min=1, max=64)},)
+    with torch.no_grad():
+        program = torch.export.export(
+            Net(forward),
+            (small_ids(2, 12),),
+            dynamic_shapes=limits,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    imported = import_exported(program)
+    assert imported.max_sequence == 20
+    (note,) = (note for note in imported.notes if "takes another path" in note)
+    assert note.startswith("the program is one for at most 20 tokens: beyond them Min(20, S)")
+    tokens = small_ids(2, 20)
+    expected = Net(forward)(tokens).detach().numpy()
+    np.testing.assert_allclose(run(imported, tokens), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_assertion_that_short_sequences_fail_is_refused() -> None:
+    def forward(net: Net, input_ids: Tensor) -> Any:
+        torch.ops.aten._assert_scalar(input_ids.shape[1] % 4 == 0, "chunks of 4")
+        return net.head(net.embed(input_ids))
+
+    limits = ({1: Dim("seq", min=1, max=64)},)
+    with torch.no_grad():
+        program = torch.export.export(
+            Net(forward),
+            (small_ids(2, 12),),
+            dynamic_shapes=limits,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    with pytest.raises(InputError, match="the export asserts"):
+        import_exported(program)
+
+
 def test_int32_tokens_are_cast() -> None:
     module = Net()
     program = _export(module, (small_ids(2, 12).int(),), (axes(),))

@@ -73,6 +73,67 @@ def test_a_range_decides_a_maximum() -> None:
     assert str(bound(high=50).dim(size(Max(50, s)))) == "50"
 
 
+def test_a_minimum_bounds_the_sequence_to_where_it_is_one_side() -> None:
+    symbols = bound(high=100)
+    assert str(symbols.dim(size(Min(32, s)))) == "S"
+    assert list(symbols.ranges["S"]) == [1, 32]
+    assert symbols.narrowed == [(32, "Min(32, S)")]
+    # What was read before is still so for the shorter sequences.
+    assert str(symbols.dim(size(Min(64, s)))) == "S"
+    assert str(symbols.dim(size(Min(3 * s, 60)))) == "3*S"
+    assert list(symbols.ranges["S"]) == [1, 20]
+
+
+@pytest.mark.parametrize(
+    ("condition", "longest"),
+    [
+        (s <= 40, 40),
+        (s < 40, 39),
+        (sympy.Ge(40, s), 40),
+        (sympy.Gt(40, s), 39),
+        (sympy.Ne(s, 100), 99),
+        (sympy.Ne(s, 0), 100),
+        (sympy.Le(Min(32, s), s), 32),
+        (sympy.Eq(b * s * Min(32, 32 * s), 32 * b * s), 100),
+        (sympy.Eq(Mod(8 * s, 4), 0), 100),
+        (sympy.Le(2 * b * s, 4 * b * s), 100),
+        (sympy.true, 100),
+    ],
+)
+def test_an_assertion_holds_up_to_a_length(condition: Any, longest: int) -> None:
+    symbols = bound(high=100)
+    assert symbols.known(size(condition))
+    symbols.require(size(condition))
+    assert list(symbols.ranges["S"]) == [1, longest]
+    # An assertion that fails for a length up to the bound would be a wrong program.
+    if condition is not sympy.true:
+        assert all(
+            condition.subs({s: length, b: 3}) == sympy.true for length in range(1, longest + 1)
+        )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        sympy.Ge(s, 2),
+        sympy.Gt(s, 50),
+        sympy.Eq(s, 12),
+        sympy.Ne(s, 2),
+        sympy.Eq(Mod(s, 4), 0),
+        sympy.Le(b * s, 64),
+        sympy.Or(s <= 40, s > 50),
+        sympy.false,
+    ],
+)
+def test_an_assertion_that_fails_for_short_sequences_is_refused(condition: Any) -> None:
+    with pytest.raises(NotAPolynomial):
+        bound().require(size(condition))
+
+
+def test_an_assertion_about_data_is_not_about_sizes() -> None:
+    assert not bound().known(size(sympy.Ge(u, 2)))
+
+
 def test_an_axis_that_is_an_expression_keeps_one_name() -> None:
     symbols = Symbols({s: (1, 9)})
     axis = symbols.bind(size(4 * s), "S")

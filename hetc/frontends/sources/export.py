@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hetc.errors import InputError
 from hetc.frontends.recurrences import supplied
 from hetc.frontends.sources.depth import truncated
+from hetc.frontends.sources.experts import EXPERTS
+from hetc.frontends.sources.indexers import INDEXERS
 from hetc.frontends.sources.libraries import first_line, require
+from hetc.frontends.sources.replacement import replace_methods
 from hetc.frontends.sources.skeleton import buffer_values, build_skeleton
 
 if TYPE_CHECKING:
@@ -40,7 +43,6 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     """
     require("torch", "transformers", needed_for="reading a model's graph")
     import torch
-    from torch._dynamo.exc import UserError
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -48,19 +50,14 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     buffers = buffer_values(model)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     _as_fake_cpu(model, mode, keep=set(buffers))
+    bound = replace_methods(model, EXPERTS | INDEXERS)
     model.forward = _logits_only(model)
-    longest = max_positions(config)
+    longest = min((n for n in (max_positions(config), bound) if n is not None), default=None)
     try:
         with torch.no_grad(), supplied(model), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
             warnings.simplefilter("ignore")
-            try:
-                program = _export(model, longest)
-            except UserError:
-                # A model that slices a table of `longest` rows behaves apart where S reaches it.
-                if longest is None or longest < 2:
-                    raise
-                program = _export(model, longest - 1)
+            program = _exported(model, longest)
             return program if _is_functional(program) else program.run_decompositions({})
     except InputError:
         raise
@@ -75,13 +72,39 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
         ) from error
 
 
-def _export(model: Any, longest: int | None) -> torch.export.ExportedProgram:
+def _exported(model: Any, longest: int | None) -> torch.export.ExportedProgram:
+    """The program for as many lengths as torch can prove it right for."""
+    from torch._dynamo.exc import UserError
+
+    attempts = [(longest, False), (longest, True)]
+    if longest is not None and longest > 1:
+        # A model that slices a table of `longest` rows behaves apart where S reaches it.
+        attempts.append((longest - 1, False))
+    first: UserError | None = None
+    for length, deferred in attempts:
+        try:
+            return _export(model, length, deferred=deferred)
+        except UserError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _export(model: Any, longest: int | None, *, deferred: bool) -> torch.export.ExportedProgram:
+    """`deferred`: what torch cannot prove of the sizes stands in the program as assertions, which
+    the importer holds it to."""
     import torch
 
     length = min(_EXAMPLE_LENGTH, longest or _EXAMPLE_LENGTH)
     example = torch.zeros(_EXAMPLE_BATCH, length, dtype=torch.int64)
     axes = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("S", min=1, max=longest)}
-    return torch.export.export(model, (example,), dynamic_shapes={"input_ids": axes}, strict=False)
+    return torch.export.export(
+        model,
+        (example,),
+        dynamic_shapes={"input_ids": axes},
+        strict=False,
+        prefer_deferred_runtime_asserts_over_guards=deferred,
+    )
 
 
 def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
@@ -112,7 +135,8 @@ def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
 def _reason(error: Exception) -> str:
     """The line of torch's message that names the violated constraint, else its first line."""
     lines = [line.strip(" -") for line in str(error).splitlines()]
-    return next((line for line in lines if line.startswith("Not all values")), first_line(error))
+    telling = ("Not all values", "solving the guards")
+    return next((line for line in lines if line.startswith(telling)), first_line(error))
 
 
 def max_positions(config: Any) -> int | None:

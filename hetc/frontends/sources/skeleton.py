@@ -30,6 +30,14 @@ def build_skeleton(config: Any) -> Any:
     try:
         with torch.device("meta"):
             model = cls._from_config(config, dtype=config.dtype or torch.float32)
+    except ImportError as error:
+        raise InputError(
+            "HETC-I055",
+            "transformers needs another package to build the model",
+            at=f"{config.model_type} ({cls.__name__})",
+            found=first_line(error),
+            do="install the package, or compile the language model alone, with its own config.json",
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
         raise InputError(
             "HETC-I055",
@@ -59,11 +67,12 @@ def _model_class(config: Any) -> Any:
         for candidate in candidates:
             if candidate is not None and candidate.__name__ == named:
                 return candidate
-    cls = getattr(transformers, named, None) if named else None
-    # The language model inside another one is in no table, but names its class.
-    if named.endswith("ForCausalLM") and getattr(cls, "config_class", None) is type(config):
-        return cls
-    if isinstance(cls, type):
+    exact: Any = getattr(transformers, named, None) if named else None
+    # The decoder inside a model of images or sounds has a configuration of its own.
+    causal_names = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    if named in causal_names and getattr(exact, "config_class", None) is type(config):
+        return exact
+    if isinstance(exact, type):
         raise _no_language_model(config, named)
     causal = tables[0].get(type(config), None)
     if causal is None:

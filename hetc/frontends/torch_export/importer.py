@@ -100,7 +100,7 @@ class _Import:
         bounds = {key: _range(found) for key, found in program.range_constraints.items()}
         self.ctx = ctx = Context(Symbols(bounds), GraphBuilder(self.name))
         places = Places(wrapper_of(program))
-        self.walk = Walk(ctx, places)
+        self.walk = Walk(ctx, places, holds_sizes=not self.whole)
         self.weights.wrapper = places.wrapper
         self.weights.name_all(program.state_dict)
         user_inputs, buffers = self._bind_tensors()
@@ -113,6 +113,11 @@ class _Import:
         bound = int(longest) if longest < 2**31 else None
         placed = {id(op) for op in graph.ops}
         kept = tuple(reason for _, reason, op in self.walk.unknown if id(op) in placed)
+        for length, expression in ctx.symbols.narrowed[-1:]:
+            ctx.notes.append(
+                f"the program is one for at most {length} tokens: beyond them"
+                f" {expression} takes another path"
+            )
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:

@@ -3,12 +3,14 @@
 
 Expressions are read by their structure, so that sympy itself is never imported here. `Max`, `Min`,
 divisions and remainders are resolved with the declared ranges of the symbols or by exact division;
-what remains is not a polynomial and says so.
+what remains is not a polynomial and says so. Where the answer is another beyond some length (the
+`min(2048, S)` of a sparse indexer), the range of `S` is narrowed to where it is one answer.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -24,13 +26,17 @@ class NotAPolynomial(ValueError):
 
 
 class Symbols:
-    """Which symbol of the export stands for which of hetc's, and their ranges."""
+    """Which symbol of the export stands for which of hetc's, and their ranges.
+
+    `narrowed` holds the longest length of each narrowing, and the expression that asked for it.
+    """
 
     def __init__(self, ranges: dict[Any, Range]) -> None:
         self._declared = ranges
         self._meaning: dict[Any, Polynomial] = {}
         self._dims: dict[Any, DimLike] = {}
         self.ranges: dict[str, Range] = {}
+        self.narrowed: list[tuple[int, str]] = []
 
     def bind(self, size: Any, name: str) -> DimLike:
         """Call the size of an input axis `name` and return its dim; a static size stays a number.
@@ -110,14 +116,83 @@ class Symbols:
             return parts[0]
         raise NotAPolynomial(f"the size {expr} is not a polynomial in batch and sequence")
 
+    def known(self, condition: Any) -> bool:
+        """Whether a condition is about bound sizes alone, and not about data."""
+        return all(free in self._meaning for free in condition.node.expr.free_symbols)
+
+    def require(self, condition: Any) -> None:
+        """Make sure that a condition on sizes holds, narrowing the range of `S` where it holds only
+        up to some length; raises NotAPolynomial where it may fail, or depends on data."""
+        expr = condition.node.expr
+        try:
+            reach = self._holds_to(expr)
+        except NotAPolynomial as error:
+            raise NotAPolynomial(f"the export asserts {expr}, and {error}") from error
+        if reach < _SHORTEST:
+            raise NotAPolynomial(f"the export asserts {expr}")
+        self._narrow(reach, expr)
+
+    def _holds_to(self, expr: Any) -> float:
+        """The longest `S` up to which a condition holds for every length; 0 where that is not
+        known."""
+        longest = self.ranges.get("S", (1.0, math.inf))[1]
+        if expr.is_Boolean and not expr.args:
+            # sympy's own true and false.
+            return longest if bool(expr) else 0.0
+        kind = expr.func.__name__
+        if kind not in _RELATIONS:
+            raise NotAPolynomial("hetc reads comparisons of two sizes alone")
+        left, right = (self._convert(arg) for arg in expr.args)
+        gaps = [
+            _sum([_scaled(left, sign), _scaled(right, -sign), _clean({(): Fraction(offset)})])
+            for sign, offset in _RELATIONS[kind]
+        ]
+        if kind == "Equality":
+            return 0.0 if gaps[0] else longest
+        return max(self._reach([gap]) for gap in gaps)
+
     def _extreme(self, parts: list[Polynomial], expr: Any, sign: int) -> Polynomial:
+        best: tuple[float, Polynomial] = (0.0, {})
         for candidate in parts:
-            gaps = (_sum([candidate, _scaled(other, -1)]) for other in parts)
-            if all(self._interval(_scaled(gap, sign))[0] >= 0 for gap in gaps):
-                return candidate
+            gaps = [_scaled(_sum([candidate, _scaled(other, -1)]), sign) for other in parts]
+            reach = self._reach(gaps)
+            if reach > best[0]:
+                best = (reach, candidate)
+        longest = self.ranges.get("S", (1.0, math.inf))[1]
+        # A maximum is a size that short sequences are padded to: nobody wants those alone.
+        if best[0] >= (_SHORTEST if sign < 0 else longest):
+            self._narrow(best[0], expr)
+            return best[1]
         raise NotAPolynomial(
             f"which side of {expr} is taken depends on the sizes: narrow the range of the dims"
         )
+
+    def _reach(self, gaps: list[Polynomial]) -> float:
+        """The longest `S` up to which no gap is negative; 0 where that is not known."""
+        low, reach = self.ranges.get("S", (1.0, math.inf))
+        for gap in gaps:
+            if self._interval(gap)[0] >= 0:
+                continue
+            slope, offset = gap.get(("S",), Fraction(0)), gap.get((), Fraction(0))
+            if slope >= 0 or set(gap) - {("S",), ()}:
+                return 0.0
+            reach = min(reach, float(math.floor(offset / -slope)))
+        return reach if reach >= low else 0.0
+
+    def _narrow(self, reach: float, expr: Any) -> None:
+        low, high = self.ranges.get("S", (1.0, math.inf))
+        if reach < high:
+            self.ranges["S"] = (low, reach)
+            self.narrowed.append((int(reach), self._text(expr)))
+
+    def _text(self, expr: Any) -> str:
+        """An expression with hetc's names for the symbols that have one."""
+        text = str(expr)
+        for free, meaning in self._meaning.items():
+            ((monomial, factor), *rest) = _clean(meaning).items()
+            if len(monomial) == 1 and factor == 1 and not rest:
+                text = re.sub(rf"\b{re.escape(str(free))}\b", monomial[0], text)
+        return text
 
     def _divide(self, top: Polynomial, bottom: Polynomial, expr: Any) -> Polynomial:
         quotient = _quotient(top, bottom)
@@ -140,6 +215,18 @@ class Symbols:
         return (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
 
+# A length to which narrowing is worth its while: below it there is no decoding.
+_SHORTEST = 2
+# Relation -> (sign, offset) of the gaps `sign * (left - right) + offset` of which one must not be
+# negative; sizes are whole numbers. For equality the gap must be zero.
+_RELATIONS: dict[str, tuple[tuple[int, int], ...]] = {
+    "Equality": ((1, 0),),
+    "Unequality": ((1, -1), (-1, -1)),
+    "LessThan": ((-1, 0),),
+    "StrictLessThan": ((-1, -1),),
+    "GreaterThan": ((1, 0),),
+    "StrictGreaterThan": ((1, -1),),
+}
 _ROUNDINGS = {
     "floor",
     "ceiling",

@@ -13,6 +13,7 @@ from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import widened
 from hetc.frontends.torch_export.table_mask import Ids, by_mask, is_mask, put_by_mask
 from hetc.frontends.torch_export.table_source import filled
+from hetc.ir.dims import DimLike
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Div, Eq, FloorDiv, Maximum, Ne
 from hetc.ir.ops.index import Embedding, Gather, Index, IndexPut, PutAlong, Sort, TakeAlong, TopK
@@ -149,8 +150,11 @@ def _neutral(reduce: str, dtype: DType) -> float | int:
 
 @aten("topk.default")
 def topk(
-    ctx: Context, x: Value, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True
-) -> tuple[Value, ...]:
+    ctx: Context, x: Value, k: DimLike, dim: int = -1, largest: bool = True, _sorted: bool = True
+) -> object:
+    if not isinstance(k, int):
+        # All of the axis, in order: a permutation, as `Sort` says and `TopK` would not.
+        return ctx.ops(Sort, x, dim, largest) if k == x.shape[dim % x.rank] else NotImplemented
     return _ordered(ctx, x, lambda row: ctx.ops(TopK, row, k, dim, largest))
 
 

@@ -78,10 +78,11 @@ _NUMBERS = ("aten._local_scalar_dense.default", "aten.item.default")
 @dataclass
 class Walk:
     """One walk over one graph: `ctx` holds what was made so far, `unknown` the ops that no table
-    knows."""
+    knows. With `holds_sizes`, sizes are bound to what the graph asserts of them."""
 
     ctx: Context
     places: Places
+    holds_sizes: bool = False
     unknown: list[tuple[Any, Reason, Op]] = field(default_factory=list)
     has_pairs: bool = False
     _handlers: dict[Any, tuple[Handler | None, Handler | None, bool]] = field(default_factory=dict)
@@ -113,6 +114,8 @@ class Walk:
         is_tensor = isinstance(val, tuple | list) or hasattr(val, "dtype")
         if not is_tensor and str(target) not in _NUMBERS:
             # Sizes are read where they are used; assertions say nothing about values.
+            if str(target) == "aten._assert_scalar.default" and self.holds_sizes:
+                self._require(node)
             return
         self.ctx.node = node
         self.ctx.loc = self.places.loc(node)
@@ -127,6 +130,19 @@ class Walk:
             ) from error
         except IRError as error:
             raise self._stuck(node, f"{error.what} {error.found}".strip(), "") from error
+
+    def _require(self, node: Node) -> None:
+        """Hold the export to what it asserts of its sizes (with its guards deferred, every branch
+        that it took); assertions about data are the model's own."""
+        condition = getattr(node.args[0], "meta", {}).get("val")
+        if type(condition).__name__ != "SymBool" or not self.ctx.symbols.known(condition):
+            return
+        self.ctx.loc = self.places.loc(node)
+        try:
+            self.ctx.symbols.require(condition)
+        except NotAPolynomial as error:
+            do = "export the model for a range of lengths in which it takes one path"
+            raise self._stuck(node, str(error), do) from error
 
     def _stuck(self, node: Node, found: str, remedy: str) -> InputError:
         place = describe(node, self.ctx.loc)
