@@ -67,8 +67,9 @@ def test_a_compiled_forward_with_a_growing_cache(name: str) -> None:
     for tokens, text in zip(prompts, wanted, strict=True):
         assert torch.equal(model.generate(tokens, **settings(tokens)), text)
     report = last_report()
-    # One graph a phase for the first lengths, and one a phase for all others.
-    assert len(report.graphs) <= 5
+    # One graph a phase for the first lengths, and one a phase for all others; a window that is
+    # being filled is another graph than a full one.
+    assert len(report.graphs) <= (7 if name == "sliding window" else 5)
     assert {graph.phase for graph in report.graphs} == {"prefill", "decode"}
     assert not report.fallbacks
     assert not report.graph_breaks
