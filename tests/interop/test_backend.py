@@ -76,8 +76,12 @@ def test_marks_are_those_of_the_target() -> None:
 def test_gradients_are_pytorchs(caplog: pytest.LogCaptureFixture) -> None:
     x, weight = torch.randn(3, 4), torch.randn(4, 2)
     grads = []
-    ours = compiled(lambda x, w: (x @ w).relu().sum())
-    for run in (ours, ours, lambda x, w: (x @ w).relu().sum()):
+
+    def fn(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return (x @ w).relu().sum()
+
+    ours = compiled(fn)
+    for run in (ours, ours, fn):
         w = weight.clone().requires_grad_()
         torch.autograd.backward(run(x, w))
         grads.append(w.grad)

@@ -18,7 +18,6 @@ from torch.testing._internal.common_methods_invocations import op_db
 
 # Their results are whatever lay in memory.
 UNDEFINED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
-# The decomposition that AOTAutograd itself chooses rounds otherwise.
 OPS = [op for op in op_db if op.name not in UNDEFINED][::12]
 
 
