@@ -18,6 +18,7 @@ PRINTS = {
     "from_hf_directory.py": ("manifest.json", "weights/model.safetensors", "bytes of bf16"),
     "from_onnx_file.py": ("2 attention masks proven causal", "verified    ", "\ntokens "),
     "read_marks.py": ("prefill ", "decode ", "h200", "sn40l", "cut: min-cut", "decode device only"),
+    "torch_compile.py": ("prefill", "region", "decode", "the same text"),
     "write_a_target.py": (
         "unknown key",
         "my-chip:8",

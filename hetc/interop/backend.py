@@ -93,11 +93,10 @@ def _infer(
 
 def _sources(module: GraphModule) -> list[tuple[str, bool]]:
     """Name and whether it is a parameter or buffer, of every input."""
-    names: Mapping[str, str] = module.meta.get("dynamo_flat_name_to_original_fqn", {})
     found = []
     for node in module.graph.find_nodes(op="placeholder"):
         static = (node.meta.get("tensor_dict") or {}).get("_dynamo_static_input_type")
-        found.append((names.get(node.name, node.name), static is not None))
+        found.append((node.name, static is not None))
     return found
 
 

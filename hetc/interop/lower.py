@@ -98,16 +98,25 @@ def _lowered(
 
 def _known(captured: Captured, executor: Executor) -> tuple[Captured, dict[Node, Reason]]:
     """The graph in terms of ops that hetc knows, as far as PyTorch can express it so; and why it
-    must run the other nodes itself."""
+    must run the other nodes itself.
+
+    A decomposition is taken where fewer nodes are refused after it: some only lead to PyTorch's
+    primitives.
+    """
+    refused = _refused(captured, executor)
     tried: set[Any] = set()
     while True:
-        refused = _refused(captured, executor)
-        unknown = {node.target for node, why in refused.items() if why.code in _UNKNOWN} - tried
-        module = decompose(captured.module, captured.examples, unknown)
-        if module is captured.module:
+        unknown = [node.target for node, why in refused.items() if why.code in _UNKNOWN]
+        target = next((target for target in unknown if target not in tried), None)
+        if target is None:
             return captured, refused
-        tried |= unknown
-        captured = captured.with_module(module)
+        tried.add(target)
+        module = decompose(captured.module, captured.examples, [target])
+        if module is not captured.module:
+            other = captured.with_module(module)
+            left = _refused(other, executor)
+            if len(left) < len(refused):
+                captured, refused = other, left
 
 
 def _refused(captured: Captured, executor: Executor) -> dict[Node, Reason]:

@@ -30,6 +30,8 @@ class Region:
 def cut_regions(module: GraphModule, refused: Collection[Node]) -> list[Node | Region]:
     """The nodes that PyTorch runs, among them those in `refused`, and the regions, as they run.
 
+    Ops that write or draw random numbers are always PyTorch's.
+
     A view whose result leaves a region is made by PyTorch, so that it shares memory as it would
     without hetc: the graph gets a second one where the region needs it too.
     """
@@ -52,6 +54,8 @@ def _taken(module: GraphModule, refused: Collection[Node]) -> set[Node]:
     taken: set[Node] = set()
     for node in module.graph.nodes:
         if node.op != "call_function" or node in refused or not makes_tensors(node):
+            continue
+        if has_effects(node) or is_random(node):
             continue
         if node.target is not operator.getitem or node.args[0] in taken:
             taken.add(node)

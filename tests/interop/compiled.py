@@ -44,8 +44,8 @@ def same(made: Any, wanted: Any) -> None:
             assert x == y
             continue
         narrow = y.dtype in (torch.bfloat16, torch.float16)
-        bounds = {"rtol": 5e-2, "atol": 5e-2} if narrow else {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(x, y, check_stride=True, equal_nan=True, **bounds)
+        rtol, atol = (5e-2, 5e-2) if narrow else (1e-4, 1e-5)
+        torch.testing.assert_close(x, y, check_stride=True, equal_nan=True, rtol=rtol, atol=atol)
 
 
 def executors(report: Report) -> list[str]:

@@ -63,7 +63,7 @@ def test_an_input_given_twice_and_written() -> None:
         return x * y
 
     ours = compiled(fn)
-    x, y = torch.randn(3), None
+    x = torch.randn(3)
     y = x.clone()
     with torch.no_grad():
         same(ours(x, x), fn(y, y))
@@ -140,8 +140,8 @@ def test_numbers_as_inputs() -> None:
     def fn(x: torch.Tensor, count: int, factor: float) -> Any:
         return x * count + factor, count * 2
 
-    for settings in ({}, {"dynamic": True}):
-        ours = compiled(fn, **settings)
+    for dynamic in (None, True):
+        ours = compiled(fn, dynamic=dynamic)
         x = torch.randn(3)
         with torch.no_grad():
             for count, factor in ((3, 0.5), (4, 0.25), (7, 1.5)):
@@ -184,10 +184,9 @@ def test_marked_axes_are_dynamic_at_once() -> None:
     assert len(last_report().graphs) == 1
 
 
-@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
 def test_sizes_that_depend_on_data() -> None:
     ours = compiled(lambda x: x[x > 0] * 2 + 1, fullgraph=True)
-    with torch.no_grad():
+    with torch.no_grad(), torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
         for x in (torch.tensor([1.0, -1.0, 2.0]), torch.tensor([-1.0, -2.0]), torch.ones(5)):
             same(ours(x), x[x > 0] * 2 + 1)
 
@@ -245,3 +244,21 @@ def test_errors_are_those_of_pytorch(fn: Callable[..., Any], good: Any, bad: Any
             ours(x, torch.tensor(bad))
         same(ours(x, torch.tensor(good)), fn(x, torch.tensor(good)))
     assert str(found.value) == str(wanted.value)
+
+
+def test_sizes_that_must_be_equal_become_so() -> None:
+    """Dynamo calls the lengths of keys and of values by two names."""
+
+    def fn(q: torch.Tensor, cache: list[torch.Tensor]) -> torch.Tensor:
+        k, v = (torch.cat([part, q], 2) for part in cache)
+        return F.scaled_dot_product_attention(q, k, v)
+
+    ours = compiled(fn)
+    with torch.no_grad():
+        for length in (7, 8, 9, 12):
+            q = torch.randn(1, 2, 1, 8)
+            cache = [torch.randn(1, 2, length, 8) for _ in range(2)]
+            same(ours(q, cache), fn(q, cache))
+    report = last_report()
+    assert len(report.graphs) == 2
+    assert not report.fallbacks

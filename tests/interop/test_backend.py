@@ -1,0 +1,275 @@
+"""The backend's own promises: options, training, parameters, random ops, breaks, the report."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
+
+from hetc.errors import BackendError, HetcError, Reason, TargetError, UsageError
+from hetc.interop import backend, last_report, lower
+from hetc.interop.captured import Captured
+from hetc.interop.onnx_runner import OnnxRunner
+from tests.interop.compiled import compare, compiled, executors, same
+
+F = nn.functional
+
+
+@torch.library.custom_op("hetc_tests::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    """An op that hetc cannot know."""
+    return x * 3 - 1
+
+
+@odd.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def test_the_entry_point_is_the_backend() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    path = project["project"]["entry-points"]["torch_dynamo_backends"]["hetc"]
+    module, _, name = path.partition(":")
+    assert getattr(import_module(module), name) is backend
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"prefil": "h200"}, UsageError, "prefill, decode, executor, strict"),
+        ({"strict": 1}, UsageError, "the option strict is of another type"),
+        ({"executor": "gpu"}, UsageError, "onnx, reference"),
+        ({"decode": "abacus"}, TargetError, "abacus"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], error: type[HetcError], says: str) -> None:
+    with pytest.raises(BackendCompilerFailed) as found, torch.no_grad():
+        compiled(lambda x: x + 1, options)(torch.ones(2))
+    assert isinstance(found.value.inner_exception, error)
+    assert says in str(found.value.inner_exception)
+
+
+def test_the_reference_executor_runs_regions() -> None:
+    report = compare(
+        lambda x: (x @ x.t()).softmax(-1), torch.randn(3, 4), options={"executor": "reference"}
+    )
+    assert executors(report) == ["reference"]
+
+
+def test_marks_are_those_of_the_target() -> None:
+    x = torch.randn(64, 64)
+    (here,) = compare(lambda x: x @ x, x, options={"prefill": "h200"}).graphs[0].regions
+    (there,) = compare(lambda x: x @ x, x, options={"prefill": "sn40l"}).graphs[0].regions
+    assert (here.target, there.target) == ("h200", "sn40l")
+    assert sum(here.marks.values()) == here.ops == 1
+    assert here.estimated_s != there.estimated_s > 0
+
+
+def test_gradients_are_pytorchs(caplog: pytest.LogCaptureFixture) -> None:
+    x, weight = torch.randn(3, 4), torch.randn(4, 2)
+    grads = []
+
+    def fn(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return (x @ w).relu().sum()
+
+    ours = compiled(fn)
+    for run in (ours, ours, fn):
+        w = weight.clone().requires_grad_()
+        torch.autograd.backward(run(x, w))
+        grads.append(w.grad)
+    same(grads[0], grads[2])
+    same(grads[1], grads[2])
+    (graph,) = last_report().graphs
+    assert not graph.regions
+    assert [(item.op, item.reason.code) for item in graph.fallbacks] == [("autograd", "HETC-E019")]
+    assert [r.message for r in caplog.records if "no gradients" in r.message] != []
+    assert len([r for r in caplog.records if "no gradients" in r.message]) == 1
+
+
+def test_gradients_are_refused_when_strict() -> None:
+    with pytest.raises(BackendCompilerFailed) as found:
+        compiled(lambda x: x * 2, {"strict": True})(torch.ones(2, requires_grad=True))
+    error = found.value.inner_exception
+    assert isinstance(error, BackendError)
+    assert error.code == "HETC-E019"
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_parameters_that_require_grad_do_not_matter_without_it(mode: Any) -> None:
+    model = nn.Linear(4, 3)
+    x = torch.randn(2, 4)
+    with mode():
+        same(compiled(model, {"strict": True})(x), model(x))
+    assert executors(last_report()) == ["onnx"]
+
+
+def test_strict_names_the_op_and_the_reason() -> None:
+    with pytest.raises(BackendCompilerFailed) as found, torch.no_grad():
+        compiled(lambda x: odd(x) + 1, {"strict": True})(torch.ones(2))
+    error = found.value.inner_exception
+    assert isinstance(error, BackendError)
+    assert error.code == "HETC-E018"
+    assert "HETC-I210 hetc_tests.odd.default" in error.found
+
+
+def test_what_hetc_does_not_know_runs_between_regions() -> None:
+    report = compare(lambda x: odd(x.exp() + 1) * 2 + odd(x), torch.randn(3, 3))
+    (graph,) = report.graphs
+    assert [region.executor for region in graph.regions] == ["onnx", "onnx"]
+    (found,) = graph.fallbacks
+    assert (found.op, found.count) == ("hetc_tests.odd.default", 2)
+
+
+def test_parameters_may_be_written_and_replaced_between_calls() -> None:
+    model = nn.Linear(4, 3)
+    ours = compiled(model)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        same(ours(x), model(x))
+        model.weight.mul_(2)
+        same(ours(x), model(x))
+        # No version counter notices this one.
+        model.weight.data.fill_(0.5)
+        same(ours(x), model(x))
+        model.weight = nn.Parameter(torch.randn(3, 4))
+        same(ours(x), model(x))
+
+
+def test_random_ops_draw_the_same_numbers() -> None:
+    """In the order of the program, whatever stands between them."""
+
+    def fn(x: torch.Tensor) -> Any:
+        first = F.dropout(x.exp(), 0.5, training=True)
+        return first * 2, torch.rand_like(x) + first.sum(), torch.randn(3) + 1
+
+    x = torch.randn(4, 4)
+    made = []
+    for run in (compiled(fn), fn):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            made.append([run(x), run(x)])
+    same(made[0], made[1])
+    codes = {item.op: item.reason.code for item in last_report().fallbacks}
+    assert codes["aten.rand_like.default"] == "HETC-I241"
+
+
+def test_dropout_without_training_is_compiled() -> None:
+    report = compare(lambda x: F.dropout(x, 0.5, training=False) + 1, torch.randn(3))
+    assert not report.fallbacks
+
+
+def test_graph_breaks_are_told_with_their_cause() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x.sin()
+        torch._dynamo.graph_break()
+        return y.cos()
+
+    report = compare(fn, torch.randn(3))
+    assert len(report.graphs) == 2
+    (found,) = report.graph_breaks
+    assert "graph_break" in found.reason
+    assert found.place.startswith(__file__)
+    assert all(graph.place.startswith(__file__) for graph in report.graphs)
+    assert all(graph.calls == 2 for graph in report.graphs)
+
+
+def test_one_line_at_the_first_call(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="hetc"):
+        compare(lambda x: odd(x) + 1, torch.randn(3))
+    (line,) = [r.message for r in caplog.records if r.name == "hetc"]
+    assert line.startswith(f"hetc: {__file__}:")
+    assert "1 region on onnx" in line
+    assert "HETC-I210" in line
+    assert "\n" not in line
+
+
+def test_a_wrong_result_of_an_executor_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = OnnxRunner.prepare
+
+    def spoiled(self: OnnxRunner, graph: Any) -> Any:
+        run = prepare(self, graph)
+        return lambda tensors: tuple(tensor + 1 for tensor in run(tensors))
+
+    monkeypatch.setattr(OnnxRunner, "prepare", spoiled)
+    report = compare(lambda x: x.exp(), torch.randn(3))
+    assert executors(report) == ["eager"]
+    assert report.fallbacks[0].reason.code == "HETC-V005"
+    with pytest.raises(HetcError, match="HETC-V005"), torch.no_grad():
+        compiled(lambda x: x.exp(), {"strict": True})(torch.randn(3))
+
+
+def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hetc.frontends.torch_export.registry import TABLE
+
+    def broken(*args: Any) -> Any:
+        raise TypeError("a mistake")
+
+    monkeypatch.setitem(TABLE, "exp.default", broken)
+    report = compare(lambda x: x.exp() + 1, torch.randn(3))
+    assert report.fallbacks[0].reason.code == "HETC-Z001"
+    assert executors(report) == ["onnx"]
+
+
+def test_a_compiler_of_whole_graphs_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Captured] = []
+
+    def refuses(captured: Captured) -> Reason:
+        return Reason("HETC-X999", "not mine")
+
+    def takes(captured: Captured) -> Any:
+        seen.append(captured)
+        return captured.module.forward
+
+    monkeypatch.setattr(lower, "WHOLE_GRAPH_COMPILERS", {"first": refuses, "second": takes})
+    model = nn.Linear(4, 3)
+    with torch.no_grad():
+        x = torch.randn(2, 4)
+        same(compiled(model)(x), model(x))
+    (graph,) = last_report().graphs
+    assert graph.compiled_whole == "second"
+    assert graph.refusals == (Reason("HETC-X999", "not mine"),)
+    names = sorted(seen[0].parameters.values())
+    assert len(names) == 2
+    assert "bias" in names[0]
+    assert "weight" in names[1]
+
+
+def test_two_models_in_many_threads() -> None:
+    models = [nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 2), nn.Tanh())]
+    torch._dynamo.reset()
+    ours = [torch.compile(model, backend=backend) for model in models]
+    failed: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            with torch.no_grad():
+                for step in range(20):
+                    x = torch.randn(2 + step % 3, 4, generator=generator)
+                    for mine, model in zip(ours, models, strict=True):
+                        same(mine(x), model(x))
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_a_reset_of_dynamo_forgets_the_report() -> None:
+    compare(lambda x: x + 1, torch.randn(3))
+    assert last_report().graphs
+    torch._dynamo.reset()
+    assert not last_report().graphs
