@@ -204,7 +204,7 @@ def _costs(bundle: Bundle) -> dict[Phase, PhaseCosts]:
     states = frozenset(bundle.contract.state_names)
     found: dict[Phase, PhaseCosts] = {}
     for phase in PHASES:
-        text = bundle.files.read_bytes(bundle.manifest.halves[phase].graph).decode()
+        text = bundle.files.read_bytes(bundle.manifest.half(phase).graph).decode()
         found[phase] = phase_costs(parse(text), phase, states)
     return found
 

@@ -49,7 +49,7 @@ def _open(path: Path, *, whole: bool) -> _Side:
     with open_bundle(path, check="sizes") as files:
         manifest = files.manifest
         decisions = json.loads(files.read_bytes("decisions.json"))
-    planned = manifest.halves["decode"].plan is not None
+    planned = manifest.half("decode").plan is not None
     return _Side(open_plan(path)[0] if planned else None, manifest, decisions)
 
 

@@ -46,7 +46,7 @@ def _scenes(path: Path, target: str | None) -> Iterator[tuple[str, Scene]]:
     with open_bundle(path, check="sizes") as files:
         manifest = files.manifest
         decisions = json.loads(files.read_bytes("decisions.json"))
-    if manifest.halves["decode"].plan is not None:
+    if manifest.half("decode").plan is not None:
         plan, _ = open_plan(path)
         yield from _of_plan(plan, machine_of(plan, target))
     targets: dict[str, Target] = {role: load(r.name) for role, r in manifest.targets.items()}

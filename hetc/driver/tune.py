@@ -115,7 +115,7 @@ def _buckets(prefill: Prefill, bundle: OpenBundle) -> list[int]:
         for rows, _ in prefill.kernels.choices(name)
         if rows is not None
     }
-    usual = bundle.manifest.workload.prompt_tokens
+    usual = bundle.manifest.request.prompt_tokens
     beyond = 2 * max(bounds) if bounds else usual
     return sorted({min(rows, longest) for rows in {*bounds, beyond}})
 

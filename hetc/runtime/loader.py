@@ -94,7 +94,7 @@ def _prepare(
         manifest.contract_sha256,
         manifest.model.vocab,
         manifest.model.max_context,
-        manifest.workload.batch,
+        manifest.request.batch,
     )
     return halves, passed_over
 

@@ -136,7 +136,7 @@ class OnnxExecutor:
         ONNX Runtime refuses it, R009 its inputs or outputs are not those of a half.
         """
         ort = _onnxruntime()
-        file = bundle.manifest.halves[half].onnx
+        file = bundle.manifest.half(half).onnx
         if file is None:
             raise RuntimeFault(
                 "HETC-R005",
