@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hetc import runtime
-from hetc.backends.reference import reference_executors
+from hetc.backends.reference import reference_executors, reference_forwards
 from hetc.runtime import Bundle, ExecutorFactory, State
 
 
@@ -22,4 +22,5 @@ def load(path: str | Path, *, executor: str | None = None) -> Bundle:
     Raises BundleError where the bundle cannot be trusted, RuntimeFault where nothing here can run
     it.
     """
-    return runtime.load(path, executors=executors(), executor=executor)
+    forwards = {"reference": reference_forwards()}
+    return runtime.load(path, executors=executors(), forwards=forwards, executor=executor)

@@ -20,19 +20,22 @@ ModelInput = Union[
 ]
 
 
-def open_model(source: Any) -> Model:
+def open_model(source: Any, *, whole: bool = False) -> Model:
     """The model behind a path or object.
+
+    A model whose inputs and outputs are no language model's is opened as one function, and says
+    why (`Model.no_phases`); `whole` asks for that whatever it is.
 
     Takes a Hugging Face directory, a `.gguf`, `.pt2` or `.onnx` file, an ExportedProgram, or a pair
     (GraphModule, example inputs). Raises InputError: HETC-I001 (missing), HETC-I002 (not a model).
     """
     if isinstance(source, (str, Path)):
-        return _from_path(Path(source))
+        return _from_path(Path(source), whole)
     kind = type(source).__name__
     if kind == "ExportedProgram":
-        return model_from_exported(source)
+        return model_from_exported(source, whole=whole)
     if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "graph"):
-        return model_from_fx(*source)
+        return model_from_fx(*source, whole=whole)
     raise InputError(
         "HETC-I002",
         "this object is not a model",
@@ -42,7 +45,7 @@ def open_model(source: Any) -> Model:
     )
 
 
-def _from_path(path: Path) -> Model:
+def _from_path(path: Path, whole: bool) -> Model:
     if not _exists(path):
         raise InputError(
             "HETC-I001", "no such file or directory", at=str(path), do="check the path of the model"
@@ -57,7 +60,7 @@ def _from_path(path: Path) -> Model:
     if head.startswith(b"GGUF") or path.suffix == ".gguf":
         return open_gguf(path)
     if head.startswith(b"PK") or path.suffix == ".pt2":
-        return open_pt2(path)
+        return open_pt2(path, whole=whole)
     if path.suffix == ".onnx":
         return open_onnx(path)
     raise InputError(

@@ -33,7 +33,7 @@ from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
 from hetc.frontends.torch_export.table_complex import COMPLEX
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
-from hetc.ir.model import WeightData
+from hetc.ir.model import SizeRange, WeightData
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.source import Weight
 
@@ -64,7 +64,7 @@ class ImportedGraph:
     its own inputs and outputs; `weights` holds the data of its weight ops, by name. `max_sequence`
     is the upper bound that the export declared for S, None where it declared none. `opaque` says
     for every op that no table knows why it was kept as it is; `notes` are sentences that the user
-    should read.
+    should read. `sizes` is the range of every symbol of the inputs.
     """
 
     graph: Graph
@@ -72,6 +72,7 @@ class ImportedGraph:
     max_sequence: int | None
     opaque: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, SizeRange] = field(default_factory=dict)
 
 
 def import_exported(
@@ -142,7 +143,8 @@ class _Import:
         bound = int(longest) if longest < 2**31 else None
         placed = {id(op) for op in graph.ops}
         kept = tuple(reason for _, reason, op in self.unknown if id(op) in placed)
-        return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
+        sizes = {name: _bounds(found) for name, found in ctx.symbols.ranges.items()}
+        return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes), sizes)
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
         tokens = bind_inputs(self.ctx, user_inputs, self.source)
@@ -298,6 +300,11 @@ def _has_pairs(item: Any) -> bool:
     return isinstance(item, Pairs) or (
         isinstance(item, tuple) and any(isinstance(part, Pairs) for part in item)
     )
+
+
+def _bounds(found: tuple[float, float]) -> SizeRange:
+    low, high = found
+    return math.ceil(low), math.floor(high) if high < 2**31 else None
 
 
 def _range(found: Any) -> tuple[float, float]:
