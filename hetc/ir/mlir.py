@@ -23,6 +23,9 @@ from hetc.ir.types import DType, TensorType
 
 _ELEMENTS = {
     "bool": "i1",
+    "u64": "ui64",
+    "u32": "ui32",
+    "u16": "ui16",
     "u8": "ui8",
     "f8e4m3": "f8E4M3FN",
     "f8e5m2": "f8E5M2",

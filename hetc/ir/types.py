@@ -59,6 +59,9 @@ I64 = DType("i64", 64, "int")
 I32 = DType("i32", 32, "int")
 I16 = DType("i16", 16, "int")
 I8 = DType("i8", 8, "int")
+U64 = DType("u64", 64, "int")
+U32 = DType("u32", 32, "int")
+U16 = DType("u16", 16, "int")
 U8 = DType("u8", 8, "int")
 BOOL = DType("bool", 8, "bool")
 C64 = DType("c64", 64, "complex")
@@ -74,14 +77,15 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "i16": np.dtype(np.int16),
     "i8": np.dtype(np.int8),
+    "u64": np.dtype(np.uint64),
+    "u32": np.dtype(np.uint32),
+    "u16": np.dtype(np.uint16),
     "u8": np.dtype(np.uint8),
     "bool": np.dtype(np.bool_),
     "c64": np.dtype(np.complex64),
 }
-DTYPES = {
-    dtype.name: dtype
-    for dtype in (F64, F32, F16, BF16, F8E4M3, F8E5M2, I64, I32, I16, I8, U8, BOOL, C64)
-}
+_ALL = (F64, F32, F16, BF16, F8E4M3, F8E5M2, I64, I32, I16, I8, U64, U32, U16, U8, BOOL, C64)
+DTYPES = {dtype.name: dtype for dtype in _ALL}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES.values()}
 
 

@@ -10,7 +10,7 @@ from tests.backends.cases import FLOATS, NUMBERS, B, Draw, S, case
 SINGLE_OR_DOUBLE = (F32, F64)
 
 
-@case("neg", "abs", "sign", "relu", "round", "floor", "ceil")
+@case("neg", "abs", "sign", "relu", "round", "floor", "ceil", "trunc")
 def numeric(draw: Draw, op: Any) -> Any:
     dtype = draw.pick(*NUMBERS)
     return op(draw.x(draw.shape(), dtype, -3, 3))
@@ -20,6 +20,30 @@ def numeric(draw: Draw, op: Any) -> Any:
 def function(draw: Draw, op: Any) -> Any:
     high = draw.pick(0.01, 2, 9)
     return op(draw.x(draw.shape(), draw.pick(*FLOATS), -high, high))
+
+
+@case("acos", "asin", "atanh")
+def inside_one(draw: Draw, op: Any) -> Any:
+    return op(draw.x(draw.shape(), draw.pick(F32, BF16), -0.9, 0.9))
+
+
+@case("asinh", "atan", "cosh", "sinh")
+def hyperbolic(draw: Draw, op: Any) -> Any:
+    return op(draw.x(draw.shape(), draw.pick(F32, BF16), -3, 3))
+
+
+@case("acosh")
+def above_one(draw: Draw, op: Any) -> Any:
+    return op(draw.x(draw.shape(), draw.pick(F32, BF16), 1.1, 9))
+
+
+@case("atan2")
+def angle(draw: Draw, op: Any) -> Any:
+    ends = [float("-inf"), -2.0, -0.0, 0.0, 2.0, float("inf")]
+    x, y = (draw.x((B, S, 6), F32) for _ in range(2))
+    for array in draw.arrays:
+        array[..., :5] = draw.rng.choice(ends, array[..., :5].shape)
+    return op(x, y)
 
 
 @case("erf", "tan")
@@ -79,7 +103,7 @@ def binary(draw: Draw, op: Any) -> Any:
     return op(x, y) if draw.upto(0, 1) else op(y, x)
 
 
-@case("div", "floor_div", "mod")
+@case("div", "floor_div", "mod", "fmod")
 def division(draw: Draw, op: Any) -> Any:
     shape, dtype = draw.shape(), draw.pick(*NUMBERS)
     x = draw.x(shape, dtype, -40, 40)

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hetc.errors import InputError
 from hetc.frontends.onnx.context import Context
-from hetc.frontends.onnx.importer import import_nodes
 from hetc.frontends.onnx.item import Item, WeightItem
 from hetc.frontends.onnx.table_source import stored
 from hetc.frontends.onnx.tensors import weight_data
+from hetc.frontends.onnx.walk import import_nodes
 from hetc.ir.interpret import interpret
 from hetc.ir.ops.linear import Linear
 from hetc.ir.ops.source import Weight

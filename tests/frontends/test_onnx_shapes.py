@@ -8,7 +8,7 @@ import pytest
 
 from hetc.errors import InputError
 from hetc.frontends.onnx import ImportedOnnx, import_onnx, load_onnx
-from hetc.frontends.onnx.bounds import at_least, at_most, equal, less, tokens_bound
+from hetc.frontends.onnx.bounds import at_least, at_most, bounded_count, equal, less
 from hetc.ir.dims import Dim, symbol
 from tests.frontends.onnx_exports import write_text
 
@@ -132,4 +132,5 @@ def test_bounds_of_sizes() -> None:
     assert (at_least(S + 2), at_least(P), at_least(P - T)) == (3, 0, None)
     assert (at_most(4 - S), at_most(S)) == (3, None)
     assert (equal(S, S), equal(S, -1), equal(S, 1)) == (True, False, None)
-    assert (tokens_bound(S, 8), tokens_bound(P + T + 1, 8), tokens_bound(B, 8)) == (8, 7, None)
+    found = [bounded_count(value, 8) for value in (S, P + T + 1, symbol("N2") - 1, B, 2 * S, S - B)]
+    assert found == [(S, 8), (P + T, 7), (symbol("N2"), 9), None, None, None]

@@ -12,10 +12,10 @@ from onnx.reference import ReferenceEvaluator
 
 from hetc.errors import InputError, Reason
 from hetc.frontends.onnx.context import Context
-from hetc.frontends.onnx.importer import import_nodes
 from hetc.frontends.onnx.item import Item, WeightItem
 from hetc.frontends.onnx.table_source import stored
 from hetc.frontends.onnx.tensors import NUMBERS, weight_data
+from hetc.frontends.onnx.walk import import_nodes
 from hetc.ir.interpret import interpret
 from hetc.ir.types import Array, TensorType, dtype_of
 

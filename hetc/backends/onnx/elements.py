@@ -20,6 +20,9 @@ from hetc.ir.types import (
     I32,
     I64,
     U8,
+    U16,
+    U32,
+    U64,
     DType,
 )
 
@@ -28,12 +31,15 @@ _ONNX: Mapping[DType, int] = {
     F32: 1,
     U8: 2,
     I8: 3,
+    U16: 4,
     I16: 5,
     I32: 6,
     I64: 7,
     BOOL: 9,
     F16: 10,
     F64: 11,
+    U32: 12,
+    U64: 13,
     BF16: 16,
 }
 
@@ -73,9 +79,19 @@ _KERNELS: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("Gemm", "FusedMatMul"), _FLOATS),
     **dict.fromkeys(("RMSNormalization", "LayerNormalization"), _FLOATS),
     **dict.fromkeys(("Erf", "Softplus", "Conv", "Gelu"), _SINGLE),
+    **dict.fromkeys(("Acos", "Asin", "Atan", "Acosh", "Asinh", "Atanh"), _SINGLE),
+    **dict.fromkeys(("Cosh", "Sinh"), _SINGLE),
 }
 # Where a kernel is missing: the next type that holds every value of the first.
-_WIDER: Mapping[DType, DType] = {BOOL: I32, I8: I32, U8: I32, I16: I32, I32: I64}
+_WIDER: Mapping[DType, DType] = {
+    BOOL: I32,
+    I8: I32,
+    U8: I32,
+    I16: I32,
+    U16: I32,
+    I32: I64,
+    U32: I64,
+}
 
 
 def kernel_type(kind: str, dtype: DType) -> DType | None:

@@ -4,8 +4,11 @@ every symbol.
 
 from __future__ import annotations
 
+import re
+
 from hetc.ir.dims import Dim, DimLike
 
+_SIZE = re.compile("N[0-9]+")
 # A past may be empty; a batch and a run of new tokens may not.
 _LEAST = {"P": 0}
 
@@ -50,15 +53,19 @@ def equal(a: DimLike, b: DimLike) -> bool | None:
     return False if (least is not None and least > 0) or (most is not None and most < 0) else None
 
 
-def tokens_bound(value: DimLike, limit: int) -> int | None:
-    """The most tokens in a sequence for which `value` <= `limit`, where `value` is that count plus
-    a number; else None.
+def bounded_count(value: DimLike, limit: int) -> tuple[Dim, int] | None:
+    """The count that `value` is, but for a number added, and the most it may be for `value` <=
+    `limit`; None where it is no such count.
 
-    The count is `S`, or `P+T` in a graph that carries its past.
+    Counts are the tokens of a sequence, `S` or `P+T`, and the sizes `N0`, `N1`, ... of a graph that
+    is imported whole.
     """
     if not isinstance(value, Dim):
         return None
-    terms = dict(value.terms)
-    offset = terms.pop((), 0)
-    counts = ({("S",): 1}, {("P",): 1, ("T",): 1})
-    return limit - offset if terms in counts else None
+    offset = dict(value.terms).get((), 0)
+    count = value - offset
+    if not isinstance(count, Dim) or not (
+        str(count) in ("S", "P+T") or _SIZE.fullmatch(str(count))
+    ):
+        return None
+    return count, limit - offset

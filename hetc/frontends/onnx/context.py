@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hetc.errors import InputError, IRError, Reason
-from hetc.frontends.onnx.bounds import tokens_bound
+from hetc.frontends.onnx.bounds import bounded_count
 from hetc.frontends.onnx.item import (
     MAX_KNOWN,
     Item,
     SequenceItem,
     WeightItem,
     broadcastable_literal,
+    item_of,
     transpose_data,
 )
 from hetc.frontends.onnx.nodes import ANONYMOUS
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import Dim, DimLike
 from hetc.ir.graph import GraphBuilder
 from hetc.ir.model import WeightData
 from hetc.ir.op import Op, Value
-from hetc.ir.types import Array, DType
+from hetc.ir.types import BOOL, I64, Array, DType
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -44,7 +47,8 @@ class Context:
         self.loc = ""
         self.opaque: list[Reason] = []
         self.notes: list[str] = []
-        self.max_sequence: int | None = None
+        # The most that a count of tokens or a size may be, because of a table or mask.
+        self.limits: dict[Dim, int] = {}
         self.weights: dict[str, WeightItem] = {}
         # What the file says of tensors and of its symbols, for operators that hetc cannot type.
         self.declared: dict[str, ValueInfoProto] = {}
@@ -111,13 +115,23 @@ class Context:
 
     def limit(self, value: DimLike, most: int) -> bool:
         """Take it that `value` <= `most`, and so that sequences are bounded; False where that says
-        nothing of their length.
+        nothing of a single size.
         """
-        tokens = tokens_bound(value, most)
-        if tokens is None:
+        found = bounded_count(value, most)
+        if found is None:
             return False
-        self.max_sequence = tokens if self.max_sequence is None else min(tokens, self.max_sequence)
+        count, bound = found
+        self.limits[count] = min(bound, self.limits.get(count, bound))
         return True
+
+    @property
+    def max_sequence(self) -> int | None:
+        """How many tokens a sequence may have; None where nothing bounds it."""
+        return min(self.limits.values(), default=None)
+
+    def number(self, value: int | bool) -> Item:
+        """One integer or flag as a tensor without axes."""
+        return item_of(np.asarray(value), BOOL if isinstance(value, bool) else I64)
 
     def weight(self, name: str, data: WeightData) -> WeightItem:
         """A new weight of the graph under `name`, or a variation of it where that is taken."""

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hetc.errors import HetcError, InputError, IRError, Reason
-from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
-    table_attention,
-    table_elementwise,
-    table_index,
-    table_nn,
-    table_quantized,
-    table_reduce,
-    table_shape,
-    table_source,
-)
-from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
-from hetc.frontends.onnx.functions import function_body
-from hetc.frontends.onnx.item import Item, SequenceItem
-from hetc.frontends.onnx.known import fold
-from hetc.frontends.onnx.nodes import Node, read_node
-from hetc.frontends.onnx.opaque import keep_opaque
-from hetc.frontends.onnx.signature import Signature, bind, pair_past, read_signature
-from hetc.frontends.onnx.table_source import stored
-from hetc.frontends.onnx.tensors import weight_data
+from hetc.errors import InputError, Reason
+from hetc.frontends.onnx.context import Bound, Context
+from hetc.frontends.onnx.item import Item
+from hetc.frontends.onnx.loader import load_onnx
+from hetc.frontends.onnx.signature import Signature, bind, bind_all, pair_past, read_signature
+from hetc.frontends.onnx.walk import built, import_graph, without_functions
 from hetc.ir.graph import Graph
 from hetc.ir.model import WeightData
-from hetc.ir.ops.source import Weight
+from hetc.ir.types import Array
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
-
-# What a malformed attribute or input makes a table function raise.
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
+    from onnx import ModelProto
 
 
 @dataclass(frozen=True)
@@ -44,10 +27,10 @@ class ImportedOnnx:
 
     `kind` is `stateless` (`tokens i64[B,S]` -> `logits [B,S,V]`) or `with_past`: inputs `tokens
     i64[B,T]` and every past tensor (rows `P`), outputs `logits` and every present tensor, which
-    `pasts` pairs by name. `weights` holds the data of the graph's weight ops, read when asked for.
-    `max_sequence` is how many tokens a sequence may have because of a table or mask of fixed size;
-    None where nothing bounds it. `opaque` has one reason for each operator that only the reference
-    executor runs.
+    `pasts` pairs by name; or `whole`, with the model's own inputs and outputs. `weights` holds the
+    data of the graph's weight ops, read when asked for. `max_sequence` is how many tokens a
+    sequence may have because of a table or mask of fixed size; None where nothing bounds it.
+    `opaque` has one reason for each operator that only the reference executor runs.
     """
 
     graph: Graph
@@ -67,132 +50,50 @@ def import_onnx(model: ModelProto, path: str | Path) -> ImportedOnnx:
     decoder's), HETC-I309 (outputs), HETC-I311 (an unknown operator without types), HETC-I312 (a
     shape that depends on data), HETC-I313 (an element type), HETC-I314 (a name that nothing makes).
     """
-    if model.functions:
-        from onnx import inliner
-
-        model = inliner.inline_local_functions(model)
-    versions = {_domain(item.domain): item.version for item in model.opset_import}
+    model = without_functions(model)
     signature = read_signature(model.graph)
     ctx = Context("forward")
     bind(ctx, signature)
-    declared = (*model.graph.value_info, *model.graph.output)
-    ctx.declared = {info.name: info for info in declared}
-    folder = Path(path).parent
-    for tensor in model.graph.initializer:
-        ctx.env[tensor.name] = stored(ctx, tensor.name, weight_data(tensor, folder))
-    import_nodes(ctx, model.graph.node, versions)
-    return _finish(ctx, model.graph, signature)
+    return _finish(ctx, import_graph(ctx, model, Path(path).parent), signature)
 
 
-def _domain(name: str) -> str:
-    return "" if name == "ai.onnx" else name
+def import_whole(
+    model: ModelProto | str | Path,
+    *,
+    name: str = "forward",
+    source: str = "",
+    known: Mapping[str, Array] | None = None,
+) -> ImportedOnnx:
+    """Import a model as the function that it is: every input stays an input under its own name,
+    every output an output, in order.
 
-
-def import_nodes(ctx: Context, protos: Iterable[NodeProto], versions: dict[str, int]) -> None:
-    """Import nodes in order, reading and adding names in `ctx.env`; `versions` maps a domain to its
-    operator set's version.
+    `model` is a path, or a message that `load_onnx` read from `source`, whose folder holds the
+    external data. Sizes that differ from call to call are called N0, N1, ... as the inputs show
+    them, and are at least 1. `known` gives values to inputs that decide shapes; these stay no
+    inputs. Raises InputError as `import_onnx` does.
     """
-    for proto in protos:
-        node = read_node(proto, versions)
-        ctx.loc = _located(ctx, node)
-        try:
-            results = _import_node(ctx, node, versions)
-        except HetcError as error:
-            if isinstance(error, IRError):
-                raise _bad_node(
-                    node, error.what if not error.found else f"{error.what}; {error.found}"
-                ) from error
-            raise
-        except _MALFORMED as error:
-            raise _bad_node(node, f"{type(error).__name__}: {error}") from error
-        if len(results) < len(node.outputs):
-            raise _bad_node(
-                node, f"{len(node.outputs)} outputs where the operator has {len(results)}"
-            )
-        ctx.env.update(
-            (name, item) for name, item in zip(node.outputs, results, strict=False) if name
+    if isinstance(model, str | Path):
+        source = source or str(model)
+        model = load_onnx(model)
+    model = without_functions(model)
+    ctx = Context(name)
+    bind_all(ctx, model.graph, known or {})
+    outputs = import_graph(ctx, model, Path(source).parent if source else None)
+    tensors = {key: item for key, item in outputs.items() if isinstance(item, Item)}
+    if len(tensors) < len(outputs):
+        raise InputError(
+            "HETC-I309",
+            "an output of the ONNX model is a sequence of tensors",
+            at=source,
+            found=", ".join(key for key in outputs if key not in tensors),
+            do="make it one tensor, or several outputs",
         )
+    ctx.notes.extend(f"{count} is at most {most}" for count, most in ctx.limits.items())
+    graph, weights, opaque = built(ctx, tensors)
+    return ImportedOnnx(graph, weights, "whole", (), None, opaque, tuple(ctx.notes))
 
 
-def _located(ctx: Context, node: Node) -> str:
-    # The exporter's rewrites leave nodes without a scope; they belong where their input comes from.
-    if not node.loc.startswith("node_"):
-        return node.loc
-    sources = (ctx.env.get(name) for name in node.inputs)
-    return next((item.loc for item in sources if isinstance(item, Item) and item.loc), node.loc)
-
-
-def _import_node(ctx: Context, node: Node, versions: dict[str, int]) -> tuple[Bound, ...]:
-    given = [ctx.lookup(name, node.title) for name in node.inputs]
-    if node.kind == "If":
-        branch = _decided_branch(node, given)
-        if branch is not None:
-            return _import_branch(ctx, branch, versions)
-    handler = TABLE.get(node.kind)
-    if not any(isinstance(item, SequenceItem) for item in given):
-        folded = fold(node, [item for item in given if not isinstance(item, SequenceItem)])
-        if folded is not None:
-            return (folded,)
-    if handler is None:
-        return _without_table(ctx, node, given, versions, "no table of hetc has it")
-    try:
-        result = handler(ctx, node, *given)
-    except Unsupported as reason:
-        return _without_table(ctx, node, given, versions, str(reason))
-    return result if type(result) is tuple else (result,)  # type: ignore[return-value]
-
-
-def _without_table(
-    ctx: Context, node: Node, given: list[Bound | None], versions: dict[str, int], why: str
-) -> tuple[Bound, ...]:
-    """A node by its function body, where ONNX has one that can be imported; else as it is."""
-    items = {n: item for n, item in zip(node.inputs, given, strict=True) if isinstance(item, Item)}
-    plain = not any(isinstance(item, SequenceItem) for item in given)
-    body = function_body(node, items, versions) if plain else None
-    if body is None:
-        return keep_opaque(ctx, node, versions, why)
-    outside, loc, reasons = ctx.env, ctx.loc, len(ctx.opaque)
-    # The names inside are the function's own: they must not hide those of the graph.
-    ctx.env = dict(items)
-    try:
-        import_nodes(ctx, body, versions)
-        made = [ctx.env[name] for name in node.outputs if name]
-        # An output that the node leaves out keeps its place.
-        return tuple(ctx.env.get(name, made[0]) for name in node.outputs)
-    except InputError:
-        del ctx.opaque[reasons:]
-    finally:
-        ctx.env, ctx.loc = outside, loc
-    return keep_opaque(ctx, node, versions, why)
-
-
-def _decided_branch(node: Node, given: list[Bound | None]) -> GraphProto | None:
-    condition = given[0]
-    decided = condition.literal() if isinstance(condition, Item) else None
-    if decided is None:
-        return None
-    branch: GraphProto = node.attributes["then_branch" if decided else "else_branch"]
-    return branch
-
-
-def _import_branch(ctx: Context, graph: GraphProto, versions: dict[str, int]) -> tuple[Bound, ...]:
-    loc = ctx.loc
-    for tensor in graph.initializer:
-        ctx.env[tensor.name] = stored(ctx, tensor.name, weight_data(tensor, None))
-    import_nodes(ctx, graph.node, versions)
-    ctx.loc = loc
-    return tuple(_existing(ctx, item.name) for item in graph.output)
-
-
-def _existing(ctx: Context, name: str) -> Bound:
-    found = ctx.lookup(name, f"output {name}")
-    if found is None:
-        raise InputError("HETC-I306", "an output of the graph has no name")
-    return found
-
-
-def _finish(ctx: Context, graph: GraphProto, signature: Signature) -> ImportedOnnx:
-    outputs = {item.name: _existing(ctx, item.name) for item in graph.output}
+def _finish(ctx: Context, outputs: Mapping[str, Bound], signature: Signature) -> ImportedOnnx:
     tensors = {name: item for name, item in outputs.items() if isinstance(item, Item)}
     logits = _logits(tensors)
     pasts: tuple[tuple[str, str], ...] = ()
@@ -206,27 +107,16 @@ def _finish(ctx: Context, graph: GraphProto, signature: Signature) -> ImportedOn
     dropped = [name for name in outputs if name not in names]
     if dropped:
         ctx.notes.append(f"outputs that are not logits are dropped: {', '.join(dropped)}")
-    built = ctx.builder.finish([tensors[name].value for name in names], ("logits", *names[1:]))
-    built = _placed(ctx, built).prune()
-    used = [op.name for op in built.ops if isinstance(op, Weight)]
-    weights = {name: ctx.weights[name].data for name in dict.fromkeys(used)}
-    kept = {op.loc for op in built.ops if op.kind == "opaque"}
-    opaque = tuple(reason for reason in ctx.opaque if reason.at in kept)
+    graph, weights, opaque = built(
+        ctx, {"logits": tensors[logits], **{key: tensors[key] for key in names[1:]}}
+    )
     kind = "with_past" if signature.past else "stateless"
-    return ImportedOnnx(built, weights, kind, pasts, ctx.max_sequence, opaque, tuple(ctx.notes))
+    return ImportedOnnx(graph, weights, kind, pasts, ctx.max_sequence, opaque, tuple(ctx.notes))
 
 
 def _presents(names: tuple[str, ...], wanted: int) -> tuple[str, ...]:
     named = tuple(name for name in names if "present" in name or "past" in name)
     return named if len(named) == wanted else names
-
-
-def _placed(ctx: Context, graph: Graph) -> Graph:
-    # An output that nothing reads may be a constant or a weight that no op has placed yet.
-    for value in graph.outputs:
-        if value.op is not None:
-            ctx.builder.add(value.op)
-    return ctx.builder.finish(graph.outputs, graph.output_names)
 
 
 def _logits(tensors: Mapping[str, Item]) -> str:
@@ -243,13 +133,3 @@ def _logits(tensors: Mapping[str, Item]) -> str:
             do="export the model with its language-model head",
         )
     return floats[0]
-
-
-def _bad_node(node: Node, found: str) -> InputError:
-    return InputError(
-        "HETC-I306",
-        "a node of the ONNX model cannot be imported",
-        at=node.title,
-        found=found[:300],
-        do="check the model with onnx.checker; report it if ONNX Runtime runs it",
-    )

@@ -9,6 +9,7 @@ alone, `tokens [B, T]` beside a past of `P` rows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from hetc.errors import InputError
 from hetc.frontends.onnx.context import Context
 from hetc.frontends.onnx.item import Item, item_of
 from hetc.frontends.onnx.table_shape import reshaped
+from hetc.frontends.onnx.table_source import stored
 from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.dims import Dim, DimLike, symbol
+from hetc.ir.model import WeightData
 from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.shape import Broadcast
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import BOOL, DType, TensorType
+from hetc.ir.types import BOOL, Array, DType, TensorType
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ValueInfoProto
@@ -135,6 +138,52 @@ def bind(ctx: Context, signature: Signature) -> None:
         _input(ctx, item, item.name, shape)
     for item in signature.fixed:
         ctx.env[item.name] = _fixed(ctx, item, signature, batch)
+
+
+def bind_all(ctx: Context, graph: GraphProto, known: Mapping[str, Array]) -> None:
+    """Make every input of `graph` an input, but for those that `known` gives a value.
+
+    Sizes without a number are called N0, N1, ...: one for each name in the file, and one for each
+    axis without a name. Raises InputError (HETC-I307) for an input that is no tensor of known rank,
+    or a value that does not fit.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    names: dict[str, DimLike] = {}
+    count = 0
+    for info in graph.input:
+        if info.name in weights:
+            continue
+        item = declared(info)
+        if item.name in known:
+            ctx.env[item.name] = _given(ctx, item, known[item.name])
+            continue
+        shape: list[DimLike] = []
+        for dim in item.dims:
+            if isinstance(dim, str):
+                size = names.get(dim, symbol(f"N{count}"))
+                count += str(size) == f"N{count}"
+                if dim:
+                    names[dim] = size
+                shape.append(size)
+            else:
+                shape.append(dim)
+        _input(ctx, item, item.name, tuple(shape))
+
+
+def _given(ctx: Context, item: Declared, array: Array) -> Item:
+    fits = len(item.dims) == array.ndim and all(
+        isinstance(dim, str) or dim == size
+        for dim, size in zip(item.dims, array.shape, strict=True)
+    )
+    if not fits or array.dtype != item.dtype.numpy:
+        raise InputError(
+            "HETC-I307",
+            "the value that is given for an input does not fit it",
+            at=item.name,
+            expected=f"{item.dtype}{list(item.dims)}",
+            found=f"{array.dtype}{list(array.shape)}",
+        )
+    return stored(ctx, item.name, WeightData(array.shape, item.dtype, lambda: array))
 
 
 def _input(ctx: Context, item: Declared, name: str, shape: tuple[DimLike, ...]) -> None:

@@ -73,6 +73,34 @@ class Mod(Binary):
         return np.mod(x, y)
 
 
+@op("fmod")
+class FMod(Binary):
+    """The remainder with the sign of the dividend, as in C."""
+
+    x: Scalar
+    y: Scalar
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.fmod(x, y)
+
+
+@op("atan2")
+class Atan2(Binary):
+    """The angle with the tangent x / y, in the quadrant that the signs of both name (C's atan2)."""
+
+    x: Scalar
+    y: Scalar
+    flops_per_element = 12
+
+    def infer(self) -> TensorType:
+        made = super().infer()
+        self.require(made.dtype.is_float, "angles are floats")
+        return made
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.arctan2(x, y)
+
+
 @op("pow")
 class Pow(Binary):
     x: Scalar

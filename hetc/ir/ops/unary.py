@@ -126,6 +126,78 @@ class Tan(FloatUnary):
         return np.tan(x)
 
 
+@op("acos")
+class Acos(FloatUnary):
+    x: Value
+    flops_per_element = 10
+
+    def compute(self, x: Array) -> object:
+        return np.arccos(x)
+
+
+@op("acosh")
+class Acosh(FloatUnary):
+    x: Value
+    flops_per_element = 12
+
+    def compute(self, x: Array) -> object:
+        return np.arccosh(x)
+
+
+@op("asin")
+class Asin(FloatUnary):
+    x: Value
+    flops_per_element = 10
+
+    def compute(self, x: Array) -> object:
+        return np.arcsin(x)
+
+
+@op("asinh")
+class Asinh(FloatUnary):
+    x: Value
+    flops_per_element = 12
+
+    def compute(self, x: Array) -> object:
+        return np.arcsinh(x)
+
+
+@op("atan")
+class Atan(FloatUnary):
+    x: Value
+    flops_per_element = 10
+
+    def compute(self, x: Array) -> object:
+        return np.arctan(x)
+
+
+@op("atanh")
+class Atanh(FloatUnary):
+    x: Value
+    flops_per_element = 12
+
+    def compute(self, x: Array) -> object:
+        return np.arctanh(x)
+
+
+@op("cosh")
+class Cosh(FloatUnary):
+    x: Value
+    flops_per_element = 10
+
+    def compute(self, x: Array) -> object:
+        return np.cosh(x)
+
+
+@op("sinh")
+class Sinh(FloatUnary):
+    x: Value
+    flops_per_element = 10
+
+    def compute(self, x: Array) -> object:
+        return np.sinh(x)
+
+
 @op("tanh")
 class Tanh(FloatUnary):
     x: Value
@@ -224,6 +296,16 @@ class Round(Unary):
 
     def compute(self, x: Array) -> object:
         return np.rint(x)
+
+
+@op("trunc")
+class Trunc(Unary):
+    """To the nearest integer toward zero."""
+
+    x: Value
+
+    def compute(self, x: Array) -> object:
+        return np.trunc(x)
 
 
 @op("not")

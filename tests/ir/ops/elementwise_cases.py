@@ -26,6 +26,15 @@ UNARY: dict[str, tuple[Function, float, float]] = {
     "sin": (torch.sin, -4, 4),
     "cos": (torch.cos, -4, 4),
     "tan": (torch.tan, -1.5, 1.5),
+    "acos": (torch.acos, -1, 1),
+    "acosh": (torch.acosh, 1, 9),
+    "asin": (torch.asin, -1, 1),
+    "asinh": (torch.asinh, -9, 9),
+    "atan": (torch.atan, -9, 9),
+    "atanh": (torch.atanh, -0.9, 0.9),
+    "cosh": (torch.cosh, -4, 4),
+    "sinh": (torch.sinh, -4, 4),
+    "trunc": (torch.trunc, -4, 4),
     "tanh": (torch.tanh, -4, 4),
     "sigmoid": (torch.sigmoid, -200, 200),
     "erf": (torch.erf, -4, 4),
@@ -56,7 +65,11 @@ COMPARISONS: dict[str, Function] = {
     "gt": torch.gt,
     "ge": torch.ge,
 }
-DIVISIONS: dict[str, Function] = {"floor_div": torch.floor_divide, "mod": torch.remainder}
+DIVISIONS: dict[str, Function] = {
+    "floor_div": torch.floor_divide,
+    "mod": torch.remainder,
+    "fmod": torch.fmod,
+}
 BITWISE: dict[str, Function] = {
     "and": torch.bitwise_and,
     "or": torch.bitwise_or,
@@ -195,6 +208,20 @@ def signed_quotient(draw: Draw) -> tuple[Array, Array]:
     x = draw.array(*draw.shape(), low=-9, high=9)
     y = draw.array(*draw.under(x.shape), low=1, high=4)
     return x, np.asarray(y * draw.choice([-1, 1]), x.dtype)
+
+
+@case("atan2", dtypes=FLOATS)
+def angle(draw: Draw) -> Trial:
+    x, y = operands(draw, -3, 3)
+    first, second, like = as_tensors(x, y)
+    return Trial({"x": x, "y": y}, [narrow(torch.atan2(first, second), like)])
+
+
+@case("atan2")
+def angle_of_every_quadrant(draw: Draw) -> Trial:
+    ends = np.array([-np.inf, -2, -0.0, 0.0, 2, np.inf, np.nan], np.float32)
+    x, y = (np.ascontiguousarray(grid) for grid in np.meshgrid(ends, ends))
+    return Trial({"x": x, "y": y}, [torch.atan2(as_torch(x), as_torch(y))])
 
 
 @case("pow", dtypes=NUMBERS)

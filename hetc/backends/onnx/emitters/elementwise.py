@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ from hetc.ir.op import Op, Scalar, Value
 from hetc.ir.ops.binary import (
     Add,
     And,
+    Atan2,
     Div,
     Eq,
     FloorDiv,
+    FMod,
     Ge,
     Gt,
     Le,
@@ -140,6 +143,37 @@ def floor_div(c: Context, op: FloorDiv) -> str:
     quotient = c.w.typed("Div", dtype, whole, y)
     # Of floats the quotient is an integer but for rounding.
     return c.w.node("Round", quotient) if dtype.is_float else quotient
+
+
+@emits(FMod, kernels=("Mod",), refuse=_of_sizes)
+def fmod(c: Context, op: FMod) -> str:
+    x, y, dtype = _pair(c, op)
+    return c.w.typed("Mod", dtype, x, y, fmod=1)
+
+
+@emits(Atan2, kernels=("Atan",))
+def atan2(c: Context, op: Atan2) -> str:
+    y, x, dtype = _pair(c, op)
+    zero, one = c.w.constant(0, dtype), c.w.constant(1, dtype)
+    # Of two infinities only the signs count.
+    infinite = c.w.node("And", c.w.node("IsInf", x), c.w.node("IsInf", y))
+    x, y = (c.w.node("Where", infinite, c.w.node("Sign", item), item) for item in (x, y))
+    below = c.w.node(
+        # The reciprocal knows a negative zero, the comparison an infinity.
+        "Or",
+        c.w.node("Less", y, zero),
+        c.w.node("Less", c.w.node("Div", one, y), zero),
+    )
+    left = c.w.node(
+        "Or", c.w.node("Less", x, zero), c.w.node("Less", c.w.node("Div", one, x), zero)
+    )
+    half_turn = c.w.node(
+        "Where", below, c.w.constant(-math.pi, dtype), c.w.constant(math.pi, dtype)
+    )
+    angle = c.w.node("Atan", c.w.node("Div", y, x))
+    angle = c.w.node("Add", angle, c.w.node("Where", left, half_turn, zero))
+    origin = c.w.node("And", c.w.node("Equal", x, zero), c.w.node("Equal", y, zero))
+    return c.w.node("Where", origin, c.w.node("Where", left, half_turn, y), angle)
 
 
 @emits(Where)

@@ -11,9 +11,16 @@ from hetc.ir.op import Op
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.unary import (
     Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
     Cast,
     Ceil,
     Cos,
+    Cosh,
     Erf,
     Exp,
     Expm1,
@@ -33,10 +40,12 @@ from hetc.ir.ops.unary import (
     Sign,
     Silu,
     Sin,
+    Sinh,
     Softplus,
     Sqrt,
     Tan,
     Tanh,
+    Trunc,
 )
 from hetc.ir.types import BOOL
 
@@ -51,6 +60,14 @@ _SAME: dict[type[Op], str] = {
     Sin: "Sin",
     Cos: "Cos",
     Tanh: "Tanh",
+    Acos: "Acos",
+    Acosh: "Acosh",
+    Asin: "Asin",
+    Asinh: "Asinh",
+    Atan: "Atan",
+    Atanh: "Atanh",
+    Cosh: "Cosh",
+    Sinh: "Sinh",
     Sigmoid: "Sigmoid",
     Erf: "Erf",
 }
@@ -74,6 +91,14 @@ for _op, _name in _SAME.items():
     emits(_op, kernels=(_name,))(_same(_name))
 for _op, _name in {Floor: "Floor", Ceil: "Ceil", Round: "Round"}.items():
     emits(_op)(_rounded(_name))
+
+
+@emits(Trunc)
+def trunc(c: Context, op: Trunc) -> str:
+    x = c.w[op.x]
+    if not op.x.dtype.is_float:
+        return x
+    return c.w.node("Mul", c.w.node("Floor", c.w.node("Abs", x)), c.w.node("Sign", x))
 
 
 @emits(Rsqrt, kernels=("Sqrt",))
