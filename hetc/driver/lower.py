@@ -10,7 +10,7 @@ from hetc.driver.options import DTYPES as DTYPE_NAMES
 from hetc.driver.options import QUANTIZE, CompileOptions
 from hetc.driver.policy import Policy
 from hetc.driver.weights import WeightReader
-from hetc.errors import UsageError
+from hetc.errors import Reason, UsageError
 from hetc.ir.graph import Graph, Program, Whole
 from hetc.ir.model import Model, WeightData
 from hetc.ir.types import DTYPES, DType
@@ -64,8 +64,11 @@ def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
     """`forward` of `model` as prefill and decode.
 
     Raises StateError where decode cannot be derived, UsageError (HETC-U011) for a context beyond
-    the model's, InputError (HETC-I010) for a declared op that the model does not have.
+    the model's and (HETC-U019) for a model without phases, InputError (HETC-I010) for a declared op
+    that the model does not have.
     """
+    if model.no_phases is not None:
+        raise needs_phases(model.name, model.no_phases)
     graph = canonicalize(declare_token_wise(model.graph, policy.token_wise))
     longest = bound_context(graph, WeightReader(model, graph), model.max_context)
     context = _context(longest, options)
@@ -85,6 +88,17 @@ def lower_whole(model: Model, options: CompileOptions, policy: Policy) -> Lowere
     graph = replace(graph, name="forward", output_names=_output_names(graph))
     reader = WeightReader(model, graph)
     return LoweredWhole(model, Whole(model.name, graph), reader, model.dtype, quantized)
+
+
+def needs_phases(name: str, why: Reason) -> UsageError:
+    """HETC-U019: something of prefill and decode was asked of a model that has neither."""
+    return UsageError(
+        "HETC-U019",
+        "this model has no phases: neither prefill nor decode",
+        at=name,
+        expected="a decoder",
+        found=str(why),
+    )
 
 
 def _output_names(graph: Graph) -> tuple[str, ...]:

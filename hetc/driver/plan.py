@@ -14,12 +14,12 @@ from hetc.backends.triton.backend import TritonPlan
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.kernels import KernelJob, triton_plan
-from hetc.driver.lower import Lowered, lower
+from hetc.driver.lower import Lowered, lower, needs_phases
 from hetc.driver.options import KV, CompileOptions
 from hetc.driver.plan_whole import PlannedWhole, plan_whole
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
-from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason, UsageError
+from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
@@ -185,17 +185,6 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     if isinstance(planned, PlannedWhole):
         raise needs_phases(planned.model.name, planned.no_phases)
     return planned
-
-
-def needs_phases(name: str, why: Reason) -> UsageError:
-    """HETC-U019: something of prefill and decode was asked of a model that has neither."""
-    return UsageError(
-        "HETC-U019",
-        "this model has no phases: neither prefill nor decode",
-        at=name,
-        expected="a decoder",
-        found=str(why),
-    )
 
 
 def plan_any(source: Any, options: CompileOptions, step: Step) -> Planned | PlannedWhole:

@@ -62,7 +62,7 @@ def _from_path(path: Path, whole: bool) -> Model:
     if head.startswith(b"PK") or path.suffix == ".pt2":
         return open_pt2(path, whole=whole)
     if path.suffix == ".onnx":
-        return open_onnx(path)
+        return open_onnx(path, whole=whole)
     raise InputError(
         "HETC-I002",
         "this file is not a model that hetc reads",

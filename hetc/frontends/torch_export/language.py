@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, Reason
+from hetc.frontends.no_phases import HIDDEN_STATES
 from hetc.frontends.torch_export.inputs import choose_tokens
 from hetc.frontends.torch_export.outputs import output_keys
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-# What encoders call their results: a float for every token, and yet no logits.
-_HIDDEN = ("last_hidden_state", "hidden_states", "encoder_last_hidden_state")
 
 
 def why_no_language_model(program: ExportedProgram) -> Reason | None:
@@ -37,7 +35,7 @@ def why_no_language_model(program: ExportedProgram) -> Reason | None:
         shown = ", ".join(f"{node.name} {_shown(node.meta.get('val'))}" for node in inputs)
         return Reason(error.code, f"no input is tokens, but {shown or 'there are none'}")
     outputs = list(_outputs(program))
-    if any(_is_logits(fake, tokens) and key not in _HIDDEN for key, fake in outputs):
+    if any(_is_logits(fake, tokens) and key not in HIDDEN_STATES for key, fake in outputs):
         return None
     shown = ", ".join(f"{key} {_shown(fake)}".strip() for key, fake in outputs)
     return Reason("HETC-I208", f"no output is logits [B,S,V], but {shown or 'there are none'}")
