@@ -23,6 +23,7 @@ from hetc.ir.ops.source import Weight
 from hetc.ir.types import F32, Array
 from hetc.passes.inline import inline_calls
 from hetc.passes.retype import float_dtype, retype
+from hetc.passes.room_to_run import require_room
 from hetc.passes.whole_weights import whole_weights
 
 # Of the scale of an output: two orders of the same f32 arithmetic.
@@ -49,8 +50,10 @@ def check_whole(
     """Run `graph` and `imported` on equal inputs of `sizes`, and compare every output.
 
     `source` and `weights` look up the weights of `imported` and of `graph`, in any float type.
-    Raises CheckFailed (HETC-V005) where they differ.
+    Raises CheckFailed: HETC-V005 where they differ, HETC-V006 where they need too much memory.
     """
+    for both in (imported, graph):
+        require_room(inline_calls(both), sizes)
     given = example_inputs(graph, sizes)
     wanted = _run(imported, given, source)
     found = _run(graph, given, weights)

@@ -161,12 +161,11 @@ class _Solver:
     def __init__(self, group: Ints, problem: Problem, rules: Rules, layout: Layout) -> None:
         self.group = group
         self.phases, self.phase_of = layout.phases, layout.phase_of
-        self.able = np.array(
-            [
-                [all(role in rules.able(cost) for cost in group) for role in ROLES]
-                for group in layout.members
-            ]
-        )
+        able = [
+            [all(role in rules.able(cost) for cost in group) for role in ROLES]
+            for group in layout.members
+        ]
+        self.able = np.array(able, dtype=bool).reshape(-1, len(ROLES))
         self.together = problem.grouped(group)
         impossible = np.flatnonzero(~self.together.allowed.any(axis=1))
         if len(impossible):
@@ -207,7 +206,8 @@ class _Solver:
         """`split`, or the role of the only device that has work; pins and memories do not count."""
         free = replace(problem, allowed=self.able)
         used = set(self.network.solve(self._grouped(free))[0].tolist())
-        return "split" if len(used) > 1 else ROLES[used.pop()]
+        # Either will do where there is nothing to run.
+        return "split" if len(used) > 1 else ROLES[min(used, default=0)]
 
     def alternatives(self, problem: Problem) -> dict[str, float | None]:
         """What was not chosen, pins left aside."""

@@ -91,7 +91,8 @@ class Layout:
 
     @cached_property
     def _allowed(self) -> Bools:
-        return np.array([[role in allowed for role in ROLES] for allowed in self.allowed])
+        may = [[role in allowed for role in ROLES] for allowed in self.allowed]
+        return np.array(may, dtype=bool).reshape(-1, len(ROLES))
 
     @cached_property
     def _phase_nodes(self) -> tuple[tuple[int, ...], ...]:
@@ -261,6 +262,10 @@ class _Builder:
             node = self.home.get((cost.phase, cost.index))
             if node is None:
                 node = min((first[v] for v in cost.op.results if v in first), default=first_node)
+                if node == len(self.members):
+                    # A phase that computes nothing: its views are one piece.
+                    self.members.append([])
+                    self.allowed.append(self.allow(cost))
                 self._place(cost, node)
             for value in cost.op.operands:
                 first[value] = min(first.get(value, node), node)

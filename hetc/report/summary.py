@@ -246,7 +246,7 @@ def _plan(facts: SpatialFacts | None) -> list[str]:
 def _common(facts: PhaseFacts) -> list[str]:
     shares = sorted(facts.shares.items(), key=lambda item: -item[1])[:2]
     marks = "  ".join(f"{mark} {percent(share)}" for mark, share in shares if share >= 0.005)
-    return ["+".join(facts.devices), f"{plural(facts.ops, 'op')}", marks]
+    return ["+".join(facts.devices) or "no device", f"{plural(facts.ops, 'op')}", marks]
 
 
 def _fallbacks(reasons: Sequence[Reason]) -> list[str]:
