@@ -19,10 +19,22 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "%q: bf16[B,9,S,64], %k: bf16[B,3,S,64], %v: bf16[B,3,S,64]",
         "%0 = attention %q, %k, %v {scale = 0.125, causal}",
     ),
+    "avg_pool": (
+        "%x: f32[B,64,56,56]",
+        "%0 = avg_pool %x {window = [3, 3], stride = [2, 2], low = [1, 1], high = [1, 1]}",
+    ),
     "broadcast": ("%x: f32[B,3,1,S,64]", "%0 = broadcast %x {shape = [B, 3, 3, S, 64]}"),
     "cast": ("%x: bf16[B,S,H]", "%0 = cast %x"),
     "concat": ("%x: f32[B,P,H], %y: f32[B,T,H]", "%0 = concat [%x, %y] {axis = 1}"),
     "constant": ("", "%0 = constant {data = [[1, 2], [3, 4]], dtype = i64}"),
+    "conv": (
+        "%x: f32[B,3,224,224], %w: f32[64,3,7,7], %b: f32[64]",
+        "%0 = conv %x, %w {bias = %b, stride = [2, 2], low = [3, 3], high = [3, 3]}",
+    ),
+    "conv_transpose": (
+        "%x: f32[B,64,T], %w: f32[64,32,4]",
+        "%0 = conv_transpose %x, %w {stride = [2], low = [1], high = [1]}",
+    ),
     "conv1d_causal": (
         "%x: f32[B,64,T], %w: f32[64,1,4], %b: f32[64], %h: f32[B,64,3]",
         "%0 = conv1d_causal %x, %w {bias = %b, history = %h, groups = 64}",
@@ -62,6 +74,10 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
     "linear": ("%x: bf16[B,S,K], %w: bf16[N,K]", "%0 = linear %x, %w"),
     "log_softmax": ("%x: f32[B,S,V]", "%0 = log_softmax %x {axis = -1}"),
     "matmul": ("%a: f32[B,9,S,64], %b: f32[B,9,64,S]", "%0 = matmul %a, %b"),
+    "max_pool": (
+        "%x: f32[B,64,112,112]",
+        "%0, %1 = max_pool %x {window = [3, 3], stride = [2, 2], low = [1, 1], high = [1, 1]}",
+    ),
     "not": ("%x: bool[B,S]", "%0 = not %x"),
     "opaque": (
         "%x: f32[B,S]",

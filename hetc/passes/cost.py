@@ -30,10 +30,12 @@ from hetc.passes.workload import Phase
 HEAVY = frozenset(
     {"linear", "matmul", "expert_linear", "attention", "rms_norm", "layer_norm", "embedding"}
     | {"conv1d_causal", "scan", "topk", "sort", "softmax", "log_softmax", "cumsum", "index_put"}
-    | {"opaque"}
+    | {"conv", "conv_transpose", "max_pool", "avg_pool", "opaque"}
 )
 # What matrix units do; everything else runs on vector units, at the rate of f32.
-MATRIX = frozenset({"linear", "matmul", "expert_linear", "attention", "conv1d_causal"})
+MATRIX = frozenset(
+    {"linear", "matmul", "expert_linear", "attention", "conv1d_causal", "conv", "conv_transpose"}
+)
 # What mixes positions: one op in every decoder layer.
 MIXERS = frozenset({"attention", "scan"})
 

@@ -111,6 +111,14 @@ def along(draw: Draw, op: Any) -> Any:
     return op(x, ids, draw.x(draw.pick((B, S, 3), (1, 1, 3)), dtype), 2)
 
 
+@case("put_along")
+def reduced(draw: Draw, op: Any) -> Any:
+    dtype = draw.pick(F32, BF16, I64, I32, I16, I8, U8)
+    x, ids = draw.x((B, S, 6), dtype), draw.ids((B, S, draw.upto(1, 6)), 6, negative=True)
+    updates = draw.x(draw.pick(ids.shape, (1, 1, 1)), dtype)
+    return op(x, ids, updates, 2, draw.pick("add", "mul", "max", "min"))
+
+
 @case("index", "index_put")
 def index(draw: Draw, op: Any) -> Any:
     adding = draw.pick(True, False)

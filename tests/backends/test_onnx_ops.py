@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import tests.backends.elementwise_cases
 import tests.backends.model_cases
-import tests.backends.shape_cases  # noqa: F401
+import tests.backends.shape_cases
+import tests.backends.window_cases  # noqa: F401
 from hetc.backends.onnx import OnnxBackend
 from hetc.backends.onnx.table import RULES
 from hetc.ir.interpret import interpret

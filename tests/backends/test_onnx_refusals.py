@@ -11,12 +11,13 @@ from hetc.ir.dims import symbol
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import AllReduce, Call, Opaque
-from hetc.ir.ops.index import IndexPut
+from hetc.ir.ops.index import IndexPut, PutAlong
 from hetc.ir.ops.sequence import Conv1dCausal
 from hetc.ir.ops.shape import Broadcast
 from hetc.ir.ops.source import Weight
 from hetc.ir.ops.unary import Cast, Erf, Exp
-from hetc.ir.types import C64, F8E4M3, F32, F64, I8, I64, TensorType
+from hetc.ir.ops.window import AvgPool, ConvTranspose, MaxPool
+from hetc.ir.types import BOOL, C64, F8E4M3, F32, F64, I8, I64, TensorType
 
 backend = OnnxBackend()
 
@@ -39,6 +40,13 @@ REFUSED = [
     (Erf(value(2, dtype=F64)), "HETC-E011"),
     (Conv1dCausal(value(1, 2, 3, dtype=F64), value(2, 2, 2, dtype=F64)), "HETC-E011"),
     (AllReduce(value(2), 4), "HETC-E012"),
+    (
+        PutAlong(value(2, dtype=BOOL), value(1, dtype=I64), value(1, dtype=BOOL), 0, "max"),
+        "HETC-E012",
+    ),
+    (MaxPool(value(1, 2, 5), (2,), low=(2,)), "HETC-E012"),
+    (AvgPool(value(1, 2, 6), (3,), (2,), ceil=True, count_pad=True), "HETC-E012"),
+    (ConvTranspose(value(1, 2, 5), value(2, 2, 3), high=(-1,)), "HETC-E012"),
     (
         IndexPut(value(2, dtype=I8), value(dtype=I8), (value(1, dtype=I64),), (0,), True),
         "HETC-E012",

@@ -159,6 +159,8 @@ def _take_along(half: HalfValues, scope: Scope, op: TakeAlong) -> None:
 
 
 def _put_along(half: HalfValues, scope: Scope, op: PutAlong) -> None:
+    if op.reduction != "none":
+        raise Refused("HETC-E040", f"the native engine does not {op.reduction} by index", op)
     x, updates = half.view(scope, op.x, op), half.view(scope, op.updates, op)
     ids = _indices(half, scope, op.ids, op)
     axis = op.axis % x.rank

@@ -80,7 +80,8 @@ _KERNELS: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("RMSNormalization", "LayerNormalization"), _FLOATS),
     **dict.fromkeys(("Erf", "Softplus", "Conv", "Gelu"), _SINGLE),
     **dict.fromkeys(("Acos", "Asin", "Atan", "Acosh", "Asinh", "Atanh"), _SINGLE),
-    **dict.fromkeys(("Cosh", "Sinh"), _SINGLE),
+    **dict.fromkeys(("Cosh", "Sinh", "ConvTranspose", "AveragePool"), _SINGLE),
+    "MaxPool": _FLOATS | {I8, U8},
 }
 # Where a kernel is missing: the next type that holds every value of the first.
 _WIDER: Mapping[DType, DType] = {

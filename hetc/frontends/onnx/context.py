@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -220,12 +220,13 @@ def _computed(op: Op, items: list[Item]) -> tuple[Item, ...] | None:
 
 
 TABLE: dict[str, Handler] = {}
+_H = TypeVar("_H", bound=Handler)
 
 
-def onnx_op(*kinds: str) -> Callable[[Handler], Handler]:
+def onnx_op(*kinds: str) -> Callable[[_H], _H]:
     """Register a table function for these operators (`Add`, `com.microsoft::Gelu`)."""
 
-    def register(function: Handler) -> Handler:
+    def register(function: _H) -> _H:
         TABLE.update(dict.fromkeys(kinds, function))
         return function
 

@@ -51,7 +51,8 @@ def _if(ctx: Context, node: Node, condition: Bound | None, run: Run) -> tuple[Bo
 
 def _loop(ctx: Context, node: Node, given: Sequence[Bound | None], run: Run) -> tuple[Bound, ...]:
     body: GraphProto = node.attributes["body"]
-    limit, condition, *state = (*given, *[None] * (2 - len(given)))
+    limit, condition = given[0], given[1] if len(given) > 1 else None
+    state = list(given[2:])
     most = _trips(limit) if isinstance(limit, Item) else None
     names = [item.name for item in body.input]
     rows: list[tuple[Bound, ...]] = []

@@ -28,16 +28,17 @@ class Item:
     `known` holds its elements where the importer can tell them: an array of the tensor's dtype, or
     an object array of ints and Dims where some depend on the sizes of the inputs (the result of
     `Shape`, say). `value` is the IR value, made on first use, so that arithmetic on shapes leaves
-    no ops behind.
+    no ops behind. `narrow`: the file stores it in 2 or 4 bits, for which the IR has bytes.
     """
 
-    __slots__ = ("_value", "known", "type")
+    __slots__ = ("_value", "known", "narrow", "type")
 
     def __init__(
         self, type: TensorType, value: Value | None = None, known: Array | None = None
     ) -> None:
         self.type = type
         self.known = known
+        self.narrow = False
         self._value = value
 
     @property
@@ -101,6 +102,11 @@ class WeightItem(Item):
 
     def materialize(self) -> Value:
         return Weight(self.name, self.type, loc=module_path_of_weight(self.name)).result
+
+
+def is_stored(item: Item) -> bool:
+    """Whether the elements are in the file, or known otherwise."""
+    return isinstance(item, WeightItem) or item.known is not None
 
 
 def loader(item: Item) -> Callable[[], Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
@@ -10,8 +12,11 @@ from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.op import Op
 from hetc.ir.ops import elementwise as ops
-from hetc.ir.types import DType
+from hetc.ir.ops.source import Full
+from hetc.ir.types import BOOL, F8E4M3, F8E5M2, F32, DType
 
+# The largest numbers of the 8-bit floats (Micikevicius et al. 2022, table 1).
+_LARGEST = {F8E4M3: 448.0, F8E5M2: 57344.0}
 _UNARY: dict[str, type[Op]] = {
     "Neg": ops.Neg,
     "Abs": ops.Abs,
@@ -23,6 +28,14 @@ _UNARY: dict[str, type[Op]] = {
     "Sin": ops.Sin,
     "Cos": ops.Cos,
     "Tan": ops.Tan,
+    "Acos": ops.Acos,
+    "Acosh": ops.Acosh,
+    "Asin": ops.Asin,
+    "Asinh": ops.Asinh,
+    "Atan": ops.Atan,
+    "Atanh": ops.Atanh,
+    "Cosh": ops.Cosh,
+    "Sinh": ops.Sinh,
     "Tanh": ops.Tanh,
     "Sigmoid": ops.Sigmoid,
     "Erf": ops.Erf,
@@ -87,19 +100,26 @@ def pow_(ctx: Context, node: Node, x: Item, y: Item) -> Item:
 
 @onnx_op("Mod")
 def mod(ctx: Context, node: Node, x: Item, y: Item) -> Item:
-    if not node.get("fmod", 0):
-        return ctx.binary(ops.Mod, x, y)
-    if not x.dtype.is_int:
-        raise Unsupported("the C remainder of floats")
-    # Integer division truncates, so this remainder has the sign of the dividend, as C's has.
-    return ctx.binary(ops.Sub, x, ctx.binary(ops.Mul, y, ctx.binary(ops.Div, x, y)))
+    return ctx.binary(ops.FMod if node.get("fmod", 0) else ops.Mod, x, y)
 
 
 @onnx_op("IsInf")
 def is_inf(ctx: Context, node: Node, x: Item) -> Item:
-    if not (node.get("detect_positive", 1) and node.get("detect_negative", 1)):
-        raise Unsupported("infinity of one sign")
-    return ctx.emit(ops.IsInf, x)
+    positive, negative = node.get("detect_positive", 1), node.get("detect_negative", 1)
+    if positive and negative:
+        return ctx.emit(ops.IsInf, x)
+    if not positive and not negative:
+        return ctx.emit(ops.Ne, ctx.emit(ops.IsNan, x), ctx.emit(ops.IsNan, x))
+    return ctx.emit(ops.Eq, x, math.inf if positive else -math.inf)
+
+
+@onnx_op("Shrink")
+def shrink(ctx: Context, node: Node, x: Item) -> Item:
+    bias, limit = node.get("bias", 0.0), node.get("lambd", 0.5)
+    wide = x if x.dtype.is_float else converted(ctx, x, F32)
+    low, high = ctx.emit(ops.Add, wide, bias), ctx.emit(ops.Sub, wide, bias)
+    upper = ctx.emit(ops.Where, ctx.emit(ops.Gt, wide, limit), high, 0.0)
+    return converted(ctx, ctx.emit(ops.Where, ctx.emit(ops.Lt, wide, -limit), low, upper), x.dtype)
 
 
 @onnx_op("Where")
@@ -116,7 +136,19 @@ def where(ctx: Context, node: Node, condition: Item, x: Item, y: Item) -> Item:
 
 @onnx_op("Cast", "CastLike")
 def cast(ctx: Context, node: Node, x: Item, like: Item | None = None) -> Item:
+    if like is not None and like.narrow:
+        raise Unsupported("a cast to 2 or 4 bits")
     to = like.dtype if like is not None else dtype_named(node.get("to", 0), node.title)
+    return narrowed_float(ctx, x, to, saturate=bool(node.get("saturate", 1)))
+
+
+def narrowed_float(ctx: Context, x: Item, to: DType, *, saturate: bool) -> Item:
+    """`x` in another dtype; what is beyond the range of an 8-bit float becomes its largest number
+    if that `saturate`s.
+    """
+    most = _LARGEST.get(to)
+    if saturate and most is not None and x.dtype.is_float and x.dtype.bits > to.bits:
+        x = ctx.emit(ops.Minimum, ctx.emit(ops.Maximum, x, -most), most)
     return converted(ctx, x, to)
 
 
@@ -198,7 +230,11 @@ def identity(ctx: Context, node: Node, x: Item) -> Item:
 @onnx_op("Dropout")
 def dropout(
     ctx: Context, node: Node, x: Item, ratio: Item | None = None, training: Item | None = None
-) -> Item:
-    if any(node.outputs[1:]) or (training is not None and training.literal() is not False):
-        raise Unsupported("a Dropout that drops, or that shows its mask")
-    return x
+) -> Item | tuple[Item, ...]:
+    drops = training is not None and training.literal() is not False
+    share = node.get("ratio", 0.5) if ratio is None else ratio.literal()
+    if drops and share != 0:
+        raise Unsupported("a Dropout that drops at random")
+    if not any(node.outputs[1:]):
+        return x
+    return x, ctx.emit(Full, True, x.shape, BOOL)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from hetc.frontends.onnx.bounds import at_least
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
 from hetc.frontends.onnx.item import Item, WeightItem
+from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
+from hetc.frontends.onnx.table_elementwise import converted
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.ir.dims import Dim, DimLike
+from hetc.ir.dims import Dim, DimLike, product
 from hetc.ir.op import Value
 from hetc.ir.ops import index as ops
-from hetc.ir.ops.elementwise import Add, broadcast_shapes
+from hetc.ir.ops.elementwise import Add, Lt, Mod, Mul, Sub, Where, broadcast_shapes
 from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, normalize_axis
-from hetc.ir.ops.source import Iota
+from hetc.ir.ops.source import Constant, Iota
+from hetc.ir.types import I64, TensorType
 
 
 @onnx_op("Gather")
@@ -59,29 +62,95 @@ def gather_elements(ctx: Context, node: Node, x: Item, ids: Item) -> Item:
     return ctx.emit(ops.TakeAlong, x, ids, node.get("axis", 0))
 
 
-@onnx_op("ScatterElements")
+@onnx_op("ScatterElements", "Scatter")
 def scatter_elements(ctx: Context, node: Node, x: Item, ids: Item, updates: Item) -> Item:
-    if node.get("reduction", "none") != "none":
-        raise Unsupported(f"scattering by {node.get('reduction')}")
-    return ctx.emit(ops.PutAlong, x, ids, updates, node.get("axis", 0))
+    axis = normalize_axis(node.get("axis", 0), x.rank)
+    return ctx.emit(ops.PutAlong, x, ids, updates, axis, node.get("reduction", "none"))
+
+
+def _places(ctx: Context, x: Item, axis: int) -> Item:
+    shape = tuple(size if a == axis else 1 for a, size in enumerate(x.shape))
+    return reshaped(ctx, ctx.emit(Iota, x.shape[axis]), shape)
 
 
 @onnx_op("GatherND")
 def gather_nd(ctx: Context, node: Node, x: Item, indices: Item) -> Item:
-    if node.get("batch_dims", 0):
-        raise Unsupported("gathering per batch")
+    batch = node.get("batch_dims", 0)
     parts = index_arrays(ctx, indices)
+    if batch:
+        rank = indices.rank - 1
+        shape = indices.shape[:-1]
+        own = tuple(
+            reshaped(ctx, ctx.emit(Iota, shape[a]), (shape[a], *(1,) * (rank - 1 - a)))
+            for a in range(batch)
+        )
+        parts = (*own, *parts)
     return ctx.emit(ops.Index, x, parts, tuple(range(len(parts))))
 
 
 @onnx_op("ScatterND")
 def scatter_nd(ctx: Context, node: Node, x: Item, indices: Item, updates: Item) -> Item:
-    reduction = node.get("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise Unsupported(f"scattering by {reduction}")
     parts = index_arrays(ctx, indices)
-    axes = tuple(range(len(parts)))
-    return ctx.emit(ops.IndexPut, x, updates, parts, axes, accumulate=reduction == "add")
+    reduction = node.get("reduction", "none")
+    if reduction in ("none", "add"):
+        axes = tuple(range(len(parts)))
+        return ctx.emit(ops.IndexPut, x, updates, parts, axes, accumulate=reduction == "add")
+    # One index into the axes that are written, and a row for all others.
+    count = len(parts)
+    place = parts[0]
+    for part, size in zip(parts[1:], x.shape[1:count], strict=True):
+        place = ctx.emit(Add, ctx.emit(Mul, place, size), part)
+    rows, width = product(indices.shape[:-1]), product(x.shape[count:])
+    wide = ctx.emit(Broadcast, place, indices.shape[:-1])
+    ids = ctx.emit(Broadcast, reshaped(ctx, wide, (rows, 1)), (rows, width))
+    flat = reshaped(ctx, x, (product(x.shape[:count]), width))
+    values = reshaped(ctx, updates, (rows, width))
+    return reshaped(ctx, ctx.emit(ops.PutAlong, flat, ids, values, 0, reduction), x.shape)
+
+
+@onnx_op("Compress")
+def compress(ctx: Context, node: Node, x: Item, condition: Item) -> Item:
+    kept = elements(condition)
+    if kept is None:
+        raise Unsupported("a result whose size depends on data")
+    rows = tuple(place for place, flag in enumerate(kept) if flag)
+    axis = node.get("axis")
+    source = reshaped(ctx, x, (x.type.size,)) if axis is None else x
+    return ctx.emit(ops.Gather, source, ctx.emit(Constant, rows, I64), axis or 0)
+
+
+@onnx_op("ReverseSequence")
+def reverse_sequence(ctx: Context, node: Node, x: Item, lengths: Item) -> Item:
+    time, batch = node.get("time_axis", 0), node.get("batch_axis", 1)
+    along = tuple(size if a == batch else 1 for a, size in enumerate(x.shape[:2]))
+    ends = reshaped(ctx, converted(ctx, lengths, I64), along)
+    steps = _places(ctx, Item(TensorType(I64, x.shape[:2])), time)
+    turned = ctx.emit(Sub, ctx.emit(Sub, ends, 1), steps)
+    source = ctx.emit(Where, ctx.emit(Lt, steps, ends), turned, steps)
+    own = _places(ctx, Item(TensorType(I64, x.shape[:2])), batch)
+    ids = (source, own) if time == 0 else (own, source)
+    return ctx.emit(ops.Index, x, ids, (0, 1))
+
+
+@onnx_op("TensorScatter")
+def tensor_scatter(
+    ctx: Context, node: Node, past: Item, update: Item, starts: Item | None = None
+) -> Item:
+    """Rows of `update` written into `past` from `starts[b]` on, at each sequence's own place."""
+    axis = normalize_axis(node.get("axis", -2), past.rank)
+    batch, rows = past.shape[0], update.shape[axis]
+    places = ctx.emit(Iota, rows)
+    if starts is not None:
+        first = reshaped(ctx, converted(ctx, starts, I64), (batch, 1))
+        places = ctx.emit(Add, first, places)
+    else:
+        places = reshaped(ctx, places, (1, rows))
+    if node.get("mode", "linear") == "circular":
+        places = ctx.emit(Mod, places, past.shape[axis])
+    shape = tuple(batch if a == 0 else rows if a == axis else 1 for a in range(past.rank))
+    wide = places if starts is not None else ctx.emit(Broadcast, places, (batch, rows))
+    ids = ctx.emit(Broadcast, reshaped(ctx, wide, shape), update.shape)
+    return ctx.emit(ops.PutAlong, past, ids, update, axis)
 
 
 def index_arrays(ctx: Context, indices: Item) -> tuple[Item, ...]:

@@ -13,9 +13,12 @@ from hetc.ir.dims import DimLike
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.linear import Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.sequence import Conv1dCausal
-from hetc.ir.ops.shape import Broadcast, Transpose, normalize_axis
+from hetc.ir.ops.reduce import Mean
+from hetc.ir.ops.shape import Broadcast, Slice, Transpose, normalize_axis
 from hetc.ir.types import Array
+
+# The expansion of a determinant grows as the factorial of its rows.
+_MOST_ROWS = 4
 
 
 @onnx_op("MatMul")
@@ -131,17 +134,79 @@ def _with_residual(node: Node, normal: Item, total: Item) -> tuple[Item, ...]:
     return (normal, total, total, total)[: len(node.outputs)]
 
 
-@onnx_op("Conv")
-def conv(ctx: Context, node: Node, x: Item, weight: Item, bias: Item | None = None) -> Item:
-    taps = weight.shape[-1]
-    causal = isinstance(taps, int) and tuple(node.get("pads", (0, 0))) == (taps - 1, 0)
-    plain = set(node.get("strides", (1,))) == set(node.get("dilations", (1,))) == {1}
-    if x.rank != 3 or not causal or not plain or node.get("auto_pad", "NOTSET") != "NOTSET":
-        raise Unsupported("a convolution that is not a causal one along the sequence")
-    return ctx.emit(Conv1dCausal, x, weight, bias, groups=node.get("group", 1))
+def _per_channel(ctx: Context, item: Item, x: Item) -> Item:
+    return reshaped(ctx, item, (item.shape[0], *(1,) * (x.rank - 2)))
 
 
-@onnx_op("DequantizeLinear")
+def _normal(ctx: Context, x: Item, mean: Item, variance: Item, eps: float) -> Item:
+    """(x - mean) / sqrt(variance + eps)."""
+    spread = ctx.emit(ew.Sqrt, ctx.emit(ew.Add, variance, eps))
+    return ctx.emit(ew.Div, ctx.emit(ew.Sub, x, mean), spread)
+
+
+def _moments(ctx: Context, x: Item, axes: tuple[int, ...]) -> tuple[Item, Item]:
+    """Mean and variance over `axes`, which stay with length 1."""
+    mean = ctx.emit(Mean, x, axes, True)
+    centred = ctx.emit(ew.Sub, x, mean)
+    return mean, ctx.emit(Mean, ctx.emit(ew.Mul, centred, centred), axes, True)
+
+
+@onnx_op("BatchNormalization")
+def batch_normalization(
+    ctx: Context, node: Node, x: Item, scale: Item, bias: Item, mean: Item, variance: Item
+) -> tuple[Item, ...]:
+    eps, momentum = node.get("epsilon", 1e-5), node.get("momentum", 0.9)
+    if not node.get("training_mode", 0):
+        normal = _normal(ctx, x, _per_channel(ctx, mean, x), _per_channel(ctx, variance, x), eps)
+        return (_scaled(ctx, normal, scale, bias, x),)
+    ours = _moments(ctx, x, (0, *range(2, x.rank)))
+    running = []
+    for kept, now in zip((mean, variance), ours, strict=True):
+        fresh = ctx.emit(ew.Mul, reshaped(ctx, now, kept.shape), 1 - momentum)
+        running.append(ctx.emit(ew.Add, ctx.emit(ew.Mul, kept, momentum), fresh))
+    return (_scaled(ctx, _normal(ctx, x, *ours, eps), scale, bias, x), *running)
+
+
+def _scaled(ctx: Context, normal: Item, scale: Item, bias: Item, x: Item) -> Item:
+    wide = ctx.emit(ew.Mul, normal, _per_channel(ctx, scale, x))
+    return ctx.emit(ew.Add, wide, _per_channel(ctx, bias, x))
+
+
+@onnx_op("InstanceNormalization")
+def instance_normalization(ctx: Context, node: Node, x: Item, scale: Item, bias: Item) -> Item:
+    moments = _moments(ctx, x, tuple(range(2, x.rank)))
+    return _scaled(ctx, _normal(ctx, x, *moments, node.get("epsilon", 1e-5)), scale, bias, x)
+
+
+@onnx_op("Det")
+def det(ctx: Context, node: Node, x: Item) -> Item:
+    """The determinant of small matrices, by Laplace's expansion along the first row."""
+    size = x.shape[-1]
+    if x.shape[-2] != size or not isinstance(size, int) or size > _MOST_ROWS:
+        raise Unsupported(f"a determinant of more than {_MOST_ROWS} rows")
+
+    def element(row: int, column: int) -> Item:
+        part = ctx.emit(Slice, x, x.rank - 2, row, row + 1)
+        return reshaped(ctx, ctx.emit(Slice, part, x.rank - 1, column, column + 1), x.shape[:-2])
+
+    def minor(row: int, columns: tuple[int, ...]) -> Item:
+        if len(columns) == 1:
+            return element(row, columns[0])
+        total: Item | None = None
+        for place, column in enumerate(columns):
+            rest = minor(row + 1, (*columns[:place], *columns[place + 1 :]))
+            term = ctx.emit(ew.Mul, element(row, column), rest)
+            if total is None:
+                total = term
+            else:
+                total = ctx.emit(ew.Sub if place % 2 else ew.Add, total, term)
+        assert total is not None, "a matrix has a column"
+        return total
+
+    return minor(0, tuple(range(size)))
+
+
+@onnx_op("DequantizeLinear", "com.microsoft::DequantizeLinear")
 def dequantize_linear(
     ctx: Context, node: Node, x: Item, scale: Item, zero: Item | None = None
 ) -> Item:
@@ -164,9 +229,9 @@ def dequantize_linear(
         return ctx.derive(x, "dequantized", x.data.shape, scale.dtype, change)
     wide = converted(ctx, x, scale.dtype)
     if zero is not None:
-        shift = converted(ctx, _spread_item(ctx, zero, x, axis, block), scale.dtype)
+        shift = converted(ctx, spread_over(ctx, zero, x, axis, block), scale.dtype)
         wide = ctx.binary(ew.Sub, wide, shift)
-    return ctx.binary(ew.Mul, wide, _spread_item(ctx, scale, x, axis, block))
+    return ctx.binary(ew.Mul, wide, spread_over(ctx, scale, x, axis, block))
 
 
 def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...]) -> Array:
@@ -180,7 +245,10 @@ def _spread(data: Array, rank: int, axis: int, block: int, shape: tuple[int, ...
     return data
 
 
-def _spread_item(ctx: Context, item: Item, x: Item, axis: int, block: int) -> Item:
+def spread_over(ctx: Context, item: Item, x: Item, axis: int, block: int) -> Item:
+    """Scales or zeros as they broadcast against `x`: one number, one for an index of `axis`, or one
+    for each block along it.
+    """
     if item.rank == 1 and x.rank > 1 and item.shape != (1,):
         return reshaped(ctx, item, tuple(item.shape[0] if i == axis else 1 for i in range(x.rank)))
     if not block:

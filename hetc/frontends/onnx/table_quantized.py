@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
-from hetc.frontends.onnx.item import Item, WeightItem, loader
+from hetc.frontends.onnx.item import Item, WeightItem, is_stored, loader
 from hetc.frontends.onnx.nodes import Node
 from hetc.ir.model import StoredGroups, WeightData
 from hetc.ir.ops.linear import Linear
@@ -39,7 +39,7 @@ def matmul_nbits(
     if order is not None or (zeros is not None and zeros.dtype is not U8):
         raise Unsupported("a quantized matrix that is reordered, or has zeros that are no integers")
     stored = [item for item in (b, scales, zeros) if item is not None]
-    if not isinstance(b, WeightItem) or not all(map(_is_known, stored)):
+    if not isinstance(b, WeightItem) or not all(map(is_stored, stored)):
         raise Unsupported("a quantized matrix that is no initializer")
     outputs, inner, block = (node.attributes[key] for key in ("N", "K", "block_size"))
     blocks = math.ceil(inner / block)
@@ -77,10 +77,6 @@ def matmul_nbits(
     if data.groups is None:
         ctx.notes.append(f"{b.name}: {inner} columns are no whole blocks of {block}: widened")
     return ctx.emit(Linear, a, ctx.derived(b, "dequantized", data), bias)
-
-
-def _is_known(item: Item) -> bool:
-    return isinstance(item, WeightItem) or item.known is not None
 
 
 def _numbers(shape: tuple[int, int], dtype: DType, load: Callable[[], Array]) -> WeightData:

@@ -13,9 +13,11 @@ from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.ir.dims import DimLike, exact_div, product
 from hetc.ir.ops import shape as ops
-from hetc.ir.ops.elementwise import broadcast_shapes
+from hetc.ir.ops.elementwise import Where, broadcast_shapes
+from hetc.ir.ops.index import Gather
 from hetc.ir.ops.shape import normalize_axis
-from hetc.ir.types import Shape
+from hetc.ir.ops.source import Constant, Full
+from hetc.ir.types import BOOL, I64, Shape
 
 # Exporters write "to the end" as the greatest number of 32 or 64 bits.
 _ENDLESS = 2**31 - 1
@@ -144,22 +146,32 @@ def slice_(
 def _cut(ctx: Context, x: Item, axis: int, start: DimLike, stop: DimLike, step: int) -> Item:
     size = x.shape[axis]
     if step < 0:
-        whole = start in (-1, size - 1) or at_least(start - size) is not None
-        if (
-            step != -1
-            or not whole
-            or not (most := at_most(stop))
-            or not isinstance(size, int)
-            or most >= -size
-        ):
-            raise Unsupported("a slice that runs backwards")
-        return ctx.emit(ops.Flip, x, (axis,))
+        return _cut_backwards(ctx, x, axis, start, stop, step)
     begin, end = bound_inside(ctx, start, size), bound_inside(ctx, stop, size)
     if less(end, begin):
         end = begin
     if begin == 0 and end == size and step == 1:
         return x
     return ctx.emit(ops.Slice, x, axis, begin, end, step)
+
+
+def _cut_backwards(
+    ctx: Context, x: Item, axis: int, start: DimLike, stop: DimLike, step: int
+) -> Item:
+    size = x.shape[axis]
+    if isinstance(size, int) and isinstance(start, int) and isinstance(stop, int):
+        first, last, _ = slice(start, stop, step).indices(size)
+        rows = range(first, last, step)
+        if not rows:
+            return ctx.emit(ops.Slice, x, axis, 0, 0)
+        # The same rows forwards, turned around.
+        kept = ctx.emit(ops.Slice, x, axis, rows[-1], rows[0] + 1, -step)
+        return ctx.emit(ops.Flip, kept, (axis,))
+    whole = start in (-1, size - 1) or at_least(start - size) is not None
+    most = at_most(stop)
+    if step != -1 or not whole or not isinstance(stop, int) or most is None or most > -_ENDLESS:
+        raise Unsupported("a slice that runs backwards along a size that varies")
+    return ctx.emit(ops.Flip, x, (axis,))
 
 
 def bound_inside(ctx: Context, bound: DimLike, size: DimLike) -> DimLike:
@@ -214,18 +226,42 @@ def pad(
     value: Item | None = None,
     axes: Item | None = None,
 ) -> Item:
-    if node.get("mode", "constant") != "constant":
-        raise Unsupported(f"padding by {node.get('mode')}")
+    mode = node.get("mode", "constant")
     given = ctx.dims(widths, "padding") if widths is not None else node.get("pads")
     along = axes_of(node, axes, x.rank) or tuple(range(x.rank))
     low: list[DimLike] = [0] * x.rank
     high: list[DimLike] = [0] * x.rank
     for i, axis in enumerate(along):
         low[axis], high[axis] = given[i], given[i + len(along)]
+    if mode != "constant":
+        return _padded_by(ctx, x, mode, low, high)
     fill = node.get("value", 0) if value is None else value.literal()
-    if fill is None:
-        raise Unsupported("padding with a value that depends on data")
-    return ctx.emit(ops.Pad, x, tuple(low), tuple(high), fill)
+    if fill is not None:
+        return ctx.emit(ops.Pad, x, tuple(low), tuple(high), fill)
+    # A number that data decide takes the place of what a mask says is padding.
+    assert value is not None, "an absent value is a literal"
+    padded = ctx.emit(ops.Pad, x, tuple(low), tuple(high), 0)
+    inside = ctx.emit(Full, True, x.shape, BOOL)
+    kept = ctx.emit(ops.Pad, inside, tuple(low), tuple(high), False)
+    return ctx.emit(Where, kept, padded, reshaped(ctx, value, ()))
+
+
+def _padded_by(ctx: Context, x: Item, mode: str, low: list[DimLike], high: list[DimLike]) -> Item:
+    """Padding with elements of `x` itself: a choice of rows along each axis."""
+    numpy_modes = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+        size = x.shape[axis]
+        if before == after == 0:
+            continue
+        if mode not in numpy_modes or not (
+            isinstance(size, int) and isinstance(before, int) and isinstance(after, int)
+        ):
+            raise Unsupported(f"padding by {mode} along a size that varies")
+        rows = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
+        widths = (max(before, 0), max(after, 0))
+        ids = np.pad(rows, widths, mode=numpy_modes[mode])  # type: ignore[call-overload]
+        x = ctx.emit(Gather, x, ctx.emit(Constant, tuple(map(int, ids)), I64), axis)
+    return x
 
 
 @onnx_op("SplitToSequence")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,21 +13,31 @@ from hetc.frontends.onnx.item import MAX_KNOWN, Item, item_of
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.frontends.onnx.tensors import dtype_named
+from hetc.frontends.onnx.tensors import PACKED, dtype_named, weight_data
 from hetc.ir.dims import Dim, DimLike, exact_div, product
 from hetc.ir.model import WeightData
 from hetc.ir.ops import elementwise as ew
-from hetc.ir.ops.shape import Slice
+from hetc.ir.ops.shape import Slice, normalize_axis
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
 
 # The IR's range counts in integers; another is data.
 _MAX_FRACTIONS = 2**20
 
 
+def initializer(ctx: Context, tensor: TensorProto, folder: Path | None) -> Item:
+    """A tensor of the file, whose external data lies in `folder`."""
+    item = stored(ctx, tensor.name, weight_data(tensor, folder))
+    item.narrow = tensor.data_type in PACKED
+    return item
+
+
 def stored(ctx: Context, name: str, data: WeightData) -> Item:
-    """An initializer: a few integers, or one number, are known at once; everything else is a
-    weight.
+    """A tensor with its data: a few integers, or one number, are known at once; everything else is
+    a weight.
     """
     size = int(np.prod(data.shape, dtype=object))
     # Narrow integers are quantized weights, not sizes or axes.
@@ -123,15 +134,16 @@ def eye_like(ctx: Context, node: Node, x: Item) -> Item:
 
 @onnx_op("OneHot")
 def one_hot(ctx: Context, node: Node, ids: Item, depth: Item, values: Item) -> Item:
-    if node.get("axis", -1) not in (-1, ids.rank):
-        raise Unsupported("one-hot vectors along an inner axis")
     (count,) = ctx.dims(depth, "depth")
+    count = int(count) if isinstance(count, float) else count
+    axis = normalize_axis(node.get("axis", -1), ids.rank + 1)
     off, on = (ctx.emit(Slice, values, 0, i, i + 1) for i in range(2))
     if not ids.dtype.is_int:
         ids = ctx.emit(ew.Cast, ids, I64)
     negative = ctx.emit(ew.Lt, ids, 0)
     counted = ctx.emit(ew.Where, negative, ctx.emit(ew.Add, ids, count), ids)
-    wrapped = reshaped(ctx, counted, (*ids.shape, 1))
-    return ctx.emit(
-        ew.Where, ctx.emit(ew.Eq, wrapped, ctx.emit(Iota, count, dtype=ids.dtype)), on, off
+    wrapped = reshaped(ctx, counted, (*ids.shape[:axis], 1, *ids.shape[axis:]))
+    places = reshaped(
+        ctx, ctx.emit(Iota, count, dtype=ids.dtype), (count, *(1 for _ in ids.shape[axis:]))
     )
+    return ctx.emit(ew.Where, ctx.emit(ew.Eq, wrapped, places), on, off)

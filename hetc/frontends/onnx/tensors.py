@@ -54,9 +54,9 @@ _DTYPES = {
     19: F8E5M2,
 }
 NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
-# 4-bit integers, two a byte with the first in the low half, are widened: the IR has no smaller
-# integer.
-_PACKED = {21: U8, 22: I8}
+# Stored integers of 4 or 2 bits, the first of a byte in its low bits, are widened: the IR has no
+# smaller integer than a byte.
+PACKED = {21: (U8, 4), 22: (I8, 4), 25: (U8, 2), 26: (I8, 2)}
 _MAX_ELEMENTS = 2**40
 
 
@@ -64,7 +64,7 @@ def dtype_named(number: int, at: str) -> DType:
     """The element type that ONNX gives this number; raises InputError (HETC-I313) where hetc has
     none.
     """
-    dtype = _DTYPES.get(number) or _PACKED.get(number)
+    dtype = _DTYPES.get(number)
     if dtype is None:
         known = ", ".join(str(dtype) for dtype in _DTYPES.values())
         raise InputError(
@@ -77,6 +77,16 @@ def dtype_named(number: int, at: str) -> DType:
     return dtype
 
 
+def _stored_dtype(tensor: TensorProto) -> tuple[DType, int]:
+    """The dtype that a tensor of the file has here, and how many of its elements lie in a byte, for
+    those that share one (else 1).
+    """
+    if tensor.data_type in PACKED:
+        dtype, bits = PACKED[tensor.data_type]
+        return dtype, 8 // bits
+    return dtype_named(tensor.data_type, tensor.name), 1
+
+
 def weight_data(tensor: TensorProto, folder: Path | None) -> WeightData:
     """Shape, dtype and a lazy reader of an initializer; external data is mapped from a file inside
     `folder`.
@@ -86,9 +96,8 @@ def weight_data(tensor: TensorProto, folder: Path | None) -> WeightData:
     missing.
     """
     shape = tuple(tensor.dims)
-    dtype = dtype_named(tensor.data_type, tensor.name)
+    dtype, packed = _stored_dtype(tensor)
     count = _count(tensor)
-    packed = tensor.data_type in _PACKED
     if tensor.external_data or tensor.data_location == 1:
         if folder is None:
             raise InputError(
@@ -96,8 +105,8 @@ def weight_data(tensor: TensorProto, folder: Path | None) -> WeightData:
                 "a tensor inside a node may not keep its data in another file",
                 at=tensor.name,
             )
-        stored = np.dtype(np.uint8) if packed else dtype.numpy
-        elements = (count + 1) // 2 if packed else count
+        stored = np.dtype(np.uint8) if packed > 1 else dtype.numpy
+        elements = -(-count // packed)
         entries = {item.key: item.value for item in tensor.external_data}
         load = map_external(entries, folder, tensor.name, stored, elements)
         return WeightData(shape, dtype, lambda: _shaped(load(), tensor.data_type, shape, dtype))
@@ -111,10 +120,10 @@ def array_of(tensor: TensorProto) -> Array:
     """
     from onnx import numpy_helper
 
-    dtype = dtype_named(tensor.data_type, tensor.name)
-    _check_inline(tensor, _count(tensor), dtype, tensor.data_type in _PACKED)
+    dtype, packed = _stored_dtype(tensor)
+    _check_inline(tensor, _count(tensor), dtype, packed)
     if tensor.HasField("raw_data"):
-        stored = np.dtype(np.uint8) if tensor.data_type in _PACKED else dtype.numpy
+        stored = np.dtype(np.uint8) if packed > 1 else dtype.numpy
         data = np.frombuffer(tensor.raw_data, stored.newbyteorder("<"))
         return _shaped(data, tensor.data_type, tuple(tensor.dims), dtype)
     try:
@@ -124,11 +133,13 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def _shaped(data: Array, number: int, shape: tuple[int, ...], dtype: DType) -> Array:
-    if number in _PACKED:
-        halves = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[: int(np.prod(shape))]
-        data = halves.astype(np.int8) if dtype is I8 else halves
+    if number in PACKED:
+        bits = PACKED[number][1]
+        parts = [(data >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+        data = np.stack(parts, axis=-1).reshape(-1)[: int(np.prod(shape))]
         if dtype is I8:
-            data = np.where(data > 7, data - 16, data).astype(np.int8)
+            # In two's complement: the upper half of the codes is negative.
+            data = (data ^ 2 ** (bits - 1)).astype(np.int8) - np.int8(2 ** (bits - 1))
     return np.asarray(data).reshape(shape)
 
 
@@ -141,16 +152,16 @@ def _count(tensor: TensorProto) -> int:
     return count
 
 
-def _check_inline(tensor: TensorProto, count: int, dtype: DType, packed: bool) -> None:
+def _check_inline(tensor: TensorProto, count: int, dtype: DType, packed: int) -> None:
     # Checked before anything is allocated: a shape in a damaged file may ask for terabytes.
     if tensor.HasField("raw_data"):
-        expected = (count + 1) // 2 if packed else count * dtype.numpy.itemsize
+        expected = -(-count // packed) if packed > 1 else count * dtype.numpy.itemsize
         found = len(tensor.raw_data)
         unit = "bytes"
     else:
         fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
         found = max(len(tensor.uint64_data), *map(len, fields))
-        expected = (count + 1) // 2 if packed else 2 * count if dtype is C64 else count
+        expected = -(-count // packed) if packed > 1 else 2 * count if dtype is C64 else count
         unit = "numbers"
     if found != expected:
         raise InputError(

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 from hetc.errors import HetcError, InputError, IRError, Reason
 from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_attention,
+    table_bits,
+    table_einsum,
     table_elementwise,
     table_index,
+    table_integer,
     table_nn,
     table_quantized,
+    table_recurrent,
     table_reduce,
+    table_resize,
+    table_sample,
     table_shape,
+    table_signal,
     table_source,
+    table_window,
 )
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
 from hetc.frontends.onnx.control import control
@@ -24,8 +32,7 @@ from hetc.frontends.onnx.item import Item, SequenceItem
 from hetc.frontends.onnx.known import fold
 from hetc.frontends.onnx.nodes import Node, read_node
 from hetc.frontends.onnx.opaque import keep_opaque
-from hetc.frontends.onnx.table_source import stored
-from hetc.frontends.onnx.tensors import weight_data
+from hetc.frontends.onnx.table_source import initializer
 from hetc.ir.graph import Graph
 from hetc.ir.model import WeightData
 from hetc.ir.ops.source import Weight
@@ -55,7 +62,7 @@ def import_graph(ctx: Context, model: ModelProto, folder: Path | None) -> dict[s
     versions = {_domain(item.domain): item.version for item in model.opset_import}
     ctx.declared = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
     for tensor in model.graph.initializer:
-        ctx.env[tensor.name] = stored(ctx, tensor.name, weight_data(tensor, folder))
+        ctx.env[tensor.name] = initializer(ctx, tensor, folder)
     import_nodes(ctx, model.graph.node, versions)
     return {item.name: _existing(ctx, item.name) for item in model.graph.output}
 
@@ -145,7 +152,7 @@ def _without_table(
     # The names inside are the function's own: they must not hide those of the graph.
     ctx.env = dict(items)
     try:
-        import_nodes(ctx, body, versions)
+        import_nodes(ctx, *body)
         made = [ctx.env[name] for name in node.outputs if name]
         # An output that the node leaves out keeps its place.
         return tuple(ctx.env.get(name, made[0]) for name in node.outputs)
@@ -165,8 +172,7 @@ def _import_control(
     def run(graph: GraphProto, values: Mapping[str, Bound]) -> tuple[Bound, ...]:
         if id(graph) not in weights:
             weights[id(graph)] = {
-                tensor.name: stored(ctx, tensor.name, weight_data(tensor, None))
-                for tensor in graph.initializer
+                tensor.name: initializer(ctx, tensor, None) for tensor in graph.initializer
             }
         # A subgraph reads the names around it; its own stay inside.
         ctx.env = {**outside, **weights[id(graph)], **values}

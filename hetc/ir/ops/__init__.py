@@ -15,6 +15,7 @@ from hetc.ir.ops import (
     shape,
     source,
     unary,
+    window,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "shape",
     "source",
     "unary",
+    "window",
 ]

@@ -162,6 +162,37 @@ class Xor(Binary):
         return np.bitwise_xor(x, y)
 
 
+class Shift(Binary):
+    """Of integers; a distance outside the width of the type shifts every bit out."""
+
+    def infer(self) -> TensorType:
+        made = super().infer()
+        self.require(made.dtype.is_int, "only integers have bits to shift")
+        return made
+
+
+@op("shift_left")
+class ShiftLeft(Shift):
+    """The bits of `x` moved up by `y`, zeros below; what is shifted out is lost."""
+
+    x: Scalar
+    y: Scalar
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.left_shift(x, y)
+
+
+@op("shift_right")
+class ShiftRight(Shift):
+    """The bits of `x` moved down by `y`; the sign fills up from above."""
+
+    x: Scalar
+    y: Scalar
+
+    def compute(self, x: Any, y: Any) -> object:
+        return np.right_shift(x, y)
+
+
 class Comparison(Binary):
     result_dtype = BOOL
 

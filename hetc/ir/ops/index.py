@@ -76,12 +76,17 @@ class TakeAlong(Op):
 
 @op("put_along")
 class PutAlong(Op):
-    """A copy of `x` where elements that `ids` names along `axis` are `updates` (torch.scatter)."""
+    """A copy of `x` where elements that `ids` names along `axis` are `updates` (torch.scatter).
+
+    With a `reduction` (`add`, `mul`, `max`, `min`) what stood there is one of its operands, and so
+    are all updates of one place. With `none` it is undefined which of them stays.
+    """
 
     x: Value
     ids: Value
     updates: Value
     axis: int
+    reduction: str = "none"
 
     def infer(self) -> TensorType:
         fits = broadcast_shapes(self.updates.shape, self.ids.shape) == self.ids.shape
@@ -90,15 +95,29 @@ class PutAlong(Op):
         )
         self.require(self.x.dtype is self.updates.dtype, "updates must have the dtype of x")
         self.require(self.ids.dtype.is_int, "indices must be integers")
+        self.require(self.reduction in _REDUCTIONS, f"{self.reduction} is no reduction")
         self.require_axis(self.axis, self.x)
         return self.x.type
 
     def semantics(self, x: Array, ids: Array, updates: Array) -> Array:
-        result = x.copy()
+        result, values = as_f32(x).copy(), np.broadcast_to(as_f32(updates), ids.shape)
         index: list[Array] = list(np.indices(ids.shape, sparse=True))
         index[self.axis % x.ndim] = ids
-        result[tuple(index)] = np.broadcast_to(updates, ids.shape)
-        return result
+        combine = _REDUCTIONS[self.reduction]
+        if combine is None:
+            result[tuple(index)] = values
+        else:
+            combine.at(result, tuple(index), values)
+        return result.astype(x.dtype)
+
+
+_REDUCTIONS: dict[str, np.ufunc | None] = {
+    "none": None,
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
 
 
 @op("index")

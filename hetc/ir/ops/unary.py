@@ -356,6 +356,23 @@ class Cast(Elementwise):
             return x.astype(self.dtype.numpy)
 
 
+@op("bitcast")
+class BitCast(Elementwise):
+    """The same bits read as another dtype of as many."""
+
+    x: Value
+    dtype: DType = F32
+    flops_per_element = 0
+
+    def infer(self) -> TensorType:
+        same = self.x.dtype.bits == self.dtype.bits
+        self.require(same, f"{self.dtype} has another number of bits")
+        return self.x.type.with_dtype(self.dtype)
+
+    def semantics(self, x: Array) -> Array:
+        return np.ascontiguousarray(x).view(self.dtype.numpy).reshape(x.shape)
+
+
 def _erf(x: Array) -> Array:
     # math.erf is exact to double precision; this is an oracle, not a kernel.
     return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype) if x.size else x

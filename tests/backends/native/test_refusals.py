@@ -18,6 +18,13 @@ POSITIONS = """  %2 = iota {size = T, start = P}
 """
 BODIES = {
     "an op without a form": ("  %2 = cumsum %1 {axis = 2}\n  return %2\n}", "HETC-E040", "cumsum"),
+    "sums by index": (
+        "  %2 = argmax %1 {axis = 2, keepdim}\n"
+        "  %3 = slice %1 {axis = 2, stop = 1}\n"
+        '  %4 = put_along %1, %2, %3 {axis = 2, reduction = "add"}\n  return %4\n}',
+        "HETC-E040",
+        "does not add by index",
+    ),
     "rows without a size": (
         "  %2 = reduce_max %1 {axes = [1], keepdim}\n  %3 = add %1, %2\n  return %3\n}",
         "HETC-E045",

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hetc.ir.types import BOOL, F32, I32, I64, U8, Array
-from tests.ir.ops.oracle import ANY, INTS, NUMBERS, Draw, Trial, as_torch, case
+from tests.ir.ops.oracle import ANY, INTS, NUMBERS, Draw, Trial, as_torch, case, narrow, wide
 
 
 @case("embedding", dtypes=INTS)
@@ -53,6 +53,23 @@ def put_along(draw: Draw) -> Trial:
     updates = draw.array(*ids.shape)
     expected = torch.scatter(as_torch(x), axis, as_torch(ids), as_torch(updates))
     return Trial({"x": x, "ids": ids, "updates": updates, "axis": axis}, [expected])
+
+
+@case("put_along", dtypes=NUMBERS)
+def put_along_reduced(draw: Draw) -> Trial:
+    x = draw.array(*draw.shape(1, 3))
+    axis = draw.axis(x.shape)
+    # Places may come twice: each update counts.
+    shape = tuple(draw.integer(1, size) for size in x.shape)
+    ids = draw.array(*shape, dtype=I64, low=0, high=x.shape[axis] - 1)
+    updates = draw.array(*shape)
+    reduction = draw.choice(["add", "mul", "max", "min"])
+    names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+    expected = torch.scatter_reduce(
+        wide(x), axis, as_torch(ids), wide(updates), names[reduction], include_self=True
+    )
+    fields = {"x": x, "ids": ids, "updates": updates, "axis": axis, "reduction": reduction}
+    return Trial(fields, [narrow(expected, x)])
 
 
 def indices(draw: Draw) -> tuple[Array, tuple[int, ...], tuple[Array, ...]]:

@@ -50,6 +50,7 @@ REFUSED = [
     ("%x: f32[9,2], %i: i64[2]", "take_along %x, %i {axis = 0}"),
     ("%x: f32[9], %i: i64[2], %u: f32[3]", "put_along %x, %i, %u {axis = 0}"),
     ("%x: f32[9], %i: i64[2], %u: bf16[2]", "put_along %x, %i, %u {axis = 0}"),
+    ("%x: f32[9], %i: i64[2]", 'put_along %x, %i, %x {axis = 0, reduction = "sub"}'),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i] {axes = [-1]}"),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i, %i] {axes = [1, 0]}"),
     ("%x: f32[9,2], %i: i64[2]", "index %x, [%i] {axes = [2]}"),
@@ -107,6 +108,22 @@ REFUSED = [
     ("%x: f32[B,4,T], %w: f32[4,4,3], %h: f32[B,4,3]", "conv1d_causal %x, %w {history = %h}"),
     ("%x: f32[B,4,T], %w: f32[4,4,3], %b: f32[2]", "conv1d_causal %x, %w {bias = %b}"),
     ("%x: f32[B,S], %d: f32[B,1]", "scan %x, %d"),
+    ("%x: f32[B,4], %w: f32[4,4]", "conv %x, %w"),
+    ("%x: f32[B,4,9], %w: f32[4,3,3]", "conv %x, %w"),
+    ("%x: f32[B,4,9], %w: bf16[4,4,3]", "conv %x, %w"),
+    ("%x: f32[B,4,9], %w: f32[3,2,3]", "conv %x, %w {groups = 2}"),
+    ("%x: f32[B,4,2], %w: f32[4,4,3]", "conv %x, %w"),
+    ("%x: f32[B,4,S], %w: f32[4,4,3]", "conv %x, %w {stride = [2]}"),
+    ("%x: f32[B,4,9], %w: f32[4,4,3]", "conv %x, %w {stride = [1, 1]}"),
+    ("%x: f32[B,4,9], %w: f32[4,4,3], %b: f32[3]", "conv %x, %w {bias = %b}"),
+    ("%x: f32[B,4,9], %w: f32[3,4,3]", "conv_transpose %x, %w"),
+    ("%x: f32[B,3,9], %w: f32[3,4,3]", "conv_transpose %x, %w {groups = 2}"),
+    ("%x: f32[B,4,1], %w: f32[4,4,1]", "conv_transpose %x, %w {low = [2]}"),
+    ("%x: f32[B,4,9]", "max_pool %x {window = [3, 3]}"),
+    ("%x: f32[B,4,S]", "max_pool %x {window = [3], stride = [2], ceil}"),
+    ("%x: bool[B,4,9]", "max_pool %x {window = [3]}"),
+    ("%x: f32[B,4,9]", "avg_pool %x {window = [0]}"),
+    ("%x: f32[B,4,9]", "avg_pool %x {window = [3], divisor = 0}"),
     ("%x: f32[B,S], %d: f32[B,S], %h: f32[S]", "scan %x, %d {initial = %h}"),
     ("%x: i64[B,S]", "scan %x, 0.5"),
     ("%x: bool[B,S]", "scan %x, 1"),
@@ -115,7 +132,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("inputs", "line"), REFUSED)
 def test_what_does_not_fit_is_refused_by_name(inputs: str, line: str) -> None:
-    count = {"topk": 2, "sort": 2, "scan": 2}.get(line.split()[0], 1)
+    count = {"topk": 2, "sort": 2, "scan": 2, "max_pool": 2}.get(line.split()[0], 1)
     results = ", ".join(f"%{index}" for index in range(count))
     with pytest.raises(IRError) as caught:
         parse(f"graph @f({inputs}) {{ {results} = {line} return }}")

@@ -26,6 +26,7 @@ from tests.ir.ops import (  # noqa: F401  (registers the cases)
     reduce_cases,
     sequence_cases,
     shape_cases,
+    window_cases,
 )
 from tests.ir.ops.oracle import CASES, Draw, Trial, as_array
 

@@ -14,6 +14,7 @@ from hetc.backends.onnx.emitters import (
     sequence,
     shape,
     source,
+    window,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "sequence",
     "shape",
     "source",
+    "window",
 ]

@@ -19,7 +19,7 @@ from hetc.ir.ops.index import (
     TopK,
 )
 from hetc.ir.ops.shape import normalize_axis
-from hetc.ir.types import I32, I64, Shape
+from hetc.ir.types import BOOL, I32, I64, Shape
 
 
 def ids(c: Context, value: Value) -> str:
@@ -44,11 +44,18 @@ def take_along(c: Context, op: TakeAlong) -> str:
     return c.w.node("GatherElements", c.w[op.x], ids(c, op.ids), axis=axis)
 
 
-@emits(PutAlong)
+def _no_reduction(op: PutAlong) -> str | None:
+    if op.reduction == "none" or op.x.dtype is not BOOL:
+        return None
+    return "arithmetic on bools by index"
+
+
+@emits(PutAlong, refuse=_no_reduction)
 def put_along(c: Context, op: PutAlong) -> str:
     updates = c.sizes.expand(c.w[op.updates], op.updates.shape, op.ids.shape)
     axis = normalize_axis(op.axis, op.x.rank)
-    return c.w.node("ScatterElements", c.w[op.x], ids(c, op.ids), updates, axis=axis)
+    reduced = {} if op.reduction == "none" else {"reduction": op.reduction}
+    return c.w.node("ScatterElements", c.w[op.x], ids(c, op.ids), updates, axis=axis, **reduced)
 
 
 def _picked(op: Any) -> Shape:
