@@ -12,7 +12,7 @@ from hetc.ir.dims import Dim, DimLike
 from hetc.ir.graph import GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Cast
-from hetc.ir.ops.shape import Reshape, Slice
+from hetc.ir.ops.shape import Broadcast, Reshape, Slice, Transpose
 from hetc.ir.types import BOOL, F32, I64, DType, Shape
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class Pairs:
 
     real: Value
     imag: Value
+
+
+class Unsupported(ValueError):
+    """A form of an op that cannot be imported and must not be kept as it is; the text says why."""
 
 
 @dataclass
@@ -69,6 +73,10 @@ class Context:
         dim = self.symbols.dim
         return tuple([size if type(size) is int else dim(size) for size in fake.shape])
 
+    def like(self, x: Value, fake: Any) -> Value:
+        """`x` in the element type of a recorded result."""
+        return self.tensor(x, dtype_of_torch(fake.dtype))
+
     def tensor(self, x: Value, dtype: DType) -> Value:
         """`x` in another dtype."""
         return x if x.dtype is dtype else self.op(Cast, x, dtype=dtype)
@@ -97,6 +105,21 @@ class Context:
         """`x` under another shape; `x` itself where that changes nothing."""
         wanted = tuple(shape)
         return x if x.shape == wanted else self.op(Reshape, x, wanted)
+
+    def move(self, x: Value, perm: Iterable[int]) -> Value:
+        """`x` with its axes in another order; `x` itself where that changes nothing."""
+        order = tuple(perm)
+        return x if order == tuple(range(x.rank)) else self.op(Transpose, x, order)
+
+    def broadcast(self, x: Value, shape: Iterable[DimLike]) -> Value:
+        """`x` repeated to a shape; `x` itself where that changes nothing."""
+        wanted = tuple(shape)
+        return x if x.shape == wanted else self.op(Broadcast, x, wanted)
+
+    def note(self, sentence: str) -> None:
+        """Tell the user, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def part(self, x: Value, axis: int, start: DimLike, length: DimLike) -> Value:
         """`length` elements of one axis from `start`; `x` itself where that is all."""

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.torch_export import (
+    table_conv,
     table_elementwise,
     table_index,
     table_nn,
+    table_norm,
+    table_pool,
     table_reduce,
+    table_resample,
     table_shape,
     table_source,
 )
-from hetc.frontends.torch_export.context import Context, Pairs
+from hetc.frontends.torch_export.context import Context, Pairs, Unsupported
 from hetc.frontends.torch_export.functional import (
     decomposable,
     decomposed,
@@ -42,7 +46,18 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 # Imported for what they put into TABLE.
-_TABLES = (table_elementwise, table_index, table_nn, table_reduce, table_shape, table_source)
+_TABLES = (
+    table_conv,
+    table_elementwise,
+    table_index,
+    table_nn,
+    table_norm,
+    table_pool,
+    table_reduce,
+    table_resample,
+    table_shape,
+    table_source,
+)
 
 # Keyword arguments that say where and how a tensor lies, not what is in it.
 _PLACEMENT = {
@@ -54,6 +69,9 @@ _PLACEMENT = {
     "copy",
     "generator",
 }
+
+# Ops whose result is a number that data decides: a tensor without axes in the IR.
+_NUMBERS = ("aten._local_scalar_dense.default", "aten.item.default")
 
 
 @dataclass(frozen=True)
@@ -211,7 +229,8 @@ class _Import:
             values[node] = self._walk(inner[0])
             return
         val = node.meta.get("val")
-        if not isinstance(val, tuple | list) and not hasattr(val, "dtype"):
+        is_tensor = isinstance(val, tuple | list) or hasattr(val, "dtype")
+        if not is_tensor and str(target) not in _NUMBERS:
             # Sizes are read where they are used; assertions say nothing about values.
             return
         self.ctx.node = node
@@ -219,6 +238,8 @@ class _Import:
         try:
             values[node] = result = self._apply(node)
             self._check(result, val)
+        except Unsupported as error:
+            raise self._stuck(node, str(error), "express it by other ops") from error
         except NotAPolynomial as error:
             raise self._stuck(
                 node, str(error), "rewrite the line, or declare other dims"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
 from hetc.ir.op import Op, Value
 from hetc.ir.ops import elementwise as ew
-from hetc.ir.types import BOOL
+from hetc.ir.types import BOOL, F32, DType
 
 
 def arithmetic(ctx: Context, kind: type[Op], x: Any, y: Any) -> Value:
@@ -19,8 +20,12 @@ def arithmetic(ctx: Context, kind: type[Op], x: Any, y: Any) -> Value:
 
 def scaled(ctx: Context, x: Any, alpha: Any) -> Any:
     """`alpha * x` in the result's type, where alpha is not 1."""
-    if alpha == 1:
+    if not isinstance(alpha, Value) and alpha == 1:
         return x
+    if ctx.dtype is BOOL:
+        # Of truth values: either of them, or neither.
+        return x if alpha else False
+    alpha = ctx.cast(alpha, ctx.dtype)
     return ctx.op(ew.Mul, ctx.cast(x, ctx.dtype), alpha) if isinstance(x, Value) else x * alpha
 
 
@@ -44,8 +49,15 @@ def _comparison(kind: type[Op], name: str) -> None:
 
 _UNARY: dict[str, type[Op]] = {
     "abs": ew.Abs,
+    "acos": ew.Acos,
+    "acosh": ew.Acosh,
+    "asin": ew.Asin,
+    "asinh": ew.Asinh,
+    "atan": ew.Atan,
+    "atanh": ew.Atanh,
     "ceil": ew.Ceil,
     "cos": ew.Cos,
+    "cosh": ew.Cosh,
     "erf": ew.Erf,
     "exp": ew.Exp,
     "expm1": ew.Expm1,
@@ -61,9 +73,11 @@ _UNARY: dict[str, type[Op]] = {
     "sign": ew.Sign,
     "silu": ew.Silu,
     "sin": ew.Sin,
+    "sinh": ew.Sinh,
     "sqrt": ew.Sqrt,
     "tan": ew.Tan,
     "tanh": ew.Tanh,
+    "trunc": ew.Trunc,
     "bitwise_not": ew.Not,
 }
 _LOGIC: dict[str, type[Op]] = {"and": ew.And, "or": ew.Or, "xor": ew.Xor}
@@ -81,6 +95,8 @@ for _name, _kind in _UNARY.items():
 _binary(ew.Mul, "mul.Tensor", "mul.Scalar", "multiply.Tensor")
 _binary(ew.Div, "div.Tensor", "div.Scalar", "true_divide.Tensor")
 _binary(ew.FloorDiv, "floor_divide.default", "floor_divide.Scalar")
+_binary(ew.Atan2, "atan2.default")
+_binary(ew.FMod, "fmod.Tensor", "fmod.Scalar")
 _binary(ew.Mod, "remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 _binary(ew.Pow, "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 _binary(ew.Maximum, "maximum.default", "max.other", "clamp_min.default", "clamp_min.Tensor")
@@ -116,8 +132,50 @@ def rsub(ctx: Context, x: Any, y: Any, alpha: Any = 1) -> Value:
 def div_mode(ctx: Context, x: Any, y: Any, rounding_mode: str | None = None) -> object:
     if rounding_mode == "trunc":
         # hetc's division of integers truncates; of floats it does not.
-        return arithmetic(ctx, ew.Div, x, y) if ctx.dtype.is_int else NotImplemented
+        return _truncated(ctx, x, y) if ctx.dtype.is_float else arithmetic(ctx, ew.Div, x, y)
     return arithmetic(ctx, ew.Div if rounding_mode is None else ew.FloorDiv, x, y)
+
+
+def _truncated(ctx: Context, x: Any, y: Any) -> Value:
+    # In f32 for the narrow ones: a quotient that rounds up to an integer was below it.
+    wide = widened(ctx.dtype)
+    quotient = ctx.op(
+        ew.Div, ctx.cast(ctx.cast(x, ctx.dtype), wide), ctx.cast(ctx.cast(y, ctx.dtype), wide)
+    )
+    return ctx.tensor(ctx.op(ew.Trunc, quotient), ctx.dtype)
+
+
+def widened(dtype: DType) -> DType:
+    """The type that PyTorch computes in: f32 for narrower floats."""
+    return F32 if dtype.is_float and dtype.bits < 32 else dtype
+
+
+def _scaled_log(name: str, factor: float) -> None:
+    @aten(f"{name}.default")
+    def logarithm(ctx: Context, x: Value) -> Value:
+        wide = widened(ctx.dtype)
+        curve = ctx.op(ew.Log, ctx.tensor(ctx.tensor(x, ctx.dtype), wide))
+        return ctx.tensor(ctx.op(ew.Mul, curve, factor), ctx.dtype)
+
+
+_scaled_log("log2", 1 / math.log(2))
+_scaled_log("log10", 1 / math.log(10))
+
+
+@aten("elu.default")
+def elu(ctx: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
+    wide = widened(ctx.dtype)
+    x = ctx.tensor(x, wide)
+    inner = x if input_scale == 1 else ctx.op(ew.Mul, x, input_scale)
+    below = ctx.op(ew.Expm1, inner)
+    below = below if alpha == 1 else ctx.op(ew.Mul, below, alpha)
+    made = ctx.op(ew.Where, ctx.op(ew.Gt, x, 0.0), x, below)
+    return ctx.tensor(made if scale == 1 else ctx.op(ew.Mul, made, scale), ctx.dtype)
+
+
+@aten("leaky_relu.default")
+def leaky_relu(ctx: Context, x: Value, slope: Any = 0.01) -> Value:
+    return ctx.op(ew.Where, ctx.op(ew.Gt, x, 0.0), x, ctx.op(ew.Mul, x, slope))
 
 
 @aten("square.default")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
+from hetc.frontends.torch_export.table_elementwise import widened
+from hetc.frontends.torch_export.table_source import filled
 from hetc.ir.op import Value
-from hetc.ir.ops.elementwise import Eq
+from hetc.ir.ops.elementwise import Div, Eq, FloorDiv, Maximum, Ne
 from hetc.ir.ops.index import Embedding, Gather, Index, IndexPut, PutAlong, Sort, TakeAlong, TopK
 from hetc.ir.ops.source import Full, Iota, Weight
-from hetc.ir.types import I64
+from hetc.ir.types import BOOL, I64, DType
 
 Ids = Sequence[Value | None]
 
@@ -44,7 +49,8 @@ def index(ctx: Context, x: Value, ids: Ids) -> object:
 
 @aten("index_select.default")
 def index_select(ctx: Context, x: Value, dim: int, ids: Value) -> Value:
-    return ctx.op(Gather, x, ctx.reshape(ids, (ids.size,)), dim % x.rank)
+    picked = ctx.op(Gather, vector(ctx, x), ctx.reshape(ids, (ids.size,)), dim % max(x.rank, 1))
+    return ctx.reshape(picked, ctx.shape)
 
 
 @aten("index_put.default", "_unsafe_index_put.default")
@@ -56,41 +62,114 @@ def index_put(ctx: Context, x: Value, ids: Ids, updates: Value, accumulate: bool
 
 
 @aten("gather.default")
-def gather(ctx: Context, x: Value, dim: int, ids: Value, **_sparse: object) -> object:
-    return ctx.op(TakeAlong, x, ids, dim) if x.rank else NotImplemented
+def gather(ctx: Context, x: Value, dim: int, ids: Value, sparse_grad: bool = False) -> object:
+    if ids.size == 0:
+        # PyTorch asks nothing of ids that pick nothing, not even their rank.
+        return filled(ctx, 0)
+    return ctx.reshape(ctx.op(TakeAlong, vector(ctx, x), vector(ctx, ids), dim), ctx.shape)
+
+
+def vector(ctx: Context, x: Value) -> Value:
+    """A tensor without axes as a vector of one element, which PyTorch takes it for."""
+    return x if x.rank else ctx.reshape(x, (1,))
+
+
+def put_along(
+    ctx: Context, x: Value, dim: int, ids: Value, source: Value, reduction: str = "none"
+) -> Value:
+    """`source` written, or combined, into `x` along an axis."""
+    if ids.size == 0:
+        return x
+    ids, source = vector(ctx, ids), vector(ctx, source)
+    # Only the part of the source that has an index is written.
+    for axis, length in enumerate(ids.shape):
+        source = source if source.shape[axis] == 1 else ctx.part(source, axis, 0, length)
+    return ctx.reshape(ctx.op(PutAlong, vector(ctx, x), ids, source, dim, reduction), x.shape)
 
 
 @aten("scatter.value")
 def scatter_value(ctx: Context, x: Value, dim: int, ids: Value, value: Any) -> Value:
-    updates = ctx.op(Full, value, (1,) * x.rank, x.dtype)
-    return ctx.op(PutAlong, x, ids, updates, dim)
+    return put_along(ctx, x, dim, ids, ctx.op(Full, value, (1,) * max(x.rank, 1), x.dtype))
 
 
 @aten("scatter.src")
 def scatter_src(ctx: Context, x: Value, dim: int, ids: Value, source: Value) -> Value:
-    # Only the part of the source that has an index is written.
-    for axis, length in enumerate(ids.shape):
-        source = ctx.part(source, axis, 0, length)
-    return ctx.op(PutAlong, x, ids, source, dim)
+    return put_along(ctx, x, dim, ids, source)
+
+
+@aten("scatter_add.default")
+def scatter_add(ctx: Context, x: Value, dim: int, ids: Value, source: Value) -> Value:
+    return scatter_reduce(ctx, x, dim, ids, source, "sum")
+
+
+_REDUCTIONS = {"sum": "add", "mean": "add", "prod": "mul", "amax": "max", "amin": "min"}
+
+
+@aten("scatter_reduce.two")
+def scatter_reduce(
+    ctx: Context,
+    x: Value,
+    dim: int,
+    ids: Value,
+    source: Value,
+    reduce: str,
+    include_self: bool = True,
+) -> Value:
+    dtype = x.dtype
+    # In f32 for the narrow floats, and as numbers for bools: sums of them are counts.
+    wide = I64 if dtype is BOOL else widened(dtype)
+    start, added = ctx.tensor(x, wide), ctx.tensor(source, wide)
+    one = ctx.op(Full, 1, (1,) * max(x.rank, 1), wide)
+    if not include_self:
+        # What is written to begins as what changes nothing; the rest stays itself.
+        neutral = ctx.op(Full, _neutral(reduce, wide), (1,) * max(x.rank, 1), wide)
+        start = put_along(ctx, start, dim, ids, neutral)
+    made = put_along(ctx, start, dim, ids, added, _REDUCTIONS[reduce])
+    if reduce == "mean":
+        count = ctx.op(Full, int(include_self), x.shape, wide)
+        count = put_along(ctx, count, dim, ids, one, "add")
+        # Places that nothing was written to are divided by 1.
+        made = ctx.op(FloorDiv if wide.is_int else Div, made, ctx.op(Maximum, count, 1))
+    return ctx.op(Ne, made, 0) if dtype is BOOL else ctx.tensor(made, dtype)
+
+
+def _neutral(reduce: str, dtype: DType) -> float | int:
+    if reduce in ("sum", "mean"):
+        return 0
+    if reduce == "prod":
+        return 1
+    if dtype.is_float:
+        return -math.inf if reduce == "amax" else math.inf
+    ends = np.iinfo(dtype.numpy)
+    return int(ends.min if reduce == "amax" else ends.max)
 
 
 @aten("topk.default")
 def topk(
     ctx: Context, x: Value, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True
 ) -> tuple[Value, ...]:
-    return ctx.ops(TopK, x, k, dim, largest)
+    return _ordered(ctx, x, lambda row: ctx.ops(TopK, row, k, dim, largest))
+
+
+def _ordered(
+    ctx: Context, x: Value, order: Callable[[Value], tuple[Value, ...]]
+) -> tuple[Value, ...]:
+    """Values and places in an order; those of a tensor without axes as of a vector of one."""
+    shapes = [ctx.shape_of(part) for part in ctx.val]
+    made = order(vector(ctx, x))
+    return tuple(ctx.reshape(part, shape) for part, shape in zip(made, shapes, strict=True))
 
 
 @aten("sort.default")
 def sort(ctx: Context, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, ...]:
-    return ctx.ops(Sort, x, dim, descending)
+    return _ordered(ctx, x, lambda row: ctx.ops(Sort, row, dim, descending))
 
 
 @aten("sort.stable")
 def sort_stable(
     ctx: Context, x: Value, stable: object = None, dim: int = -1, descending: bool = False
 ) -> tuple[Value, ...]:
-    return ctx.ops(Sort, x, dim, descending)
+    return sort(ctx, x, dim, descending)
 
 
 @aten("argsort.default")

@@ -1,4 +1,4 @@
-"""ATen's matrix products, attention, normalisations and convolutions."""
+"""ATen's matrix products, attention and normalisations over the last axis."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.elementwise import Add, Cast, Mul
 from hetc.ir.ops.linear import Linear, MatMul
 from hetc.ir.ops.norm import LayerNorm, RMSNorm
-from hetc.ir.ops.sequence import Conv1dCausal
-from hetc.ir.ops.shape import Pad, Transpose
-from hetc.ir.ops.source import Weight
-from hetc.ir.types import DType
+from hetc.ir.ops.shape import Transpose
+from hetc.ir.ops.source import Full, Weight
+from hetc.ir.types import BOOL, DType
 
 
 @aten("linear.default")
@@ -129,20 +128,6 @@ def layer_norm(
     )
 
 
-@aten("native_layer_norm.default")
-def native_layer_norm(
-    ctx: Context,
-    x: Value,
-    normalized: Sequence[DimLike],
-    weight: Value | None,
-    bias: Value | None,
-    eps: float,
-) -> object:
-    # The mean and the reciprocal deviation serve training only.
-    made = layer_norm(ctx, x, normalized, weight, bias, eps)
-    return NotImplemented if made is NotImplemented else (made, None, None)
-
-
 @aten("rms_norm.default")
 def rms_norm(
     ctx: Context,
@@ -161,76 +146,16 @@ def _epsilon(dtype: DType) -> float:
     return float(np.finfo(np.float64 if dtype.bits == 64 else np.float32).eps)
 
 
-@aten(
-    "dropout.default", "native_dropout.default", "feature_dropout.default", "alpha_dropout.default"
-)
+@aten("dropout.default", "feature_dropout.default", "alpha_dropout.default")
 def dropout(ctx: Context, x: Value, probability: float, training: bool) -> Value:
-    if training and probability and _DROPOUT_NOTE not in ctx.notes:
-        ctx.notes.append(_DROPOUT_NOTE)
+    if training and probability:
+        ctx.note("the model was exported in training mode: its dropout is left out")
     return x
 
 
-_DROPOUT_NOTE = "the model was exported in training mode: its dropout is left out"
-
-
-@aten("conv1d.default")
-def conv1d(
-    ctx: Context,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-) -> object:
-    """A causal convolution: padded by k-1 in front, or on both sides and then cut to the input's
-    length."""
-    taps = weight.shape[-1]
-    if x.rank != 3 or tuple(stride) != (1,) or tuple(dilation) != (1,) or not isinstance(taps, int):
-        return NotImplemented
-    if tuple(padding) == (0,) and isinstance(x.op, Pad) and _pads_front(x.op, taps - 1):
-        return ctx.op(Conv1dCausal, x.op.x, weight, bias, groups=groups)
-    if tuple(padding) != (taps - 1,) or not _users_keep_front(ctx, x.shape[-1]):
-        return NotImplemented
-    made = ctx.op(Conv1dCausal, x, weight, bias, groups=groups)
-    assert ctx.node is not None
-    ctx.values.update(dict.fromkeys(ctx.node.users, made))
-    return None
-
-
-@aten("convolution.default")
-def convolution(
-    ctx: Context,
-    x: Value,
-    weight: Value,
-    bias: Value | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    _output_padding: object,
-    groups: int,
-) -> object:
-    return (
-        NotImplemented
-        if transposed
-        else conv1d(ctx, x, weight, bias, stride, padding, dilation, groups)
-    )
-
-
-def _pads_front(pad: Pad, width: int) -> bool:
-    return pad.low == (0, 0, width) and pad.high == (0, 0, 0) and pad.value == 0
-
-
-def _users_keep_front(ctx: Context, length: DimLike) -> bool:
-    """Whether every reader of the current node takes its first `length` elements of the last axis
-    and nothing else."""
-    assert ctx.node is not None
-    for user in ctx.node.users:
-        arguments = dict(zip(("x", "dim", "start"), user.args, strict=False)) | user.kwargs
-        if str(user.target) != "aten.slice.Tensor" or arguments.get("dim", 0) not in (2, -1):
-            return False
-        if arguments.get("start") not in (0, None) or ctx.shape_of(user.meta["val"])[-1] != length:
-            return False
-    return True
+@aten("native_dropout.default")
+def native_dropout(
+    ctx: Context, x: Value, probability: float, training: bool | None
+) -> tuple[Value, Value]:
+    # With nothing dropped, the mask of what is kept holds everywhere.
+    return dropout(ctx, x, probability, training is not False), ctx.op(Full, True, x.shape, BOOL)

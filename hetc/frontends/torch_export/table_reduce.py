@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
-from hetc.frontends.torch_export.table_elementwise import as_bool
+from hetc.frontends.torch_export.table_elementwise import as_bool, widened
 from hetc.ir.dims import exact_div
 from hetc.ir.op import Op, Value
 from hetc.ir.ops import reduce as red
@@ -36,12 +36,18 @@ def mean(
     return _reduced(ctx, red.Mean, ctx.cast(x, ctx.dtype), dims, keepdim)
 
 
-def _variance(ctx: Context, x: Value, dims: Axes, correction: int) -> tuple[Value, Value]:
-    """Variance and mean with the reduced axes kept."""
+def _variance(ctx: Context, x: Value, dims: Axes, correction: float) -> tuple[Value, Value]:
+    """Variance and mean with the reduced axes kept, computed in f32 at least."""
+    dtype = x.dtype
+    x = ctx.tensor(x, widened(dtype))
     centre = _reduced(ctx, red.Mean, x, dims, True)
     offset = ctx.op(Sub, x, centre)
     squares = _reduced(ctx, red.Sum, ctx.op(Mul, offset, offset), dims, True)
-    return ctx.op(Div, squares, exact_div(x.size, centre.size) - correction), centre
+    count = x.size if centre.size == 0 else exact_div(x.size, centre.size)
+    # PyTorch's own rule: no degree of freedom is none, and not less.
+    freedom = max(count - correction, 0) if isinstance(count, int) else count - int(correction)
+    variance = ctx.op(Div, squares, float(freedom) if isinstance(freedom, int) else freedom)
+    return ctx.tensor(variance, dtype), ctx.tensor(centre, dtype)
 
 
 @aten("var.correction")
@@ -52,9 +58,7 @@ def var(
     correction: float | None = None,
     keepdim: bool = False,
 ) -> object:
-    freedom = 1 if correction is None else int(correction)
-    if correction not in (None, freedom):
-        return NotImplemented
+    freedom = 1 if correction is None else correction
     return ctx.reshape(_variance(ctx, x, dims, freedom)[0], ctx.shape)
 
 
@@ -92,9 +96,7 @@ def var_mean(
     correction: float | None = None,
     keepdim: bool = False,
 ) -> object:
-    freedom = 1 if correction is None else int(correction)
-    if correction not in (None, freedom):
-        return NotImplemented
+    freedom = 1 if correction is None else correction
     shape = ctx.shape_of(ctx.val[0])
     return tuple(ctx.reshape(part, shape) for part in _variance(ctx, x, dims, freedom))
 
@@ -118,12 +120,12 @@ def amin(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Va
 
 @aten("max.dim")
 def max_dim(ctx: Context, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
-    return ctx.op(red.ReduceMax, x, (dim,), keepdim), ctx.op(red.ArgMax, x, dim, keepdim)
+    return _reduced(ctx, red.ReduceMax, x, dim, keepdim), _arg(ctx, red.ArgMax, x, dim, keepdim)
 
 
 @aten("min.dim")
 def min_dim(ctx: Context, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
-    return ctx.op(red.ReduceMin, x, (dim,), keepdim), ctx.op(red.ArgMin, x, dim, keepdim)
+    return _reduced(ctx, red.ReduceMin, x, dim, keepdim), _arg(ctx, red.ArgMin, x, dim, keepdim)
 
 
 @aten("argmax.default")
@@ -137,8 +139,8 @@ def argmin(ctx: Context, x: Value, dim: int | None = None, keepdim: bool = False
 
 
 def _arg(ctx: Context, kind: type[Op], x: Value, dim: int | None, keepdim: bool) -> Value:
-    if dim is None:
-        return ctx.reshape(ctx.op(kind, ctx.reshape(x, (x.size,)), 0), ctx.shape)
+    if dim is None or not x.rank:
+        return ctx.reshape(ctx.op(kind, ctx.reshape(x, (x.size,)), 0), (1,) * x.rank * keepdim)
     return ctx.op(kind, x, dim, keepdim)
 
 
@@ -164,6 +166,8 @@ def logsumexp(ctx: Context, x: Value, dims: Axes, keepdim: bool = False) -> obje
 
 @aten("cumsum.default")
 def cumsum(ctx: Context, x: Value, dim: int, **_dtype: object) -> Value:
+    if not x.rank:
+        return ctx.cast(x, ctx.dtype)
     return ctx.op(red.CumSum, ctx.cast(x, ctx.dtype), dim)
 
 

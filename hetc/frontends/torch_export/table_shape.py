@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hetc.frontends.torch_export.context import Context
+from hetc.frontends.torch_export.context import Context, Unsupported
 from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import where
 from hetc.frontends.torch_export.table_source import diagonal
 from hetc.ir.dims import DimLike
 from hetc.ir.op import Value
-from hetc.ir.ops.elementwise import Add, Ge, Le, Sub
+from hetc.ir.ops.elementwise import Add, Ge, Le, Mul, Sub
+from hetc.ir.ops.index import Gather, Index, IndexPut
 from hetc.ir.ops.shape import Broadcast, Concat, Flip, Pad, Slice, Split, Tile, Transpose
-from hetc.ir.types import Shape
+from hetc.ir.ops.source import Full, Iota
+from hetc.ir.types import I64, Shape
 
 _END = (1 << 63) - 1
 
@@ -96,6 +98,8 @@ def slice_(
 ) -> Value:
     axis = dim % x.rank
     first = _from_front(start, x.shape[axis])
+    if isinstance(first, int) and isinstance(x.shape[axis], int):
+        first = min(first, x.shape[axis])
     if step == 1:
         # The recorded length already clamped the end.
         return ctx.part(x, axis, first, ctx.shape[axis])
@@ -135,6 +139,47 @@ def split(ctx: Context, x: Value, _how: object, dim: int = 0) -> tuple[Value, ..
     return (x,) if len(sizes) == 1 else ctx.ops(Split, x, axis, sizes)
 
 
+@aten("diagonal.default")
+def diagonal_of(ctx: Context, x: Value, offset: int = 0, first: int = 0, second: int = 1) -> Value:
+    axes = (first % x.rank, second % x.rank)
+    rest = [axis for axis in range(x.rank) if axis not in axes]
+    length = ctx.shape[-1]
+    places = tuple(ctx.op(Iota, length, start) for start in (max(-offset, 0), max(offset, 0)))
+    picked = ctx.op(Index, ctx.move(x, (*axes, *rest)), places, (0, 1))
+    return ctx.move(picked, (*range(1, picked.rank), 0))
+
+
+@aten("as_strided.default")
+def as_strided(
+    ctx: Context,
+    x: Value,
+    _size: object,
+    strides: Sequence[DimLike],
+    offset: DimLike | None = None,
+) -> Value:
+    """Elements of the memory that `x` lies in: where `x` fills it, of `x` itself."""
+    assert ctx.node is not None
+    source: Any = ctx.node.args[0]
+    held, first = source.meta["val"].stride(), source.meta["val"].storage_offset()
+    order = sorted(range(x.rank), key=lambda axis: held[axis], reverse=True)
+    dense: Any = 1
+    for axis in reversed(order):
+        size = source.meta["val"].shape[axis]
+        if size != 1 and held[axis] != dense:
+            raise Unsupported("as_strided of a view that leaves out a part of its memory")
+        dense = dense * size
+    if first != 0 or source.meta["val"].untyped_storage().nbytes() != dense * x.dtype.bits // 8:
+        raise Unsupported("as_strided of a view that leaves out a part of its memory")
+    flat = ctx.reshape(ctx.move(x, order), (x.size,))
+    shape = ctx.shape
+    place = ctx.op(Full, offset or 0, (1,) * len(shape), I64)
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        along = tuple(size if other == axis else 1 for other in range(len(shape)))
+        steps = ctx.op(Mul, ctx.reshape(ctx.op(Iota, size), along), stride)
+        place = ctx.op(Add, place, steps)
+    return ctx.op(Gather, flat, place, 0)
+
+
 @aten("unbind.int")
 def unbind(ctx: Context, x: Value, dim: int = 0) -> tuple[Value, ...]:
     axis = dim % x.rank
@@ -146,8 +191,10 @@ def unbind(ctx: Context, x: Value, dim: int = 0) -> tuple[Value, ...]:
 def cat(ctx: Context, xs: Sequence[Value], dim: int = 0) -> Value:
     rank = len(ctx.shape)
     # PyTorch lets an empty vector stand among tensors of any rank.
-    parts = tuple(ctx.cast(x, ctx.dtype) for x in xs if x.rank == rank and x.shape != (0,))
-    return parts[0] if len(parts) == 1 else ctx.op(Concat, parts, dim % rank)
+    parts = [ctx.cast(x, ctx.dtype) for x in xs if x.rank == rank and x.shape != (0,)]
+    if not parts:
+        return ctx.cast(xs[0], ctx.dtype)
+    return parts[0] if len(parts) == 1 else ctx.op(Concat, tuple(parts), dim % rank)
 
 
 @aten("stack.default")
@@ -207,13 +254,6 @@ def constant_pad(ctx: Context, x: Value, widths: Sequence[DimLike], value: Any =
     return ctx.op(Pad, x, tuple(low), tuple(high), value)
 
 
-@aten("pad.default")
-def pad(
-    ctx: Context, x: Value, widths: Sequence[DimLike], mode: str = "constant", value: Any = None
-) -> object:
-    return constant_pad(ctx, x, widths, value or 0) if mode == "constant" else NotImplemented
-
-
 @aten("slice_scatter.default")
 def slice_scatter(
     ctx: Context,
@@ -224,10 +264,12 @@ def slice_scatter(
     _end: Any = None,
     step: int = 1,
 ) -> object:
-    if step != 1:
-        return NotImplemented
     axis = dim % x.rank
-    return _replaced(ctx, x, source, axis, _from_front(start, x.shape[axis]))
+    begin = _from_front(start, x.shape[axis])
+    if step == 1:
+        return _replaced(ctx, x, source, axis, begin)
+    places = ctx.op(Iota, source.shape[axis], begin, step)
+    return ctx.op(IndexPut, x, ctx.cast(source, x.dtype), (places,), (axis,))
 
 
 @aten("select_scatter.default")
