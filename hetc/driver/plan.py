@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from hetc.driver.options import KV, CompileOptions
 from hetc.driver.plan_whole import PlannedWhole, plan_whole
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
-from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
+from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason, StateError
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
@@ -200,7 +201,8 @@ def plan_any(source: Any, options: CompileOptions, step: Step) -> Planned | Plan
     link = load_link(DEFAULT_LINK if options.link is None else options.link)
     policy = read_policy(options.policy)
     step("opening the model")
-    model = open_model(source, whole=options.phases == "none")
+    with _told_of_one_phase():
+        model = open_model(source, whole=options.phases == "none")
     calibrated = calibrated_targets((prefill, decode), options.calibrated)
     devices = dict(zip(PHASES, calibrated, strict=True))
     limit = 0 if options.strict else policy.max_fallback_ops
@@ -211,7 +213,7 @@ def plan_any(source: Any, options: CompileOptions, step: Step) -> Planned | Plan
         check_fallbacks(whole.fallbacks, limit)
         return whole
     step("deriving prefill and decode")
-    with paused_collector():
+    with paused_collector(), _told_of_one_phase():
         lowered = lower(model, options, policy)
         workload = _workload(options, lowered)
         step("cutting")
@@ -225,6 +227,22 @@ def plan_any(source: Any, options: CompileOptions, step: Step) -> Planned | Plan
     planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode, limit)
     planned.check_fallbacks()
     return planned
+
+
+# What a language model is refused with that may be one function all the same.
+_REFUSED = ("HETC-I206", "HETC-I207", "HETC-I307", "HETC-I308", "HETC-I309")
+
+
+@contextmanager
+def _told_of_one_phase() -> Iterator[None]:
+    """Tell whoever has a model that cannot be split that it may be compiled whole. It is not done
+    unasked: who compiles a language model wants prefill and decode."""
+    try:
+        yield
+    except (InputError, StateError) as error:
+        if isinstance(error, StateError) or error.code in _REFUSED:
+            error.add_note("--phases none compiles it as one function, without prefill and decode")
+        raise
 
 
 def _workload(options: CompileOptions, lowered: Lowered) -> Workload:

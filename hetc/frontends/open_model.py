@@ -79,14 +79,14 @@ def _from_path(path: Path, whole: bool) -> Model:
             "HETC-I001", "no such file or directory", at=str(path), do="check the path of the model"
         )
     if path.is_dir():
-        return open_directory(path)
+        return open_directory(path, whole=whole)
     if not path.is_file():
         raise InputError(
             "HETC-I002", "this is neither a file nor a directory", at=str(path), found="a device"
         )
     head = _first_bytes(path)
     if head.startswith(b"GGUF") or path.suffix == ".gguf":
-        return open_gguf(path)
+        return open_gguf(path, whole=whole)
     if head.startswith(b"PK") or path.suffix == ".pt2":
         return open_pt2(path, whole=whole)
     if path.suffix == ".onnx":

@@ -14,6 +14,8 @@ from hetc.report.units import amount, binary_bytes, count, duration, percent, pl
 MAX_LINES = 12
 _LABEL = 12  # width of the label column
 _MOST_TENSORS = 4
+# Sizes that read as a number of things; others are names of a model's own.
+_COUNTED = ("prompt_tokens", "new_tokens", "link_gbps")
 _DTYPES = {"f32": "fp32", "f16": "fp16"}
 
 
@@ -137,6 +139,8 @@ def flip_text(flip: Mapping[str, Any], devices: Mapping[str, str]) -> str:
     size = {"link_gbps": "GB/s on the link"}.get(flip["size"], flip["size"].replace("_", " "))
     if size == "batch":
         return f"flips to {what} {side} batch {flip['at']:,}"
+    if flip["size"] not in _COUNTED:
+        return f"flips to {what} {side} {size} = {flip['at']:,}"
     return f"flips to {what} {side} {flip['at']:,} {size}"
 
 

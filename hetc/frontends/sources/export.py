@@ -46,7 +46,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     model = build_skeleton(config if layers is None else truncated(config, layers))
     buffers = buffer_values(model)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    _as_fake_cpu(model, mode, keep=set(buffers))
+    as_fake_cpu(model, mode, keep=set(buffers))
     model.forward = _logits_only(model)
     longest = max_positions(config)
     try:
@@ -60,7 +60,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
                 if longest is None or longest < 2:
                     raise
                 program = _export(model, longest - 1)
-            return program if _is_functional(program) else program.run_decompositions({})
+            return functional_program(program)
     except Exception as error:
         raise InputError(
             "HETC-I069",
@@ -81,7 +81,7 @@ def _export(model: Any, longest: int | None) -> torch.export.ExportedProgram:
     return torch.export.export(model, (example,), dynamic_shapes={"input_ids": axes}, strict=False)
 
 
-def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
+def as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
     """Make the meta tensors of `model` fake CPU ones: constants made beside them stay real."""
     import torch
 
@@ -137,6 +137,11 @@ def _logits_only(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return values
 
     return logits
+
+
+def functional_program(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """`program` without ops that write into their operands."""
+    return program if _is_functional(program) else program.run_decompositions({})
 
 
 def _is_functional(program: torch.export.ExportedProgram) -> bool:
