@@ -18,6 +18,11 @@ PRINTS = {
     "from_hf_directory.py": ("manifest.json", "weights/model.safetensors", "bytes of bf16"),
     "from_onnx_file.py": ("2 attention masks proven causal", "verified    ", "\ntokens "),
     "read_marks.py": ("prefill ", "decode ", "h200", "sn40l", "cut: min-cut", "decode device only"),
+    "without_phases.py": (
+        "no phases   HETC-I205",
+        "verified    compiled",
+        "scores (4, 10), max error",
+    ),
     "write_a_target.py": (
         "unknown key",
         "my-chip:8",

@@ -11,7 +11,6 @@ from hetc.backends.onnx import OnnxBackend
 from hetc.driver.lower import LoweredWhole, lower_whole
 from hetc.driver.options import CompileOptions
 from hetc.driver.policy import Policy
-from hetc.driver.weights import WeightReader
 from hetc.errors import Reason
 from hetc.ir.dims import Dim
 from hetc.ir.graph import Graph
@@ -131,8 +130,13 @@ def sizes_of(
 
 
 def checked_whole(planned: PlannedWhole) -> CheckedWhole:
-    """The compiled graph against the imported one, on a small call; raises CheckFailed."""
-    model, graph = planned.model, planned.lowered.whole.forward
-    sizes = sizes_of(graph, model.sizes, _CHECKED_BATCH, _CHECKED_OTHERS)
-    source = WeightReader(model, model.graph)
-    return check_whole(model.graph, source, planned.outlined, planned.lowered.weights, sizes)
+    """The compiled graph against the imported one, on a small call; raises CheckFailed.
+
+    Both read the weights as the bundle has them. Where matrices were quantized, the imported graph
+    would compute something else: the compiled one is held against the quantized one.
+    """
+    lowered, sizes = planned.lowered, planned.model.sizes
+    call = sizes_of(lowered.whole.forward, sizes, _CHECKED_BATCH, _CHECKED_OTHERS)
+    quantized = lowered.quantized
+    reference = planned.model.graph if quantized is None else quantized.result.graph
+    return check_whole(reference, planned.outlined, lowered.weights, call)

@@ -41,21 +41,17 @@ class CheckedWhole:
 
 
 def check_whole(
-    imported: Graph,
-    source: WeightLookup,
-    graph: Graph,
-    weights: WeightLookup,
-    sizes: Mapping[str, int],
+    imported: Graph, graph: Graph, weights: WeightLookup, sizes: Mapping[str, int]
 ) -> CheckedWhole:
     """Run `graph` and `imported` on equal inputs of `sizes`, and compare every output.
 
-    `source` and `weights` look up the weights of `imported` and of `graph`, in any float type.
+    `weights` looks up the weights of both, in any float type.
     Raises CheckFailed: HETC-V005 where they differ, HETC-V006 where they need too much memory.
     """
     for both in (imported, graph):
         require_room(inline_calls(both), sizes)
     given = example_inputs(graph, sizes)
-    wanted = _run(imported, given, source)
+    wanted = _run(imported, given, weights)
     found = _run(graph, given, weights)
     names = graph.output_names
     worst = 0.0

@@ -18,7 +18,7 @@ def why_no_language_model(program: ExportedProgram) -> Reason | None:
     """Why `program` maps no tokens to logits (HETC-I205, HETC-I208); None where it may.
 
     Tokens are integers [B,S]; logits are floats [B,S,V] that the program does not call hidden
-    states.
+    states, without a vector for each sequence beside them.
     """
     inputs = [
         node
@@ -35,7 +35,11 @@ def why_no_language_model(program: ExportedProgram) -> Reason | None:
         shown = ", ".join(f"{node.name} {_shown(node.meta.get('val'))}" for node in inputs)
         return Reason(error.code, f"no input is tokens, but {shown or 'there are none'}")
     outputs = list(_outputs(program))
-    if any(_is_logits(fake, tokens) and key not in HIDDEN_STATES for key, fake in outputs):
+    named = any(key == "logits" for key, _ in outputs)
+    # A vector for each sequence beside what stands for each token: an encoder.
+    pools = not named and any(f.ndim == 2 and f.dtype.is_floating_point for _, f in outputs)
+    rows = any(_is_logits(fake, tokens) and key not in HIDDEN_STATES for key, fake in outputs)
+    if rows and not pools:
         return None
     shown = ", ".join(f"{key} {_shown(fake)}".strip() for key, fake in outputs)
     return Reason("HETC-I208", f"no output is logits [B,S,V], but {shown or 'there are none'}")
