@@ -78,6 +78,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "%x: f32[B,64,112,112]",
         "%0, %1 = max_pool %x {window = [3, 3], stride = [2, 2], low = [1, 1], high = [1, 1]}",
     ),
+    "nonzero": ("%x: bool[B,S]", '%0 = nonzero %x {count = "U0"}'),
     "not": ("%x: bool[B,S]", "%0 = not %x"),
     "opaque": (
         "%x: f32[B,S]",
@@ -91,6 +92,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "%0 = put_along %x, %ids, %u {axis = 1}",
     ),
     "quantize": ("%x: f32[N,576], %s: f32[N,18]", "%0 = quantize %x, %s {group = 32}"),
+    "random": ("%tokens: i64[B,S]", "%0 = random {shape = [B, S], seed = 1, normal}"),
     "reshape": ("%x: f32[B,S,576]", "%0 = reshape %x {shape = [B*S, 9, 64]}"),
     "rms_norm": ("%x: bf16[B,S,H], %w: bf16[H]", "%0 = rms_norm %x {weight = %w}"),
     "rope": (

@@ -9,6 +9,7 @@ from hetc.ir.dims import Dim, DimLike, capped_rows, evaluate, symbols_of
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Call
+from hetc.ir.ops.index import NonZero
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import Array, TensorType
 
@@ -84,7 +85,7 @@ def _misfit(value: Value, array: Array, bound: Mapping[str, int]) -> IRError:
 
 
 def _run(
-    graph: Graph, inputs: tuple[Array, ...], weights: WeightLookup, bound: Mapping[str, int]
+    graph: Graph, inputs: tuple[Array, ...], weights: WeightLookup, bound: dict[str, int]
 ) -> tuple[Array, ...]:
     arrays: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
     dead = dead_after(graph)
@@ -94,10 +95,25 @@ def _run(
             results = _run(op.callee, operands, weights, bound)
         else:
             results = evaluate_op(op, operands, weights, bound)
+        if isinstance(op, NonZero):
+            bind_count(op, results[0], bound)
         arrays.update(zip(op.results, results, strict=True))
         for value in dead.get(op, ()):
             del arrays[value]
     return tuple(arrays[value] for value in graph.outputs)
+
+
+def bind_count(op: NonZero, places: Array, bound: dict[str, int]) -> None:
+    """The size that the data of `op` decided; raises IRError (HETC-X025) where it had another."""
+    if bound.setdefault(op.count, len(places)) != len(places):
+        raise IRError(
+            "HETC-X025",
+            f"the size {op.count} is counted twice, with two results",
+            at=op.loc,
+            expected=bound[op.count],
+            found=len(places),
+            do="give every nonzero a size of its own",
+        )
 
 
 def dead_after(graph: Graph) -> dict[Op, list[Value]]:

@@ -21,6 +21,7 @@ from hetc.ir.graph import Graph, Program
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Opaque, Transfer
 from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.index import NonZero
 from hetc.ir.ops.shape import Broadcast, Reshape, Transpose
 from hetc.ir.ops.source import Weight
 from hetc.ir.program_rules import program_problems
@@ -172,7 +173,8 @@ def _declared(graph: Graph) -> frozenset[str]:
     # The scalar `past` of a decode graph is the past length P itself.
     past = {"P"} if any(value.name == "past" for value in graph.inputs) else set()
     shown = (symbols_of(dim) for value in graph.inputs for dim in value.shape)
-    return frozenset(past).union(*shown)
+    counted = {op.count for op in graph.ops if isinstance(op, NonZero)}
+    return frozenset(past | counted).union(*shown)
 
 
 def _canonical(op: Op, used: set[Value], at: str) -> Iterator[Reason]:

@@ -111,6 +111,11 @@ def along(draw: Draw, op: Any) -> Any:
     return op(x, ids, draw.x(draw.pick((B, S, 3), (1, 1, 3)), dtype), 2)
 
 
+@case("nonzero")
+def nonzero(draw: Draw, op: Any) -> Any:
+    return op(draw.x(draw.shape(), draw.pick(F32, BF16, I64, I16, U8, BOOL), -1, 1), "U0")
+
+
 @case("put_along")
 def reduced(draw: Draw, op: Any) -> Any:
     dtype = draw.pick(F32, BF16, I64, I32, I16, I8, U8)

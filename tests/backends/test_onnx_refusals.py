@@ -14,7 +14,7 @@ from hetc.ir.ops.control import AllReduce, Call, Opaque
 from hetc.ir.ops.index import IndexPut, PutAlong
 from hetc.ir.ops.sequence import Conv1dCausal
 from hetc.ir.ops.shape import Broadcast
-from hetc.ir.ops.source import Weight
+from hetc.ir.ops.source import Random, Weight
 from hetc.ir.ops.unary import Cast, Erf, Exp
 from hetc.ir.ops.window import AvgPool, ConvTranspose, MaxPool
 from hetc.ir.types import BOOL, C64, F8E4M3, F32, F64, I8, I64, TensorType
@@ -34,6 +34,7 @@ def graph(op: Op) -> Graph:
 UNKNOWN = Opaque((value(2),), "aten", "aten.bucketize", "{}", (TensorType(F32, (2,)),), loc="a.b")
 REFUSED = [
     (UNKNOWN, "HETC-E010"),
+    (Random((2,)), "HETC-E010"),
     (Exp(value(2, dtype=C64)), "HETC-E011"),
     (Cast(value(2), F8E4M3), "HETC-E011"),
     (Weight("w", TensorType(F8E4M3, (2,))), "HETC-E011"),

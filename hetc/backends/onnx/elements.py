@@ -81,6 +81,7 @@ _KERNELS: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("Erf", "Softplus", "Conv", "Gelu"), _SINGLE),
     **dict.fromkeys(("Acos", "Asin", "Atan", "Acosh", "Asinh", "Atanh"), _SINGLE),
     **dict.fromkeys(("Cosh", "Sinh", "ConvTranspose", "AveragePool"), _SINGLE),
+    "NonZero": frozenset({F32, I32, I64, U8, BOOL}),
     "MaxPool": _FLOATS | {I8, U8},
 }
 # Where a kernel is missing: the next type that holds every value of the first.

@@ -31,6 +31,10 @@ class Sizes:
         """Whether the graph's inputs show every symbol in `dim`."""
         return not isinstance(dim, Dim) or all(map(self._is_known, dim.symbols))
 
+    def show(self, name: str, tensor: str, axis: int) -> None:
+        """Let the size `name` be read off an axis of a tensor of the file."""
+        self._shown.setdefault(name, (tensor, axis))
+
     def vector(self, dims: Sequence[DimLike]) -> str:
         """The name of an i64 vector of `dims`."""
         if not any(isinstance(dim, Dim) for dim in dims):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hetc.frontends.torch_export.dtypes import category, dtype_of_torch, wider
 from hetc.frontends.torch_export.symbols import Symbols
 from hetc.ir.dims import Dim, DimLike
@@ -82,8 +84,11 @@ class Context:
         return x if x.dtype is dtype else self.op(Cast, x, dtype=dtype)
 
     def cast(self, x: Any, dtype: DType) -> Any:
-        """As `tensor`; literals and dims adopt their neighbour's type and stay as they are."""
-        return self.tensor(x, dtype) if isinstance(x, Value) else x
+        """As `tensor`; literals and dims adopt their neighbour's type and stay as they are, but for
+        integers beyond it, which wrap."""
+        if isinstance(x, Value):
+            return self.tensor(x, dtype)
+        return wrapped(x, dtype) if type(x) is int and dtype.is_int else x
 
     def common(self, *items: Any) -> tuple[Any, ...]:
         """Operands of a comparison, promoted as PyTorch does.
@@ -126,6 +131,12 @@ class Context:
         if start == 0 and length == x.shape[axis]:
             return x
         return self.op(Slice, x, axis, start, start + length)
+
+
+def wrapped(number: int, dtype: DType) -> int:
+    """An integer in an integer type, as C converts it."""
+    ends = np.iinfo(dtype.numpy)
+    return (number - ends.min) % (1 << dtype.bits) + int(ends.min)
 
 
 def _promoted(dtypes: list[DType]) -> DType | None:

@@ -106,7 +106,7 @@ def _is_simple(module: GraphModule) -> bool:
             source = results.setdefault((source, node.args[1]), node)
             source = None if source is node else source
         if schema is not None and schema.is_mutable:
-            if source is None or not owned[source]:
+            if source is None or not owned[source] or not _writes_first(schema):
                 return False
             others = (name for name in sharing[source] if name is not source)
             if any(order[user] > order[node] for name in others for user in name.users):
@@ -119,6 +119,15 @@ def _is_simple(module: GraphModule) -> bool:
             owned[source] if source is not None else node.target is operator.getitem or fresh[node]
         )
     return True
+
+
+def _writes_first(schema: Any) -> bool:
+    """Whether an op writes its first argument and no other: what the importer reads as a new
+    value."""
+    written = [
+        item.alias_info is not None and item.alias_info.is_write for item in schema.arguments
+    ]
+    return written[:1] == [True] and not any(written[1:])
 
 
 def _viewed(node: Node, schema: Any) -> Node | None:

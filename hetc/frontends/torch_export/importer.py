@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, IRError, Reason
 from hetc.frontends.torch_export import (
+    table_bag,
     table_conv,
+    table_distance,
     table_elementwise,
+    table_fft,
+    table_grid,
     table_index,
+    table_mask,
     table_nn,
     table_norm,
+    table_norm_backward,
     table_pool,
+    table_random,
     table_reduce,
     table_resample,
     table_shape,
@@ -32,9 +39,9 @@ from hetc.frontends.torch_export.inputs import bind_all, bind_inputs
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.outputs import all_outputs, check_stateless, choose_logits
 from hetc.frontends.torch_export.places import Places, describe, place, wrapper_of
-from hetc.frontends.torch_export.registry import TABLE, Handler
+from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
-from hetc.frontends.torch_export.table_complex import COMPLEX
+from hetc.frontends.torch_export.table_complex import view_as_real
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.model import SizeRange, WeightData
@@ -47,12 +54,19 @@ if TYPE_CHECKING:
 
 # Imported for what they put into TABLE.
 _TABLES = (
+    table_bag,
     table_conv,
+    table_distance,
     table_elementwise,
+    table_fft,
+    table_grid,
     table_index,
+    table_mask,
     table_nn,
     table_norm,
+    table_norm_backward,
     table_pool,
+    table_random,
     table_reduce,
     table_resample,
     table_shape,
@@ -111,6 +125,8 @@ def import_whole(
     """Import an exported program as the function that it is: every tensor input stays an input
     under its own name, every tensor output an output, in order.
 
+    A complex one is real here, with a last axis for the real and the imaginary part, as
+    `torch.view_as_real` has it.
     Sizes that differ from call to call are called N0, N1, ... as the inputs show them. Ops that no
     table knows are treated as by `import_exported`. Raises InputError.
     """
@@ -171,7 +187,10 @@ class _Import:
 
     def _whole(self, user_inputs: list[Node]) -> dict[str, Value]:
         bind_all(self.ctx, user_inputs, self.source)
-        return all_outputs(self.program, self._walk(self.program.graph_module))
+        self._pairs |= any(isinstance(value, Pairs) for value in self.ctx.values.values())
+        results = self._walk(self.program.graph_module)
+        real = (view_as_real(self.ctx, x) if isinstance(x, Pairs) else x for x in results)
+        return all_outputs(self.program, tuple(real))
 
     def _bind_tensors(self) -> tuple[list[Node], dict[str, str]]:
         """Bind the program's tensors; return the user inputs and the buffers' weight names."""
@@ -310,7 +329,7 @@ class _Import:
 
     def _check(self, result: Any, val: Any) -> None:
         """Hold the result against the type that PyTorch recorded: mistakes in a table stop here."""
-        if isinstance(result, Value):
+        if isinstance(result, Value) and hasattr(val, "shape"):
             shape = self.ctx.shape_of(val)
             if result.type.shape != shape or result.type.dtype is not self.ctx.dtype:
                 wanted = f"{self.ctx.dtype}[{','.join(map(str, shape))}]"

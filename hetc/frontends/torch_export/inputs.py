@@ -10,6 +10,7 @@ from hetc.errors import InputError
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.dtypes import dtype_of_torch
 from hetc.frontends.torch_export.symbols import NotAPolynomial
+from hetc.frontends.torch_export.table_complex import view_as_complex
 from hetc.ir.dims import Dim, DimLike
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Cast
@@ -100,8 +101,10 @@ def bind_all(ctx: Context, inputs: list[Node], source: str) -> None:
                 dim = _named(ctx, size, f"N{sizes}", _place(source, node))
                 sizes += 1
             shape.append(dim)
-        type = TensorType(dtype_of_torch(fake.dtype), tuple(shape))
-        ctx.values[node] = ctx.builder.input(node.name, type)
+        parts = (2,) if fake.dtype.is_complex else ()
+        type = TensorType(dtype_of_torch(fake.dtype), (*shape, *parts))
+        given = ctx.builder.input(node.name, type)
+        ctx.values[node] = view_as_complex(ctx, given) if parts else given
 
 
 def _named(ctx: Context, size: Any, name: str, at: str) -> DimLike:

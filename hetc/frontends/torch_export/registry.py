@@ -9,6 +9,8 @@ Handler = Callable[..., object]
 _F = TypeVar("_F", bound=Handler)
 
 TABLE: dict[str, Handler] = {}
+# The same for ops on complex tensors, which are pairs of real ones.
+COMPLEX: dict[str, Handler] = {}
 
 
 def aten(*names: str) -> Callable[[_F], _F]:
@@ -25,6 +27,16 @@ def aten(*names: str) -> Callable[[_F], _F]:
             if name in TABLE:
                 raise KeyError(f"two functions import aten.{name}")
             TABLE[name] = function
+        return function
+
+    return register
+
+
+def complex_aten(name: str) -> Callable[[_F], _F]:
+    """Decorator: as `aten`, for an op that takes or gives complex tensors: `Pairs`."""
+
+    def register(function: _F) -> _F:
+        COMPLEX[name] = function
         return function
 
     return register

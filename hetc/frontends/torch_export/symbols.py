@@ -57,6 +57,12 @@ class Symbols:
         self._dims.clear()
         return symbol(name)
 
+    def knows(self, size: Any) -> bool:
+        """Whether every symbol of a size has a name."""
+        return isinstance(size, int) or all(
+            free in self._meaning for free in size.node.expr.free_symbols
+        )
+
     def dim(self, size: Any) -> DimLike:
         """A size of the export as a dim; raises NotAPolynomial."""
         if isinstance(size, int):

@@ -1,68 +1,57 @@
 """Complex arithmetic as real arithmetic on pairs: what rotary embeddings written with complex
-numbers need."""
+numbers need, and Fourier transforms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+from hetc.frontends.torch_export import table_elementwise, table_index, table_shape
 from hetc.frontends.torch_export.context import Context, Pairs
-from hetc.frontends.torch_export.registry import TABLE, Handler
+from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler, complex_aten
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Add, Cos, Mul, Neg, Sin, Sub
 from hetc.ir.ops.shape import Concat
 
-COMPLEX: dict[str, Handler] = {}
-_F = TypeVar("_F", bound=Handler)
 
-
-def _complex(name: str) -> Callable[[_F], _F]:
-    def register(function: _F) -> _F:
-        COMPLEX[name] = function
-        return function
-
-    return register
-
-
-@_complex("view_as_complex.default")
+@complex_aten("view_as_complex.default")
 def view_as_complex(ctx: Context, x: Value) -> Pairs:
     last = x.rank - 1
     real, imag = (ctx.reshape(ctx.part(x, last, part, 1), x.shape[:-1]) for part in (0, 1))
     return Pairs(real, imag)
 
 
-@_complex("view_as_real.default")
+@complex_aten("view_as_real.default")
 def view_as_real(ctx: Context, z: Pairs) -> Value:
     parts = tuple(ctx.reshape(part, (*part.shape, 1)) for part in (z.real, z.imag))
     return ctx.op(Concat, parts, z.real.rank)
 
 
-@_complex("polar.default")
+@complex_aten("polar.default")
 def polar(ctx: Context, radius: Value, angle: Value) -> Pairs:
     return Pairs(ctx.op(Mul, radius, ctx.op(Cos, angle)), ctx.op(Mul, radius, ctx.op(Sin, angle)))
 
 
-@_complex("complex.default")
+@complex_aten("complex.default")
 def complex_(_ctx: Context, real: Value, imag: Value) -> Pairs:
     return Pairs(real, imag)
 
 
-@_complex("real.default")
+@complex_aten("real.default")
 def real(_ctx: Context, z: Pairs) -> Value:
     return z.real
 
 
-@_complex("imag.default")
+@complex_aten("imag.default")
 def imag(_ctx: Context, z: Pairs) -> Value:
     return z.imag
 
 
-@_complex("conj.default")
+@complex_aten("conj.default")
 def conj(ctx: Context, z: Pairs) -> Pairs:
     return Pairs(z.real, ctx.op(Neg, z.imag))
 
 
-@_complex("mul.Tensor")
+@complex_aten("mul.Tensor")
 def mul(ctx: Context, x: Any, y: Any) -> Pairs:
     if isinstance(x, Pairs) and isinstance(y, Pairs):
         both = ctx.op(Sub, ctx.op(Mul, x.real, y.real), ctx.op(Mul, x.imag, y.imag))
@@ -73,12 +62,12 @@ def mul(ctx: Context, x: Any, y: Any) -> Pairs:
     return Pairs(ctx.op(Mul, pair.real, factor), ctx.op(Mul, pair.imag, factor))
 
 
-@_complex("add.Tensor")
+@complex_aten("add.Tensor")
 def add(ctx: Context, x: Any, y: Any) -> object:
     return _joined(ctx, Add, x, y)
 
 
-@_complex("sub.Tensor")
+@complex_aten("sub.Tensor")
 def sub(ctx: Context, x: Any, y: Any) -> object:
     return _joined(ctx, Sub, x, y)
 
@@ -107,6 +96,9 @@ def _pick(item: Any, name: str) -> Any:
         return getattr(item, name)
     return tuple(_pick(part, name) for part in item) if isinstance(item, tuple) else item
 
+
+# Imported for what they put into TABLE.
+_TABLES = (table_elementwise, table_index, table_shape)
 
 for _name in (
     *(

@@ -70,7 +70,6 @@ _UNARY: dict[str, type[Op]] = {
     "round": ew.Round,
     "rsqrt": ew.Rsqrt,
     "sigmoid": ew.Sigmoid,
-    "sign": ew.Sign,
     "silu": ew.Silu,
     "sin": ew.Sin,
     "sinh": ew.Sinh,
@@ -178,6 +177,11 @@ def leaky_relu(ctx: Context, x: Value, slope: Any = 0.01) -> Value:
     return ctx.op(ew.Where, ctx.op(ew.Gt, x, 0.0), x, ctx.op(ew.Mul, x, slope))
 
 
+@aten("sign.default")
+def sign(ctx: Context, x: Value) -> Value:
+    return x if x.dtype is BOOL else ctx.op(ew.Sign, x)
+
+
 @aten("square.default")
 def square(ctx: Context, x: Value) -> Value:
     return ctx.op(ew.Mul, x, x)
@@ -194,7 +198,14 @@ def softplus(ctx: Context, x: Value, beta: float = 1, threshold: float = 20) -> 
     return ctx.op(ew.Softplus, x) if beta == 1 and threshold >= 20 else NotImplemented
 
 
-@aten("clamp.default", "clamp.Tensor", "hardtanh.default")
+@aten("hardtanh.default")
+def hardtanh(ctx: Context, x: Value, low: Any = -1, high: Any = 1) -> Value:
+    # Of integers the bounds are integers too: their fractions are dropped.
+    bounds = (int(low), int(high)) if ctx.dtype.is_int else (low, high)
+    return clamp(ctx, x, *bounds)
+
+
+@aten("clamp.default", "clamp.Tensor")
 def clamp(ctx: Context, x: Value, low: Any = None, high: Any = None) -> Value:
     if low is not None:
         x = arithmetic(ctx, ew.Maximum, x, low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from hetc.frontends.torch_export.context import Context
 from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import widened
+from hetc.frontends.torch_export.table_mask import Ids, by_mask, is_mask, put_by_mask
 from hetc.frontends.torch_export.table_source import filled
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Div, Eq, FloorDiv, Maximum, Ne
@@ -18,33 +19,28 @@ from hetc.ir.ops.index import Embedding, Gather, Index, IndexPut, PutAlong, Sort
 from hetc.ir.ops.source import Full, Iota, Weight
 from hetc.ir.types import BOOL, I64, DType
 
-Ids = Sequence[Value | None]
-
 
 @aten("embedding.default")
 def embedding(ctx: Context, table: Value, ids: Value, *_training: object, **_more: object) -> Value:
     return ctx.op(Embedding, table, ids)
 
 
-def _selection(ids: Ids) -> tuple[tuple[Value, ...], tuple[int, ...]] | None:
-    """Index tensors and their axes; None for boolean masks, which pick a number of elements that
-    data decides."""
-    picked = tuple(item for item in ids if item is not None)
-    axes = tuple(axis for axis, item in enumerate(ids) if item is not None)
-    return (picked, axes) if all(item.dtype.is_int for item in picked) else None
-
-
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def index(ctx: Context, x: Value, ids: Ids) -> object:
-    selection = _selection(ids)
-    if selection is None:
-        return NotImplemented
-    picked, axes = selection
+    if any(item is not None and is_mask(item) for item in ids):
+        return by_mask(ctx, x, ids)
+    picked, axes = _selection(ids)
     if len(picked) > 1:
         return ctx.op(Index, x, picked, axes)
     if axes == (0,) and x.rank == 2 and isinstance(x.op, Weight):
         return ctx.op(Embedding, x, picked[0])
     return ctx.op(Gather, x, picked[0], axes[0])
+
+
+def _selection(ids: Ids) -> tuple[tuple[Value, ...], tuple[int, ...]]:
+    """Index tensors and their axes."""
+    picked = tuple(item for item in ids if item is not None)
+    return picked, tuple(axis for axis, item in enumerate(ids) if item is not None)
 
 
 @aten("index_select.default")
@@ -55,10 +51,10 @@ def index_select(ctx: Context, x: Value, dim: int, ids: Value) -> Value:
 
 @aten("index_put.default", "_unsafe_index_put.default")
 def index_put(ctx: Context, x: Value, ids: Ids, updates: Value, accumulate: bool = False) -> object:
-    selection = _selection(ids)
-    if selection is None:
-        return NotImplemented
-    return ctx.op(IndexPut, x, ctx.cast(updates, x.dtype), *selection, accumulate=accumulate)
+    if any(item is not None and is_mask(item) for item in ids):
+        return put_by_mask(ctx, x, ids, updates, accumulate)
+    updates = ctx.cast(updates, x.dtype)
+    return ctx.op(IndexPut, x, updates, *_selection(ids), accumulate=accumulate)
 
 
 @aten("gather.default")

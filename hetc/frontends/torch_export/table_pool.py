@@ -18,7 +18,7 @@ from hetc.ir.ops.reduce import Mean
 from hetc.ir.ops.shape import Pad
 from hetc.ir.ops.source import Full, Iota
 from hetc.ir.ops.window import AvgPool, Conv, ConvTranspose, MaxPool
-from hetc.ir.types import F32, DType
+from hetc.ir.types import DType
 
 Ints = Sequence[int]
 
@@ -167,12 +167,13 @@ def avg_pool_backward(
 ) -> Value:
     lie = _lie(2, kernel, stride, padding, ceil)
     sizes, outs = x.shape[-2:], grad.shape[-2:]
-    made = ctx.tensor(ctx.reshape(grad, (product(grad.shape[:-2]), 1, *outs)), F32)
+    wide = widened(grad.dtype)
+    made = ctx.tensor(ctx.reshape(grad, (product(grad.shape[:-2]), 1, *outs)), wide)
     ends = [
         (out - 1) * step + taps
         for out, step, taps in zip(outs, lie["stride"], lie["window"], strict=True)
     ]
-    ones = ctx.op(Full, 1, (1, 1, *lie["window"]), F32)
+    ones = ctx.op(Full, 1, (1, 1, *lie["window"]), wide)
     count = divisor or _counts(ctx, sizes, ends, lie, ones, count_pad)
     made = ctx.op(Div, made, count)
     high = tuple(end - low - size for end, low, size in zip(ends, lie["low"], sizes, strict=True))
@@ -189,7 +190,7 @@ def _counts(
     count_pad: bool,
 ) -> Value:
     """How many elements count in each window: [1, 1, *windows]."""
-    image = ctx.op(Full, 1, (1, 1, *sizes), F32)
+    image = ctx.op(Full, 1, (1, 1, *sizes), ones.dtype)
     low, high = lie["low"], lie["high"]
     if count_pad:
         image = ctx.op(Pad, image, (0, 0, *low), (0, 0, *high), 1)

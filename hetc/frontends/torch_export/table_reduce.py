@@ -146,12 +146,13 @@ def _arg(ctx: Context, kind: type[Op], x: Value, dim: int | None, keepdim: bool)
 
 @aten("any.default", "any.dim", "any.dims")
 def any_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
-    return _reduced(ctx, red.Any, as_bool(ctx, x), dims, keepdim)
+    # Of bytes PyTorch gives bytes.
+    return ctx.tensor(_reduced(ctx, red.Any, as_bool(ctx, x), dims, keepdim), ctx.dtype)
 
 
 @aten("all.default", "all.dim", "all.dims")
 def all_(ctx: Context, x: Value, dims: Axes = None, keepdim: bool = False) -> Value:
-    return _reduced(ctx, red.All, as_bool(ctx, x), dims, keepdim)
+    return ctx.tensor(_reduced(ctx, red.All, as_bool(ctx, x), dims, keepdim), ctx.dtype)
 
 
 @aten("logsumexp.default")
@@ -171,11 +172,17 @@ def cumsum(ctx: Context, x: Value, dim: int, **_dtype: object) -> Value:
     return ctx.op(red.CumSum, ctx.cast(x, ctx.dtype), dim)
 
 
+def _normalized(ctx: Context, kind: type[Op], x: Value, dim: int) -> Value:
+    """A softmax; of a tensor without axes as of a vector of one element."""
+    row = ctx.reshape(ctx.cast(x, ctx.dtype), x.shape or (1,))
+    return ctx.reshape(ctx.op(kind, row, dim), x.shape)
+
+
 @aten("softmax.int", "_softmax.default")
 def softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
-    return ctx.op(red.Softmax, ctx.cast(x, ctx.dtype), dim)
+    return _normalized(ctx, red.Softmax, x, dim)
 
 
 @aten("log_softmax.int", "_log_softmax.default")
 def log_softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
-    return ctx.op(red.LogSoftmax, ctx.cast(x, ctx.dtype), dim)
+    return _normalized(ctx, red.LogSoftmax, x, dim)

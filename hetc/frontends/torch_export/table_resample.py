@@ -25,7 +25,7 @@ from hetc.ir.ops.elementwise import (
 )
 from hetc.ir.ops.index import Gather
 from hetc.ir.ops.source import Full, Iota
-from hetc.ir.types import F32, I64
+from hetc.ir.types import F32, F64, I64, DType
 
 Scales = Sequence[float | None] | None
 
@@ -43,8 +43,9 @@ def _ratio(ctx: Context, top: DimLike, bottom: DimLike) -> Any:
     return top / bottom
 
 
-def _places(ctx: Context, out: DimLike) -> Value:
-    return ctx.op(Iota, out, dtype=F32)
+def _places(ctx: Context, out: DimLike, dtype: DType) -> Value:
+    """0, 1, ... in the type that places of such an image are computed in."""
+    return ctx.op(Iota, out, dtype=F64 if dtype is F64 else F32)
 
 
 def _read_along(ctx: Context, x: Value, axis: int, places: Value, last: DimLike) -> Value:
@@ -68,7 +69,7 @@ def _nearest(axes: int) -> None:
             size = x.shape[axis]
             if size != out or factor is not None:
                 step = _step(ctx, size, out, factor)
-                at = ctx.op(Floor, ctx.op(Mul, _places(ctx, out), step))
+                at = ctx.op(Floor, ctx.op(Mul, _places(ctx, out, F32), step))
                 x = _read_along(ctx, x, axis, at, size - 1)
         return x
 
@@ -91,7 +92,7 @@ def _between(
     ctx: Context, x: Value, axis: int, out: DimLike, corners: bool, factor: float | None
 ) -> Value:
     """`x` at `out` evenly spaced places along an axis, each between two of its elements."""
-    size, places = x.shape[axis], _places(ctx, out)
+    size, places = x.shape[axis], _places(ctx, out, x.dtype)
     if corners:
         at = ctx.op(Mul, places, _ratio(ctx, size - 1, out - 1) if out != 1 else 0.0)
     else:

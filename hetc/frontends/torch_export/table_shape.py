@@ -9,7 +9,7 @@ from hetc.frontends.torch_export.context import Context, Unsupported
 from hetc.frontends.torch_export.registry import aten
 from hetc.frontends.torch_export.table_elementwise import where
 from hetc.frontends.torch_export.table_source import diagonal
-from hetc.ir.dims import DimLike
+from hetc.ir.dims import DimLike, product
 from hetc.ir.op import Value
 from hetc.ir.ops.elementwise import Add, Ge, Le, Mul, Sub
 from hetc.ir.ops.index import Gather, Index, IndexPut
@@ -108,6 +108,14 @@ def slice_(
     if isinstance(stop, int) and isinstance(size, int):
         stop = min(stop, size)
     return ctx.op(Slice, x, axis, first, stop, step)
+
+
+@aten("resize.default")
+def resize(ctx: Context, x: Value, _size: object) -> Value:
+    """The first elements under another shape; zeros where PyTorch leaves more of them undefined."""
+    shape, flat = ctx.shape, ctx.reshape(x, (x.size,))
+    missing = product(shape) - x.size
+    return ctx.reshape(flat if missing == 0 else ctx.op(Pad, flat, (0,), (missing,)), shape)
 
 
 @aten("narrow.default")

@@ -14,7 +14,12 @@ from hetc.ir.ops.source import Full, Iota
 
 def filled(ctx: Context, value: Any) -> Value:
     """`value` in the shape and type of the current result."""
-    return ctx.op(Full, value, ctx.shape, ctx.dtype)
+    if isinstance(value, Value):
+        # A number that was read off a tensor.
+        return ctx.broadcast(ctx.tensor(value, ctx.dtype), ctx.shape)
+    if ctx.dtype.is_int and isinstance(value, float):
+        value = int(value)
+    return ctx.op(Full, ctx.cast(value, ctx.dtype), ctx.shape, ctx.dtype)
 
 
 @aten("zeros.default", "zeros_like.default", "new_zeros.default")
@@ -69,6 +74,10 @@ def arange_start_step(
     ctx: Context, start: Any, _end: Any, step: Any = 1, **_dtype: object
 ) -> Value:
     (size,) = ctx.shape
+    if ctx.dtype.is_int:
+        # PyTorch counts in whole numbers then, and drops fractions before.
+        start, step = (int(x) if isinstance(x, float) else x for x in (start, step))
+        return ctx.tensor(ctx.op(Iota, size, start, step), ctx.dtype)
     if isinstance(start, int | Dim) and isinstance(step, int):
         return ctx.op(Iota, size, start, step, ctx.dtype)
     return ctx.op(Add, ctx.op(Mul, ctx.op(Iota, size, dtype=ctx.dtype), step), start)

@@ -103,12 +103,17 @@ class Atan2(Binary):
 
 @op("pow")
 class Pow(Binary):
+    """Of integers a negative power is 0, but for those of 1 and -1."""
+
     x: Scalar
     y: Scalar
     flops_per_element = 10
 
     def compute(self, x: Any, y: Any) -> object:
-        return np.power(x, y)
+        if x.dtype.kind != "i" or not np.any(y < 0):
+            return np.power(x, y)
+        unit = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y % 2), 0))
+        return np.where(y < 0, unit, np.power(x, np.maximum(y, 0)))
 
 
 @op("maximum")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hetc.ir.dims import symbol
 from hetc.ir.op import Cost, Op, Value, op
 from hetc.ir.ops.elementwise_base import as_f32, broadcast_shapes
 from hetc.ir.types import I64, Array, Shape, TensorType
@@ -189,6 +190,30 @@ class IndexPut(Op):
         else:
             result[index] = updates
         return result
+
+
+@op("nonzero")
+class NonZero(Op):
+    """Where `x` is not zero, in row-major order: `[count, rank of x]`, an i64 row of coordinates
+    for each place.
+
+    `count` names the size that the data decides; ops that follow may use it as any other.
+    """
+
+    x: Value
+    count: str
+
+    def infer(self) -> TensorType:
+        return TensorType(I64, (symbol(self.count), self.x.rank))
+
+    def cost(self) -> Cost:
+        # At most every place is one of them.
+        return Cost(self.x.size, self.x.nbytes, 8 * self.x.rank * self.x.size)
+
+    def semantics(self, x: Array) -> Array:
+        # A tensor without axes has one place, which has no coordinates.
+        found = np.argwhere(as_f32(x))
+        return found.astype(np.int64)
 
 
 @op("topk")

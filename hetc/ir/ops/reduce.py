@@ -219,7 +219,7 @@ class LogSoftmax(Op):
 
     def semantics(self, x: Array) -> Array:
         wide = as_f32(x)
-        shifted = wide - np.max(wide, axis=self.axis, keepdims=True)
+        shifted = wide - np.max(wide, axis=self.axis, keepdims=True, initial=-np.inf)
         total = np.sum(np.exp(shifted), axis=self.axis, keepdims=True)
         result: Array = (shifted - np.log(total)).astype(x.dtype)
         return result
@@ -227,7 +227,7 @@ class LogSoftmax(Op):
 
 def softmax(x: Array, axis: int) -> Array:
     """Softmax of an f32 or f64 array; a row of -inf gives zeros: a masked row adds nothing."""
-    top = np.max(x, axis=axis, keepdims=True)
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     weights = np.exp(x - np.where(np.isfinite(top), top, 0).astype(x.dtype))
     total = np.sum(weights, axis=axis, keepdims=True)
     result: Array = weights / np.where(total == 0, np.asarray(1, x.dtype), total)

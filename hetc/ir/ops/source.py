@@ -1,7 +1,8 @@
-"""Ops without tensor operands: weights, constants, index ranges, sizes."""
+"""Ops without tensor operands: weights, constants, index ranges, sizes, random numbers."""
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
 from hetc.ir.dims import Dim, DimLike, evaluate
@@ -84,3 +85,32 @@ class Full(Source):
     def semantics(self) -> Array:
         value = literal_array(self.value, self.dtype.numpy).astype(self.dtype.numpy)
         return np.full(numbers(self.shape), value)
+
+
+@op("random")
+class Random(Source):
+    """Random numbers that `seed` alone decides: uniform in [0, 1), or of the standard normal
+    distribution.
+
+    They come from Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
+    1, 2, 3") as NumPy has it.
+    """
+
+    shape: Shape
+    seed: int = 0
+    normal: bool = False
+    dtype: DType = F32
+
+    def infer(self) -> TensorType:
+        self.require(self.dtype.is_float, "random numbers are floats")
+        self.require(self.seed >= 0, "a seed is not negative")
+        return TensorType(self.dtype, self.shape)
+
+    def semantics(self) -> Array:
+        draws = np.random.Generator(np.random.Philox(self.seed))
+        if self.normal:
+            return draws.standard_normal(numbers(self.shape)).astype(self.dtype.numpy)
+        # As many bits as the type has for numbers below 1, so that none rounds up to it.
+        steps = 2 ** (ml_dtypes.finfo(self.dtype.numpy).nmant + 1)
+        uniform = np.floor(draws.random(numbers(self.shape)) * steps) / steps
+        return uniform.astype(self.dtype.numpy)

@@ -59,6 +59,8 @@ REFUSED = [
     ("%x: f32[9,2]", "index %x, [] {axes = []}"),
     ("%x: f32[9,2], %i: i64[3], %u: f32[2,2]", "index_put %x, %u, [%i] {axes = [0]}"),
     ("%x: f32[9,2], %i: i64[3], %u: i64[2]", "index_put %x, %u, [%i] {axes = [0]}"),
+    ("", "random {shape = [2], dtype = i64}"),
+    ("", "random {shape = [2], seed = -1}"),
     ("%x: f32[4]", "topk %x {k = 5}"),
     ("%x: f32[4]", "sort %x {axis = 1}"),
     ("%a: f32[2,3], %b: f32[2,3]", "matmul %a, %b"),

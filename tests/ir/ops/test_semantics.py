@@ -30,8 +30,8 @@ from tests.ir.ops import (  # noqa: F401  (registers the cases)
 )
 from tests.ir.ops.oracle import CASES, Draw, Trial, as_array
 
-# These have tests of their own below.
-APART = {"call", "opaque"}
+# These have tests of their own: below, in test_nonzero.py and in test_random.py.
+APART = {"call", "opaque", "nonzero", "random"}
 TOLERANCE = {"f64": 1e-9, "f32": 2e-5, "bf16": 1.6e-2, "f16": 2e-3, "c64": 2e-5}
 
 

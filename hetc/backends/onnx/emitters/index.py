@@ -13,6 +13,7 @@ from hetc.ir.ops.index import (
     Gather,
     Index,
     IndexPut,
+    NonZero,
     PutAlong,
     Sort,
     TakeAlong,
@@ -125,6 +126,16 @@ def index_put(c: Context, op: IndexPut) -> str:
 
 def _inverse(perm: list[int] | tuple[int, ...]) -> list[int]:
     return [perm.index(axis) for axis in range(len(perm))]
+
+
+@emits(NonZero, kernels=("NonZero",))
+def nonzero(c: Context, op: NonZero) -> str:
+    works = kernel_type("NonZero", op.x.dtype)
+    assert works is not None
+    x = c.w[op.x] if works is computed(op.x.dtype) else c.w.cast(c.w[op.x], works)
+    places = c.w.transpose(c.w.node("NonZero", x), (1, 0))
+    c.sizes.show(op.count, places, 0)
+    return places
 
 
 @emits(TopK, kernels=("TopK",))
