@@ -13,7 +13,7 @@ from typing import Any
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.control import Opaque
-from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.elementwise import BitCast, Cast
 from hetc.ir.ops.quant import Dequantize
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import F32, DType, TensorType
@@ -50,7 +50,17 @@ def retype(graph: Graph, old: DType, new: DType) -> Graph:
             return builder.add(_cast(current, new))
         return current
 
+    def as_it_was(value: Value) -> Value:
+        current = made[value]
+        return current if current.dtype is value.dtype else builder.add(_cast(current, value.dtype))
+
     for op in graph.ops:
+        if isinstance(op, BitCast):
+            # Bits mean what they meant only in the type that had them.
+            kept = op.map_operands(as_it_was)
+            builder.add(kept)
+            made[op.results[0]] = kept.results[0]
+            continue
         positional = index_only(op.results[0])
         to_data = partial(operand, for_data=not positional or widens)
         mapped = op.map_operands(to_data)

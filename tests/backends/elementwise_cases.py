@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hetc.ir.types import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8
+from hetc.ir.types import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64
 from tests.backends.cases import FLOATS, NUMBERS, B, Draw, S, case
 
 SINGLE_OR_DOUBLE = (F32, F64)
@@ -81,6 +81,19 @@ def bits(draw: Draw, op: Any) -> Any:
     if op.kind != "not":
         operands.append(draw.x(draw.pick(shape, shape[-1:]), dtype, -9, 9))
     return op(*operands)
+
+
+@case("shift_left", "shift_right")
+def shift(draw: Draw, op: Any) -> Any:
+    shape = draw.shape()
+    distance = draw.pick(draw.x(shape, U8, 0, 9), draw.x(shape[-1:], U8, 0, 9), 3)
+    return op(draw.x(shape, U8, 0, 200), distance)
+
+
+@case("bitcast")
+def bit_pattern(draw: Draw, op: Any) -> Any:
+    source, to = draw.pick((I8, U8), (U8, I8), (I32, U32), (I64, U64), (I16, U16))
+    return op(draw.x(draw.shape(), source, -9 if source is not U8 else 0, 9), to)
 
 
 @case("is_nan", "is_inf")

@@ -167,7 +167,7 @@ def quietly(module: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         return torch.onnx.export(module, inputs, *args, verbose=False, **options)
 
 
-HEADER = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>\n'
+HEADER = '<ir_version: 10, opset_import: ["": 21, "ai.onnx.ml": 3, "com.microsoft": 1]>\n'
 
 
 def write_text(path: Path, text: str) -> Path:

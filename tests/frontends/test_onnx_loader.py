@@ -193,7 +193,7 @@ def test_shape_that_the_data_does_not_fill(inline: Path) -> None:
 
 def test_element_type_without_a_counterpart(inline: Path) -> None:
     def retype(model: ModelProto) -> None:
-        tensor = numpy_helper.from_array(TABLE.astype(np.uint64), "table")
+        tensor = numpy_helper.from_array(TABLE.astype(np.complex128), "table")
         model.graph.initializer[0].CopyFrom(tensor)
 
     _edit(inline, retype)

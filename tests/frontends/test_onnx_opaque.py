@@ -23,6 +23,9 @@ TABLE = np.random.default_rng(3).standard_normal((8, 4)).astype(np.float32)
 NUMBERS = ", ".join(str(number) for number in TABLE.flat)
 
 
+KEPT = "logits = ai.onnx.ml.Binarizer <threshold = 0.25> (x)"
+
+
 def imported(body: str, folder: Path, width: str = "rest") -> ImportedOnnx:
     text = f"""
     lm (int64[batch, sequence] input_ids) => (float[batch, sequence, {width}] logits)
@@ -40,21 +43,15 @@ def run(model: ImportedOnnx, ids: Array) -> Array:
 IDS = np.array([[1, 5, 0], [7, 2, 2]])
 
 
-def test_unknown_operator_is_kept_and_runs(tmp_path: Path) -> None:
-    model = imported('logits = Einsum <equation = "bse,bte->bst"> (x, x)', tmp_path)
+def test_an_operator_without_a_table_is_kept_and_runs(tmp_path: Path) -> None:
+    model = imported(KEPT, tmp_path, width="4")
     (opaque,) = (op for op in model.graph.ops if op.kind == "opaque")
-    assert opaque.results[0].shape == (symbol("B"), symbol("S"), symbol("S"))
+    assert opaque.results[0].shape == (symbol("B"), symbol("S"), 4)
     (reason,) = model.opaque
     assert reason.code == "HETC-I310"
-    assert "ai.onnx::Einsum" in reason.text
-    x = TABLE[IDS]
-    np.testing.assert_allclose(run(model, IDS), np.einsum("bse,bte->bst", x, x), rtol=1e-5)
-
-
-def test_unsupported_use_says_why(tmp_path: Path) -> None:
-    model = imported("logits = Mod <fmod = 1> (x, x)", tmp_path)
-    assert model.opaque[0].text.endswith("the C remainder of floats")
-    assert all(op.pointwise for op in model.graph.ops if isinstance(op, Opaque))
+    assert "ai.onnx.ml::Binarizer" in reason.text
+    assert reason.text.endswith("no table of hetc has it")
+    np.testing.assert_array_equal(run(model, IDS), TABLE[IDS] > 0.25)
 
 
 def test_stack_traces_of_the_exporter_are_dropped(tmp_path: Path) -> None:
@@ -67,13 +64,23 @@ def test_stack_traces_of_the_exporter_are_dropped(tmp_path: Path) -> None:
     assert kept.attribute[0].s == node.attribute[0].s
 
 
-def test_loop_is_kept_with_what_it_captures(tmp_path: Path) -> None:
-    body = """
-      logits = Loop (two, yes, x) <body = step (int64 i, bool c, float[batch, sequence, 4] h)
+LOOP = """
+      logits = Loop (COUNT, yes, x) <body = step (int64 i, bool c, float[batch, sequence, 4] h)
         => (bool again, float[batch, sequence, 4] next) { again = Identity (c)
                                                           next = Add (h, x) }>"""
+
+
+def test_a_loop_that_data_end_is_kept_with_what_it_captures(tmp_path: Path) -> None:
+    body = "count = ReduceMax <keepdims = 0> (input_ids)" + LOOP.replace("COUNT", "count")
     model = imported(body, tmp_path, width="4")
     assert [op.kind for op in model.graph.ops].count("opaque") == 1
+    assert model.opaque[0].text.endswith("a loop whose length depends on data or sizes")
+    np.testing.assert_allclose(run(model, IDS), 8 * TABLE[IDS], rtol=1e-6)
+
+
+def test_a_loop_of_a_known_length_is_written_out(tmp_path: Path) -> None:
+    model = imported(LOOP.replace("COUNT", "two"), tmp_path, width="4")
+    assert [op.kind for op in model.graph.ops] == ["weight", "embedding", "add", "add"]
     np.testing.assert_allclose(run(model, IDS), 3 * TABLE[IDS], rtol=1e-6)
 
 
@@ -84,7 +91,7 @@ def test_operator_without_known_types_is_refused(tmp_path: Path) -> None:
 
 
 def test_opaque_that_nothing_here_can_run(tmp_path: Path) -> None:
-    model = imported('logits = Einsum <equation = "bse,bte->bst"> (x, x)', tmp_path)
+    model = imported(KEPT, tmp_path, width="4")
     (opaque,) = (op for op in model.graph.ops if isinstance(op, Opaque))
     node = NodeProto()
     node.ParseFromString(base64.b64decode(json.loads(opaque.arguments)["node"]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -306,11 +307,23 @@ def test_causal_attention_over_a_past() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_before_operator_set_13_all_axes_from_one_on_are_one(kind: str) -> None:
+    x = f32(2, 3, 4)
+    (found,), opaque = imported(helper.make_node(kind, ["x"], ["y"], axis=1), {"x": x}, {}, 11)
+    flat = torch.from_numpy(x.reshape(2, 12))
+    functions = {
+        "Softmax": lambda y: torch.softmax(y, 1),
+        "LogSoftmax": lambda y: torch.log_softmax(y, 1),
+        "Hardmax": lambda y: torch.nn.functional.one_hot(y.argmax(1), 12).float(),
+    }
+    np.testing.assert_allclose(found.reshape(2, 12), functions[kind](flat).numpy(), rtol=1e-5)
+    assert opaque == ()
+
+
 @pytest.mark.parametrize(
     ("node", "shape"),
     [
-        (helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1]), (1, 2, 5)),
-        (helper.make_node("Softmax", ["x"], ["y"], axis=1), (2, 3, 4)),
         (helper.make_node("Dropout", ["x", "ratio", "training"], ["y"]), (2, 3)),
         (helper.make_node("NonMaxSuppression", ["x"], ["y"]), (2, 3)),
     ],
@@ -319,16 +332,15 @@ def test_causal_attention_over_a_past() -> None:
 def test_what_a_table_cannot_say_is_kept_or_refused(
     node: NodeProto, shape: tuple[int, ...]
 ) -> None:
-    known = {"x": f32(*shape), "c": f32(4), "w": f32(2, 2, 3), "training": np.asarray(True)}
+    known = {"x": f32(*shape), "training": np.asarray(True)}
     known["ratio"] = np.asarray(0.25, np.float32)
     inputs = {"x": known["x"]}
     fixed = {name: known[name] for name in node.input if name and name not in inputs}
-    ctx_version = 11 if node.op_type == "Softmax" else OPSET
     if node.op_type == "NonMaxSuppression":
         with pytest.raises(InputError, match="HETC-I311"):
             imported(node, inputs, fixed)
         return
-    _, (reason,) = imported(node, inputs, fixed, ctx_version)
+    _, (reason,) = imported(node, inputs, fixed)
     assert reason.code == "HETC-I310"
 
 

@@ -11,7 +11,9 @@ from hetc.ir.ops.binary import Add, Mul
 from hetc.ir.ops.shape import Reshape, Slice
 from hetc.ir.ops.source import Weight
 from hetc.ir.ops.unary import Cos, Sin
+from hetc.ir.text import parse
 from hetc.ir.types import BF16, F16, F32, F64, DType, TensorType
+from hetc.ir.verify import verify
 from hetc.passes.retype import retype
 from hetc.passes.simplify import simplify
 from tests.passes.adversaries import POSITION, Mixer, attend, heads, model
@@ -64,3 +66,16 @@ def test_data_gets_the_new_type_and_angles_stay() -> None:
     assert {value.dtype for value in (attention.q, attention.k, attention.v)} == {BF16}
     (cosine,) = (op for op in ops if isinstance(op, Cos))
     assert (cosine.x.dtype, cosine.result.dtype) == (F32, F32)
+
+
+def test_bits_stay_those_of_the_type_that_had_them() -> None:
+    graph = parse(
+        "graph @g(%x: f32[S,4], %y: f32[4]) {"
+        " %0 = add %x, %y %1 = bitcast %0 {dtype = i32} %2 = and %1, 255"
+        " %3 = bitcast %2 {dtype = f32} %4 = mul %3, %y return %4 }"
+    )
+    narrow = retype(graph, F32, BF16)
+    kinds = [op.kind for op in narrow.ops]
+    assert kinds == ["add", "cast", "bitcast", "and", "bitcast", "cast", "mul"]
+    assert narrow.outputs[0].dtype is BF16
+    verify(narrow)

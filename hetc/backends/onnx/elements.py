@@ -72,6 +72,7 @@ _KERNELS: Mapping[str, frozenset[DType]] = {
     "Pad": _BYTES | {BOOL},
     "Range": _WIDE | {I16},
     **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"), _BITS),
+    "BitShift": frozenset({U8}),
     **dict.fromkeys(("And", "Or", "Xor", "Not"), frozenset({BOOL})),
     **dict.fromkeys(("Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Tanh"), _FLOATS),
     **dict.fromkeys(("Sigmoid", "Floor", "Ceil", "Round", "IsNaN", "IsInf"), _FLOATS),

@@ -12,7 +12,9 @@ from hetc.frontends.onnx.context import Bound, Context, Unsupported
 from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import reshaped
+from hetc.ir.ops.control import Opaque
 from hetc.ir.ops.elementwise import Where
+from hetc.ir.ops.index import Embedding, Gather, Index, IndexPut, PutAlong, TakeAlong
 from hetc.ir.ops.shape import Concat, Slice, normalize_axis
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 # Imports a subgraph with values for its inputs, and gives its outputs.
 Run = Callable[["GraphProto", Mapping[str, Bound]], tuple[Bound, ...]]
 
+# What fails on data that a condition may have kept from it.
+_MAY_FAIL = (Embedding, Gather, Index, IndexPut, Opaque, PutAlong, TakeAlong)
 # A longer loop would make a graph that nobody wants to read or compile.
 _MAX_TRIPS = 4096
 
@@ -42,8 +46,10 @@ def _if(ctx: Context, node: Node, condition: Bound | None, run: Run) -> tuple[Bo
     if decided is not None:
         return run(then if decided else otherwise, {})
     # Neither branch has effects, so that both may be computed and one result taken.
-    flag = reshaped(ctx, condition, ())
+    flag, before = reshaped(ctx, condition, ()), len(ctx.builder.ops)
     pairs = list(zip(run(then, {}), run(otherwise, {}), strict=True))
+    if any(isinstance(op, _MAY_FAIL) for op in ctx.builder.ops[before:]):
+        raise Unsupported("a choice, made by data, that may guard an index")
     if not all(isinstance(x, Item) and isinstance(y, Item) and x.type == y.type for x, y in pairs):
         raise Unsupported("a choice, made by data, between results of two types")
     return tuple(ctx.emit(Where, flag, x, y) for x, y in pairs)

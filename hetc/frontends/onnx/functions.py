@@ -74,11 +74,12 @@ def _written(
         content = schema.get_context_dependent_function_with_opset_version(
             _newest(known, version), call.SerializeToString(), types
         )
-        function = FunctionProto.FromString(content)
+        function: FunctionProto = FunctionProto.FromString(content)
         return function if function.node else None
     if not schema.has_function:
         return None
-    return FunctionProto.FromString(schema.function_body.SerializeToString())
+    body: FunctionProto = FunctionProto.FromString(schema.function_body.SerializeToString())
+    return body
 
 
 def _newest(versions: list[int], most: int) -> int:

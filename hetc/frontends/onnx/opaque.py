@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 _STANDARD = ("", "ai.onnx.ml")
-# Operators that hetc does not have, or not in every use, and that the standard defines element by
-# element, with NumPy's broadcasting (https://onnx.ai/onnx/operators).
-_TRIGONOMETRIC = {"Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh"}
-POINTWISE = frozenset(_TRIGONOMETRIC | {"BitShift", "IsInf", "Mod", "PRelu"})
 
 
 def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) -> tuple[Item, ...]:
@@ -60,10 +56,7 @@ def keep_opaque(ctx: Context, node: Node, versions: dict[str, int], why: str) ->
         "versions": versions,
     }
     text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
-    pointwise = node.kind in POINTWISE
-    made = iter(
-        ctx.emit_all(Opaque, tuple(items), "onnx", target, text, types, pointwise=pointwise)
-    )
+    made = iter(ctx.emit_all(Opaque, tuple(items), "onnx", target, text, types))
     # An output that the node leaves out keeps its place, so that results line up with names.
     return tuple(
         next(made) if name else Item(TensorType(types[0].dtype, ())) for name in node.outputs

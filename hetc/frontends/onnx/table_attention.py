@@ -101,6 +101,11 @@ def _table(ctx: Context, part: Item, positions: Item | None, interleaved: bool) 
     """The angles `[B, S, R/2]`, for both halves of a pair: `[B, S, R]`."""
     if positions is not None:
         part = ctx.emit(Gather, part, positions, 0)
+    return half_table(ctx, part, interleaved)
+
+
+def half_table(ctx: Context, part: Item, interleaved: bool) -> Item:
+    """Angles `[..., R/2]` for both halves of a pair: `[..., R]`."""
     if not interleaved:
         return ctx.emit(Concat, (part, part), -1)
     shape = part.shape

@@ -10,6 +10,7 @@ import numpy as np
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
 from hetc.frontends.onnx.item import Item, WeightItem, is_stored, loader
 from hetc.frontends.onnx.nodes import Node
+from hetc.frontends.onnx.table_index import gather
 from hetc.ir.model import StoredGroups, WeightData
 from hetc.ir.ops.linear import Linear
 from hetc.ir.ops.quant import unpacked4
@@ -33,15 +34,48 @@ def matmul_nbits(
     in whole bytes; without zeros, zero is the middle of the codes. The last block of a row is
     filled up.
     """
-    bits = node.get("bits", 4)
+    if order is not None:
+        raise Unsupported("a quantized matrix that is reordered")
+    outputs, inner = node.attributes["N"], node.attributes["K"]
+    matrix = _matrix(ctx, node, b, scales, zeros, (outputs, inner), a.dtype)
+    return ctx.emit(Linear, a, matrix, bias)
+
+
+@onnx_op("com.microsoft::GatherBlockQuantized")
+def gather_block_quantized(
+    ctx: Context, node: Node, table: Item, ids: Item, scales: Item, zeros: Item | None = None
+) -> Item:
+    """Rows of a table that is stored as the matrices of MatMulNBits are."""
+    axis = node.get("quantize_axis", 1)
+    plain = table.rank == 2 and axis in (1, -1) and node.get("gather_axis", 0) == 0
+    if not plain or table.narrow or table.dtype is not U8:
+        raise Unsupported("a quantized table that is not u8[rows, columns] by columns")
+    rows, width = (int(str(size)) for size in table.shape)
+    shape = (rows, width * 8 // node.get("bits", 4))
+    if node.get("block_size", 128) * int(str(scales.shape[1])) != shape[1]:
+        raise Unsupported("a quantized table whose rows are no whole blocks")
+    return gather(ctx, node, _matrix(ctx, node, table, scales, zeros, shape, scales.dtype), ids)
+
+
+def _matrix(
+    ctx: Context,
+    node: Node,
+    b: Item,
+    scales: Item,
+    zeros: Item | None,
+    shape: tuple[int, int],
+    dtype: DType,
+) -> WeightItem:
+    """A matrix `[N, K]` in blocks, with its integers."""
+    bits, block = node.get("bits", 4), node.get("block_size", 128)
     if bits not in (4, 8):
         raise Unsupported(f"a matrix of {bits} bits")
-    if order is not None or (zeros is not None and zeros.dtype is not U8):
-        raise Unsupported("a quantized matrix that is reordered, or has zeros that are no integers")
+    if zeros is not None and zeros.dtype is not U8:
+        raise Unsupported("a quantized matrix with zeros that are no integers")
     stored = [item for item in (b, scales, zeros) if item is not None]
     if not isinstance(b, WeightItem) or not all(map(is_stored, stored)):
         raise Unsupported("a quantized matrix that is no initializer")
-    outputs, inner, block = (node.attributes[key] for key in ("N", "K", "block_size"))
+    outputs, inner = shape
     blocks = math.ceil(inner / block)
     row = math.ceil(blocks * bits / 8)
     for item, size in zip(stored, (blocks * block * bits // 8, blocks, row), strict=False):
@@ -69,14 +103,14 @@ def matmul_nbits(
         packed=kind if bits == 4 else None,
     )
     data = WeightData(
-        (outputs, inner),
-        a.dtype,
-        lambda: groups.dequantized()[:, :inner].astype(a.dtype.numpy, copy=False),
+        shape,
+        dtype,
+        lambda: groups.dequantized()[:, :inner].astype(dtype.numpy, copy=False),
         groups if inner % block == 0 else None,
     )
     if data.groups is None:
         ctx.notes.append(f"{b.name}: {inner} columns are no whole blocks of {block}: widened")
-    return ctx.emit(Linear, a, ctx.derived(b, "dequantized", data), bias)
+    return ctx.derived(b, "dequantized", data)
 
 
 def _numbers(shape: tuple[int, int], dtype: DType, load: Callable[[], Array]) -> WeightData:

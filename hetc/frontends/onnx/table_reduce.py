@@ -12,6 +12,7 @@ from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import axes_of, reshaped
+from hetc.ir.dims import product
 from hetc.ir.op import Op
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops import reduce as ops
@@ -98,9 +99,19 @@ def reduce_log_sum_exp(ctx: Context, node: Node, x: Item, axes: Item | None = No
 @onnx_op(*_SOFTMAX)
 def softmax(ctx: Context, node: Node, x: Item) -> Item:
     axis = normalize_axis(node.get("axis", -1 if node.version >= 13 else 1), x.rank)
-    if node.version < 13 and axis != x.rank - 1:
-        raise Unsupported("a softmax over several axes at once (before opset 13)")
-    return ctx.emit(_SOFTMAX[node.kind], x, axis - x.rank)
+    flat = _in_rows(ctx, node, x, axis)
+    if flat is None:
+        return ctx.emit(_SOFTMAX[node.kind], x, axis - x.rank)
+    return reshaped(ctx, ctx.emit(_SOFTMAX[node.kind], flat, -1), x.shape)
+
+
+def _in_rows(ctx: Context, node: Node, x: Item, axis: int) -> Item | None:
+    """`x` as a matrix: before operator set 13 a softmax went over all axes from one on. None where
+    that is one axis.
+    """
+    if node.version >= 13 or axis == x.rank - 1:
+        return None
+    return reshaped(ctx, x, (product(x.shape[:axis]), product(x.shape[axis:])))
 
 
 @onnx_op(*_EXTREME)
@@ -116,12 +127,12 @@ def extreme(ctx: Context, node: Node, x: Item) -> Item:
 @onnx_op("Hardmax")
 def hardmax(ctx: Context, node: Node, x: Item) -> Item:
     axis = normalize_axis(node.get("axis", -1 if node.version >= 13 else 1), x.rank)
-    if node.version < 13 and axis != x.rank - 1:
-        raise Unsupported("a hardmax over several axes at once (before opset 13)")
-    best = ctx.emit(ops.ArgMax, x, axis, True)
-    shape = tuple(size if a == axis else 1 for a, size in enumerate(x.shape))
-    places = reshaped(ctx, ctx.emit(Iota, x.shape[axis]), shape)
-    return ctx.emit(ew.Cast, ctx.emit(ew.Eq, places, best), x.dtype)
+    flat = _in_rows(ctx, node, x, axis)
+    source, along = (x, axis) if flat is None else (flat, 1)
+    best = ctx.emit(ops.ArgMax, source, along, True)
+    shape = tuple(size if a == along else 1 for a, size in enumerate(source.shape))
+    places = reshaped(ctx, ctx.emit(Iota, source.shape[along]), shape)
+    return reshaped(ctx, ctx.emit(ew.Cast, ctx.emit(ew.Eq, places, best), x.dtype), x.shape)
 
 
 @onnx_op("LpNormalization")

@@ -19,6 +19,8 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
     table_recurrent,
     table_reduce,
     table_resize,
+    table_runtime,
+    table_runtime_attention,
     table_sample,
     table_shape,
     table_signal,

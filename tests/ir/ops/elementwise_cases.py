@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hetc.ir.types import BF16, BOOL, C64, F16, F32, F64, I8, I32, I64, U8, Array
+from hetc.ir.types import BF16, BOOL, C64, F16, F32, F64, I8, I16, I32, I64, U8, Array
 from tests.ir.ops.oracle import FLOATS, INTS, NUMBERS, Draw, Trial, as_torch, case, narrow, wide
 
 Function = Callable[..., torch.Tensor]
@@ -236,6 +236,26 @@ def bitwise(draw: Draw) -> Trial:
     x = draw.array(*draw.shape())
     y = draw.array(*draw.under(x.shape))
     return Trial({"x": x, "y": y}, [BITWISE[draw.kind](as_torch(x), as_torch(y))])
+
+
+@case("shift_left", "shift_right", dtypes=[I64, I32, U8])
+def shifts(draw: Draw) -> Trial:
+    x, width = draw.array(*draw.shape(), low=-100, high=100), draw.dtype.bits
+    y = draw.array(*draw.under(x.shape), low=0, high=width + 2)
+    # Python's integers have no width: what is shifted out is cut off afterwards.
+    shift = int.__lshift__ if draw.kind == "shift_left" else int.__rshift__
+    pairs = zip(*(part.flat for part in np.broadcast_arrays(x, y)), strict=True)
+    bits = [shift(int(a), int(b)) % 2**width for a, b in pairs]
+    unsigned = np.array(bits, np.uint64).astype(f"u{width // 8}")
+    return Trial({"x": x, "y": y}, [unsigned.astype(x.dtype).reshape(x.shape)])
+
+
+@case("bitcast", dtypes=[F32, BF16, I32, I64])
+def bit_patterns(draw: Draw) -> Trial:
+    x = draw.array(*draw.shape())
+    to = draw.choice({16: [BF16, F16, I16], 32: [F32, I32], 64: [F64, I64]}[draw.dtype.bits])
+    torch_type = as_torch(np.zeros(0, to.numpy)).dtype
+    return Trial({"x": x, "dtype": to}, [as_torch(x).view(torch_type)])
 
 
 @case("where", dtypes=[*NUMBERS, BOOL])

@@ -29,6 +29,8 @@ from hetc.ir.ops.binary import (
     Ne,
     Or,
     Pow,
+    ShiftLeft,
+    ShiftRight,
     Sub,
     Where,
     Xor,
@@ -105,6 +107,18 @@ for _op, _name in _COMPARISONS.items():
     emits(_op, kernels=(_name,))(_compared(_name))
 for _op, _name in {And: "And", Or: "Or", Xor: "Xor"}.items():
     emits(_op, refuse=_no_bits)(_bits(_name, f"Bitwise{_name}"))
+
+
+@emits(ShiftLeft, ShiftRight, kernels=("BitShift",), refuse=_of_sizes)
+def shift(c: Context, op: ShiftLeft | ShiftRight) -> str:
+    x, y, dtype = _pair(c, op)
+    width = c.w.constant(dtype.bits, dtype)
+    direction = "LEFT" if isinstance(op, ShiftLeft) else "RIGHT"
+    # C leaves a distance of the width or more undefined.
+    near = c.w.node("Less", y, width)
+    distance = c.w.node("Where", near, y, c.w.constant(0, dtype))
+    shifted = c.w.node("BitShift", x, distance, direction=direction)
+    return c.w.node("Where", near, shifted, c.w.constant(0, dtype))
 
 
 @emits(Pow, kernels=("Pow",), refuse=_of_sizes)

@@ -17,6 +17,7 @@ from hetc.ir.ops.unary import (
     Asinh,
     Atan,
     Atanh,
+    BitCast,
     Cast,
     Ceil,
     Cos,
@@ -211,3 +212,14 @@ def gated(c: Context, op: Gated) -> str:
 def cast(c: Context, op: Cast) -> str:
     source, target = computed(op.x.dtype), computed(op.dtype)
     return c.w[op.x] if source is target else c.w.cast(c.w[op.x], target)
+
+
+def _of_floats(op: BitCast) -> str | None:
+    floats = op.x.dtype.is_float or op.dtype.is_float
+    return "the bits of floats, which are computed in f32" if floats else None
+
+
+@emits(BitCast, refuse=_of_floats)
+def bit_cast(c: Context, op: BitCast) -> str:
+    # Between integers of one width a cast keeps the bits.
+    return c.w.cast(c.w[op.x], op.dtype)
