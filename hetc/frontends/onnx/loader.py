@@ -73,17 +73,17 @@ def _read(path: Path) -> bytes:
 
 
 def _require_text(model: ModelProto, path: Path) -> None:
-    """Refuse names that are no UTF-8: protobuf decodes them when they are first looked at."""
+    """Refuse names that are no UTF-8: protobuf hands them out as bytes."""
     stack: list[Any] = [model]
-    try:
-        while stack:
-            for field, value in stack.pop().ListFields():
-                if field.message_type is not None:
-                    stack.extend(value if field.is_repeated else (value,))
-                elif field.is_repeated and field.type == field.TYPE_STRING:
-                    list(value)
-    except UnicodeDecodeError as error:
-        raise _invalid(path, "the file holds a name that is no UTF-8 text", str(error)) from error
+    while stack:
+        for field, value in stack.pop().ListFields():
+            if field.message_type is not None:
+                stack.extend(value if field.is_repeated else (value,))
+            elif field.type == field.TYPE_STRING:
+                for text in value if field.is_repeated else (value,):
+                    if not isinstance(text, str):
+                        what = "the file holds a name that is no UTF-8 text"
+                        raise _invalid(path, what, ascii(text))
 
 
 def _check(model: ModelProto, path: Path) -> None:

@@ -43,7 +43,7 @@ def _json_object(path: Path) -> dict[str, Any]:
         )
     try:
         facts = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_json(path, first_line(error)) from error
     if not isinstance(facts, dict):
         raise _not_json(path, type(facts).__name__)
