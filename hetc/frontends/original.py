@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hetc.errors import InputError
+from hetc.frontends.sources import named_class
 from hetc.frontends.torch_export import load_pt2
 from hetc.ir.types import Array
 
@@ -38,11 +39,13 @@ def original_logits(path: Path, tokens: Array) -> Array:
 
 
 def original_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
-    """All outputs of the model without phases at `path`, a `.pt2` or `.onnx` file, for `inputs` by
-    name, computed by the framework that it belongs to.
+    """All outputs of the model without phases at `path`, a Hugging Face directory or a `.pt2` or
+    `.onnx` file, for `inputs` by name, computed by the framework that it belongs to.
 
     Raises InputError (HETC-I006) for another kind of file.
     """
+    if path.is_dir():
+        return _transformers_outputs(path, inputs)
     if path.suffix == ".pt2":
         return _exported_outputs(path, inputs)
     if path.suffix == ".onnx":
@@ -55,8 +58,28 @@ def original_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
         "HETC-I006",
         "there is no framework to compare with",
         at=str(path),
-        expected="a .pt2 or .onnx file",
+        expected="a Hugging Face directory, or a .pt2 or .onnx file",
     )
+
+
+def _transformers_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
+    import torch
+    import transformers
+
+    options = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(path, **options)
+    cls = named_class(config)
+    if cls is None:
+        raise InputError(
+            "HETC-I006",
+            "there is no class of transformers to compare with",
+            at=str(path),
+            found=f"architectures {config.architectures}",
+        )
+    model = cls.from_pretrained(path, dtype=torch.float32, **options).eval()
+    with torch.inference_mode():
+        found = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    return [np.asarray(t.numpy()) for t in found.values() if isinstance(t, torch.Tensor)]
 
 
 def _exported_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:

@@ -76,6 +76,7 @@ def test_equals_the_saved_model(name: str, tmp_path: Path) -> None:
         for batch in (1, 3):
             inputs = case.inputs(batch)
             assert largest_error(bundle, inputs, case.expected(module, inputs)) <= TOLERANCE
+        assert verify(bundle.files.root, tmp_path / name).ok
 
 
 def test_a_traced_module(tmp_path: Path) -> None:
