@@ -19,6 +19,11 @@ PRINTS = {
     "from_onnx_file.py": ("2 attention masks proven causal", "verified    ", "\ntokens "),
     "read_marks.py": ("prefill ", "decode ", "h200", "sn40l", "cut: min-cut", "decode device only"),
     "torch_compile.py": ("prefill", "region", "decode", "the same text"),
+    "without_phases.py": (
+        "no phases   HETC-I205",
+        "verified    compiled",
+        "scores (4, 10), max error",
+    ),
     "write_a_target.py": (
         "unknown key",
         "my-chip:8",

@@ -57,7 +57,7 @@ class StateSpec:
             name=f.text("name", max_length=200),
             layer=f.optional("layer", f.integer),
             kind=f.one_of("kind", STATE_KINDS),
-            shape=f.array("shape", _dim),
+            shape=f.array("shape", read_dim),
             dtype=f.one_of("dtype", BY_NAME),
             append_axis=f.optional("append_axis", f.integer),
             keep=f.optional("keep", f.integer),
@@ -147,7 +147,8 @@ Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, Phase] = ("prefill", "decode")
 
 
-def _dim(value: object, at: str) -> Dim:
+def read_dim(value: object, at: str) -> Dim:
+    """One size of a shape: an integer, or an expression over symbols."""
     if not isinstance(value, str):
         return check_integer(value, at)
     if not _DIM.fullmatch(value):

@@ -15,7 +15,7 @@ from hetc.bundle.contract import PHASES, Contract
 from hetc.bundle.digests import check_digests, file_sha256, require_digest
 from hetc.bundle.directory import check_files
 from hetc.bundle.filenames import HANDOFF_FILE, MANIFEST
-from hetc.bundle.schema import MAX_MANIFEST_BYTES, Manifest
+from hetc.bundle.schema import MAX_MANIFEST_BYTES, Manifest, without_phases
 from hetc.bundle.tensor_file import Array, TensorFile
 from hetc.errors import BundleError, Reason
 
@@ -33,15 +33,23 @@ class OpenBundle:
     """
 
     def __init__(
-        self, root: Path, manifest: Manifest, contract: Contract, verified: set[str]
+        self, root: Path, manifest: Manifest, contract: Contract | None, verified: set[str]
     ) -> None:
         self.root = root
         self.manifest = manifest
-        self.contract = contract
+        self._contract = contract
         self._verified = verified
         self._tensor_files: dict[str, TensorFile] = {}
         self._weights: dict[str, str] | None = None
         self._closed = False
+
+    @property
+    def contract(self) -> Contract:
+        """The hand-off contract; raises `BundleError` HETC-B017 for a bundle without phases."""
+        if self._contract is None:
+            forward = self.manifest.forward
+            raise without_phases("" if forward is None else forward.reason)
+        return self._contract
 
     def __enter__(self) -> OpenBundle:
         return self
@@ -174,11 +182,17 @@ def open_bundle(path: str | Path, *, check: Check = "full") -> OpenBundle:
         if check == "full":
             check_digests(root, manifest.files)
             verified = set(manifest.files)
+    contract = None if manifest.forward is not None else _read_contract(root, manifest)
+    return OpenBundle(root, manifest, contract, verified)
+
+
+def _read_contract(root: Path, manifest: Manifest) -> Contract:
+    with _readable(str(root)):
         raw = (root / HANDOFF_FILE).read_bytes()
     require_digest(HANDOFF_FILE, manifest.contract_sha256, hashlib.sha256(raw).hexdigest())
     contract = Contract.from_bytes(raw)
     manifest.check_contract(contract)
-    return OpenBundle(root, manifest, contract, verified)
+    return contract
 
 
 def check_compat(path: str | Path, target_names: Collection[str]) -> tuple[Reason, ...]:

@@ -13,8 +13,9 @@ from typing import TypeVar
 from hetc.bundle.contract import PHASES, Contract, Phase, StateSpec
 from hetc.bundle.fields import Fields, bad_field
 from hetc.bundle.filenames import HANDOFF_FILE, MANIFEST, check_filename, refuse_collisions
+from hetc.bundle.forward import ForwardEntry, Tensor
 from hetc.bundle.strict_json import canonical_json, parse_json
-from hetc.bundle.version import BUNDLE, read_version, require_compat
+from hetc.bundle.version import BUNDLE, OLDEST, Version, read_version, require_compat
 from hetc.errors import BundleError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Contract",
     "Fallback",
     "FileEntry",
+    "ForwardEntry",
     "Golden",
     "HalfEntry",
     "Manifest",
@@ -29,6 +31,7 @@ __all__ = [
     "Phase",
     "StateSpec",
     "TargetRef",
+    "Tensor",
     "ToolInfo",
     "Workload",
 ]
@@ -37,6 +40,8 @@ T = TypeVar("T")
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 KINDS = ("plan", "runnable")
+# The version from which on a bundle may have no phases.
+_FORWARD = Version("hetc.bundle", 1, 1)
 _STATES_KEY: dict[Phase, str] = {"prefill": "state_outputs", "decode": "state_inputs"}
 
 
@@ -55,7 +60,10 @@ class ToolInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What was compiled: parameters counted, max_context in tokens, dtype of the stored weights."""
+    """What was compiled: parameters counted, max_context in tokens, dtype of the stored weights.
+
+    A model without phases has 0 for what it does not have.
+    """
 
     name: str
     family: str
@@ -73,8 +81,8 @@ class ModelInfo:
             family=f.text("family"),
             parameters=f.integer("parameters"),
             layers=f.integer("layers"),
-            vocab=f.integer("vocab", low=1),
-            max_context=f.integer("max_context", low=1),
+            vocab=f.integer("vocab"),
+            max_context=f.integer("max_context"),
             dtype=f.text("dtype"),
         )
 
@@ -165,12 +173,15 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; the writer fills `files` and `contract_sha256`."""
+    """What `manifest.json` says; the writer fills `files` and `contract_sha256`.
+
+    A bundle has two `halves`, a `workload` and a contract; or, without phases, `forward` alone.
+    """
 
     tool: ToolInfo
     kind: str
     model: ModelInfo
-    workload: Workload
+    workload: Workload | None
     targets: Mapping[Phase, TargetRef]
     halves: Mapping[Phase, HalfEntry]
     executors: tuple[str, ...]
@@ -180,7 +191,8 @@ class Manifest:
     fallbacks: tuple[Fallback, ...] = ()
     contract_sha256: str = ""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
-    compat: str = str(BUNDLE)
+    forward: ForwardEntry | None = None
+    compat: str = str(OLDEST)
 
     @classmethod
     def from_json(cls, value: object, at: str = MANIFEST) -> Manifest:
@@ -190,15 +202,18 @@ class Manifest:
         HETC-B006 a file name.
         """
         f = Fields(value, at)
-        f.newer = read_version(f.take("schema"), f.where("schema"), BUNDLE) > BUNDLE
+        version = read_version(f.take("schema"), f.where("schema"), BUNDLE)
+        f.newer = version > BUNDLE
         compat = require_compat(f.take("compat"), f.where("compat"), BUNDLE)
+        forward = _read_forward(f, version)
+        has_phases = forward is None
         manifest = cls(
             tool=_whole(f.nested("tool"), ToolInfo.read),
             kind=f.one_of("kind", KINDS),
             model=_whole(f.nested("model"), ModelInfo.read),
-            workload=_whole(f.nested("workload"), Workload.read),
+            workload=_phased(f, "workload", has_phases, lambda sub: _whole(sub, Workload.read)),
             targets=_phases(f.nested("targets"), lambda sub, _: TargetRef.read(sub)),
-            halves=_phases(f.nested("halves"), _read_half),
+            halves=_phased(f, "halves", has_phases, lambda sub: _phases(sub, _read_half)) or {},
             executors=f.names("executors"),
             golden=f.optional("golden", lambda key: _whole(f.nested(key), Golden.read)),
             summary=f.texts("summary"),
@@ -206,8 +221,11 @@ class Manifest:
             fallbacks=f.array(
                 "fallbacks", lambda v, where: _whole(Fields(v, where, newer=f.newer), Fallback.read)
             ),
-            contract_sha256=f.sha256("contract_sha256"),
+            contract_sha256=f.sha256("contract_sha256")
+            if has_phases
+            else f.optional("contract_sha256", f.sha256) or "",
             files=_read_files(f.nested("files")),
+            forward=forward,
             compat=compat,
         )
         f.done()
@@ -227,21 +245,37 @@ class Manifest:
             "tool": vars(self.tool),
             "kind": self.kind,
             "model": vars(self.model),
-            "workload": vars(self.workload),
+            "workload": None if self.workload is None else vars(self.workload),
             "targets": {phase: vars(self.targets[phase]) for phase in PHASES},
-            "halves": {phase: _plain_half(self.halves[phase], phase) for phase in PHASES},
+            "halves": {phase: _plain_half(self.halves[phase], phase) for phase in PHASES}
+            if self.halves
+            else None,
+            "forward": None if self.forward is None else self.forward.to_json(),
             "executors": list(self.executors),
             "golden": None if self.golden is None else vars(self.golden),
             "summary": list(self.summary),
             "assumptions": list(self.assumptions),
             "fallbacks": [vars(fallback) for fallback in self.fallbacks],
-            "contract_sha256": self.contract_sha256,
+            "contract_sha256": self.contract_sha256 or None,
             "files": {name: vars(entry) for name, entry in self.files.items()},
         }
 
     def to_bytes(self) -> bytes:
         """The bytes of `manifest.json`; the same manifest always gives the same bytes."""
         return canonical_json(self.to_json())
+
+    @property
+    def request(self) -> Workload:
+        """The workload; raises BundleError (HETC-B017) for a bundle without phases."""
+        if self.workload is None:
+            raise without_phases("" if self.forward is None else self.forward.reason)
+        return self.workload
+
+    def half(self, phase: Phase) -> HalfEntry:
+        """One half; raises BundleError (HETC-B017) for a bundle without phases."""
+        if self.forward is not None:
+            raise without_phases(self.forward.reason)
+        return self.halves[phase]
 
     def check_contract(self, contract: Contract) -> None:
         """Refuses a contract whose states are not those of both halves, in order (HETC-B014)."""
@@ -264,7 +298,9 @@ class Manifest:
 
     def _check(self, f: Fields) -> None:
         """What holds between fields: every file that a field names is listed."""
-        named = {HANDOFF_FILE: "contract_sha256"}
+        named = {HANDOFF_FILE: "contract_sha256"} if self.contract_sha256 else {}
+        if self.forward is not None:
+            named |= self.forward.files
         for phase, half in self.halves.items():
             named[half.graph] = f"halves.{phase}.graph"
             for key in ("onnx", "plan", "socket"):
@@ -274,11 +310,25 @@ class Manifest:
         for name, key in named.items():
             if name not in self.files:
                 raise bad_field(f.where(key), "a file that is listed in files", name)
-        listed = self.files[HANDOFF_FILE].sha256
+        listed = self.files[HANDOFF_FILE].sha256 if HANDOFF_FILE in self.files else ""
         if listed != self.contract_sha256:
-            raise bad_field(f.where("contract_sha256"), listed, self.contract_sha256)
+            raise bad_field(f.where("contract_sha256"), listed or "null", self.contract_sha256)
+        self._check_kind(f)
         if self.kind == "runnable" and not self.executors:
             raise bad_field(f.where("executors"), "at least one executor", [])
+
+    def _check_kind(self, f: Fields) -> None:
+        """A bundle with phases says how many tokens it takes; one without says that older readers
+        do not know it, and has nothing to hand off."""
+        if self.forward is None:
+            for key in ("vocab", "max_context"):
+                if getattr(self.model, key) < 1:
+                    raise bad_field(f.where(f"model.{key}"), "at least 1", getattr(self.model, key))
+        elif self.compat == str(OLDEST):
+            raise bad_field(f.where("compat"), str(_FORWARD), self.compat)
+        elif self.contract_sha256 or self.golden is not None:
+            key = "contract_sha256" if self.contract_sha256 else "golden"
+            raise bad_field(f.where(key), "null in a bundle without phases", "something else")
 
 
 def _whole(f: Fields, read: Callable[[Fields], T]) -> T:
@@ -286,6 +336,32 @@ def _whole(f: Fields, read: Callable[[Fields], T]) -> T:
     found = read(f)
     f.done()
     return found
+
+
+def without_phases(reason: str) -> BundleError:
+    """HETC-B017: something of prefill and decode was asked of a bundle that has neither."""
+    return BundleError(
+        "HETC-B017",
+        "this bundle has no phases: neither prefill nor decode",
+        expected="a bundle of a decoder",
+        found=reason,
+        do="call it as one function: bundle.run(...) or hetc run BUNDLE --inputs FILE",
+    )
+
+
+def _read_forward(f: Fields, version: Version) -> ForwardEntry | None:
+    if version < _FORWARD:
+        return None
+    return f.optional("forward", lambda key: _whole(f.nested(key), ForwardEntry.read))
+
+
+def _phased(f: Fields, key: str, has_phases: bool, read: Callable[[Fields], T]) -> T | None:
+    """A field that every bundle with phases has, and that is null in others."""
+    if has_phases:
+        return read(f.nested(key))
+    if f.take(key) is not None:
+        raise bad_field(f.where(key), "null in a bundle without phases", found="something else")
+    return None
 
 
 def _phases(f: Fields, read: Callable[[Fields, Phase], T]) -> dict[Phase, T]:

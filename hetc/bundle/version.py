@@ -27,7 +27,9 @@ class Version:
         return f"{self.what}/{self.major}" + (f".{self.minor}" if self.minor else "")
 
 
-BUNDLE = Version("hetc.bundle", 1)
+BUNDLE = Version("hetc.bundle", 1, 1)
+# Whose readers know bundles of prefill and decode alone.
+OLDEST = Version("hetc.bundle", 1)
 HANDOFF = Version("hetc.handoff", 1)
 
 

@@ -109,21 +109,24 @@ class BundleWriter:
     def commit(self, manifest: Manifest) -> Manifest:
         """Completes `manifest` (files, contract hash), writes it last, then names the bundle.
 
-        A `contract_sha256` that is already set must be that of `handoff.json`. Returns the manifest
-        as it stands in the bundle. Whatever a reader would refuse is refused here.
+        A `contract_sha256` that is already set must be that of `handoff.json`, which only a bundle
+        without phases lacks. Returns the manifest as it stands in the bundle. Whatever a reader
+        would refuse is refused here.
         """
         staging = self._open_staging()
         handoff = staging.path / HANDOFF_FILE
-        if HANDOFF_FILE not in self._files:
+        has_phases = manifest.forward is None
+        if has_phases and HANDOFF_FILE not in self._files:
             raise _misuse(HANDOFF_FILE, "a hand-off contract", "no such file was written")
-        sha256 = self._files[HANDOFF_FILE].sha256
+        sha256 = self._files[HANDOFF_FILE].sha256 if HANDOFF_FILE in self._files else ""
         if manifest.contract_sha256 not in ("", sha256):
             raise _misuse(HANDOFF_FILE, manifest.contract_sha256, sha256)
         whole = replace(manifest, contract_sha256=sha256, files=self.files)
         raw = whole.to_bytes()
         if Manifest.from_bytes(raw) != whole:
             raise _misuse(MANIFEST, "a manifest that reads back the same", "another one")
-        whole.check_contract(Contract.from_bytes(handoff.read_bytes()))
+        if has_phases:
+            whole.check_contract(Contract.from_bytes(handoff.read_bytes()))
         refuse_collisions((*self._files, MANIFEST), MANIFEST)
         with self._file(MANIFEST, needed=len(raw)) as file:
             file.write(memoryview(raw))

@@ -34,7 +34,8 @@ def compile_command(
     """Compile MODEL into a bundle that holds all that it needs to run.
 
     MODEL is a Hugging Face directory, a .gguf, .pt2 or .onnx file, or a directory with only
-    config.json, which gives a plan that can be inspected and not run.
+    config.json, which gives a plan that can be inspected and not run. A model whose inputs and
+    outputs are no language model's is compiled as one function, without prefill and decode.
     """
     with Progress(wanted=not as_json) as progress:
         compiled = driver.compile_bundle(
@@ -58,10 +59,11 @@ def _as_json(compiled: Compiled) -> dict[str, Any]:
         "kind": manifest.kind,
         "bytes": _bytes(compiled),
         "model": vars(manifest.model),
-        "workload": vars(manifest.workload),
+        "workload": None if manifest.workload is None else vars(manifest.workload),
+        "forward": None if manifest.forward is None else manifest.forward.to_json(),
         "targets": {role: vars(target) for role, target in manifest.targets.items()},
         "executors": manifest.executors,
-        "contract_sha256": manifest.contract_sha256,
+        "contract_sha256": manifest.contract_sha256 or None,
         "summary": compiled.summary,
         "assumptions": list(manifest.assumptions),
         "fallbacks": [vars(fallback) for fallback in manifest.fallbacks],

@@ -128,6 +128,6 @@ def _groups(decisions: dict[str, Any], by: str) -> list[dict[str, Any]]:
         return report.phase_groups(decisions)
     if by in ("op", "kernel"):
         return []
-    phases = ("prefill", "decode")
+    phases = dict.fromkeys(op["phase"] for op in decisions["ops"])
     ops = [[op for op in decisions["ops"] if op["phase"] == phase] for phase in phases]
     return [group for records in ops for group in report.layer_groups(records)]

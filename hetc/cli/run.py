@@ -9,6 +9,7 @@ import click
 
 from hetc.cli.lazy import driver
 from hetc.cli.output import json_option, print_json, read_stdin
+from hetc.cli.run_forward import run_forward
 from hetc.cli.settings import BUNDLE, COUNT
 from hetc.errors import UsageError
 
@@ -36,6 +37,19 @@ def _token_ids(
 @click.option(
     "--tokens", callback=_token_ids, metavar="IDS", help="The prompt as token ids: 1,2,3."
 )
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Inputs of a model without phases: arrays by name, .npz or .safetensors.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where its outputs go: .npz or .safetensors.",
+)
 @click.option("-n", "--max-new-tokens", type=COUNT, default=128, show_default=True, metavar="N")
 @click.option("--chat", is_flag=True, help="The prompt is a user's message in a chat.")
 @click.option("--ignore-eos", is_flag=True, help="Go on to exactly N tokens.")
@@ -56,17 +70,26 @@ def run_command(
     bundle: Path,
     prompt: str | None,
     tokens: list[int] | None,
+    inputs: Path | None,
+    output: Path | None,
     executor: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run BUNDLE on a prompt: text goes to stdout as it comes, timings to stderr at the end."""
+    """Run BUNDLE on a prompt: text goes to stdout as it comes, timings to stderr at the end.
+
+    A BUNDLE without phases is called once on the arrays of --inputs.
+    """
+    if inputs is not None or output is not None:
+        _refuse_prompt(prompt, tokens, inputs)
+        run_forward(bundle, inputs, output, executor, as_json=as_json)
+        return
     if (prompt is None) == (tokens is None):
         raise UsageError(
             "HETC-U006",
             "one prompt is needed",
             at="hetc run",
-            expected="either -p TEXT or --tokens IDS",
+            expected="either -p TEXT or --tokens IDS; of a bundle without phases, --inputs FILE",
             found="both" if prompt is not None else "neither",
         )
     given: Any = tokens if prompt is None else prompt
@@ -81,6 +104,17 @@ def run_command(
         for reason in loaded.fallbacks:
             click.echo(f"note: an executor was passed over: {reason}", err=True)
         click.echo(_timings(_print_text(loaded, given, options)), err=True)
+
+
+def _refuse_prompt(prompt: str | None, tokens: list[int] | None, inputs: Path | None) -> None:
+    if inputs is None or prompt is not None or tokens is not None:
+        raise UsageError(
+            "HETC-U006",
+            "--output is for a call with --inputs" if inputs is None else "one input is needed",
+            at="hetc run",
+            expected="--inputs FILE alone" if inputs is not None else "--inputs FILE too",
+            found="a prompt too" if inputs is not None else "no --inputs",
+        )
 
 
 def _print_text(loaded: Bundle, prompt: Any, options: dict[str, Any]) -> Generation:

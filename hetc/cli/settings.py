@@ -65,6 +65,11 @@ _PLAN = click.option(
     metavar="FILE",
     help="JSON file of what is fixed of the spatial plan.",
 )
+_PHASES = click.option(
+    "--phases",
+    type=click.Choice(("auto", "none")),
+    help="none compiles any model as one function.  [auto]",
+)
 _STRICT = click.option("--strict", is_flag=True, default=None, help="Refuse every fallback.")
 _CALIBRATED = click.option(
     "--calibrated",
@@ -75,7 +80,7 @@ _CALIBRATED = click.option(
 _REQUEST = (_PREFILL, _DECODE, _BATCH, _PROMPT, _NEW, _DTYPE, _LINK)
 _PLACED = (_CALIBRATED, _POLICY, _PLAN, _STRICT)
 _SIZES = (_BATCH, _CONTEXT, _PROMPT, _NEW)
-_OPTIONS = (_PREFILL, _DECODE, *_SIZES, _DTYPE, _QUANTIZE, _KV, _LINK, *_PLACED)
+_OPTIONS = (_PREFILL, _DECODE, *_SIZES, _DTYPE, _QUANTIZE, _KV, _PHASES, _LINK, *_PLACED)
 
 
 def plan_options(command: F) -> F:

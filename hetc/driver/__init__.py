@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hetc.driver.arrays import check_arrays_path, read_arrays, write_arrays
     from hetc.driver.bench import Benched, BenchOptions, bench
     from hetc.driver.compile import Compiled, compile, compile_bundle
     from hetc.driver.diff import diff_paths
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hetc.driver.verify import Verification, verify
 
 _NAMES = {
+    "hetc.driver.arrays": ("check_arrays_path", "read_arrays", "write_arrays"),
     "hetc.driver.bench": ("BenchOptions", "Benched", "bench"),
     "hetc.driver.compile": ("Compiled", "compile", "compile_bundle"),
     "hetc.driver.diff": ("diff_paths",),
@@ -63,6 +65,7 @@ __all__ = [
     "TuneResult",
     "Verification",
     "bench",
+    "check_arrays_path",
     "compile",
     "compile_bundle",
     "diff_paths",
@@ -75,10 +78,12 @@ __all__ = [
     "load",
     "optimize",
     "plot_path",
+    "read_arrays",
     "simulate",
     "simulate_plan",
     "tune",
     "verify",
+    "write_arrays",
 ]
 
 

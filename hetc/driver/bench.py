@@ -13,7 +13,7 @@ import numpy as np
 
 from hetc.bundle.contract import PHASES, Phase
 from hetc.bundle.dtypes import BY_NAME
-from hetc.driver.load import load
+from hetc.driver.load import load, require_phases
 from hetc.driver.peak_memory import peak_memory_bytes
 from hetc.ir.text import parse
 from hetc.passes.cost import PhaseCosts, phase_costs
@@ -113,6 +113,7 @@ def bench(
     path: str | Path, options: BenchOptions, step: Step, executor: str | None = None
 ) -> Benched:
     """Time the bundle at `path`; raises what loading and running it raise."""
+    require_phases(path)
     cpu = read_cpu()
     step("measuring this machine")
     measured = [measure(cpu)]
@@ -204,7 +205,7 @@ def _costs(bundle: Bundle) -> dict[Phase, PhaseCosts]:
     states = frozenset(bundle.contract.state_names)
     found: dict[Phase, PhaseCosts] = {}
     for phase in PHASES:
-        text = bundle.files.read_bytes(bundle.manifest.halves[phase].graph).decode()
+        text = bundle.files.read_bytes(bundle.manifest.half(phase).graph).decode()
         found[phase] = phase_costs(parse(text), phase, states)
     return found
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 from hetc.bundle import BundleWriter, Manifest
 from hetc.driver.load import load
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import Planned, check_path, plan
+from hetc.driver.plan import Planned, check_path, plan_any
+from hetc.driver.plan_whole import PlannedWhole, checked_whole
 from hetc.driver.quality import quality_of
-from hetc.driver.summary import summarize
+from hetc.driver.summary import summarize, summarize_whole
 from hetc.driver.write import write_bundle
+from hetc.driver.write_whole import write_whole
 from hetc.errors import UsageError
 from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked, self_check
@@ -71,7 +73,9 @@ def compile_bundle(
     """
     watch = _Stopwatch(progress)
     with BundleWriter(check_path(output), overwrite=overwrite) as writer:
-        planned = plan(source, options, watch)
+        planned = plan_any(source, options, watch)
+        if isinstance(planned, PlannedWhole):
+            return _compile_whole(planned, writer, watch)
         # In processes of their own: this one mostly takes a single core.
         with closing(planned.kernels) as kernels:
             kernels.begin()
@@ -89,6 +93,19 @@ def compile_bundle(
     return Compiled(output, manifest, summary, watch.seconds)
 
 
+def _compile_whole(planned: PlannedWhole, writer: BundleWriter, watch: _Stopwatch) -> Compiled:
+    """The same for a model without phases."""
+    checked = None
+    if planned.model.weights is not None:
+        watch("checking the compiled graph against the imported one")
+        with _one_thread():
+            checked = checked_whole(planned)
+    summary = summarize_whole(planned, checked)
+    manifest = write_whole(planned, checked, writer, summary, watch)
+    watch("")
+    return Compiled(writer.path, manifest, summary, watch.seconds)
+
+
 def _quality(planned: Planned, step: Callable[[str], None]) -> Quality | None:
     quantized = planned.lowered.quantized
     # What keeps the source's integers is no other model.
@@ -101,13 +118,18 @@ def _quality(planned: Planned, step: Callable[[str], None]) -> Quality | None:
 def _checked(planned: Planned, step: Callable[[str], None]) -> Checked | None:
     if planned.model.weights is None:
         return None
+    step("checking prefill + decode against forward")
+    with _one_thread():
+        return self_check(planned.program, planned.lowered.weights, planned.vocabulary)
+
+
+def _one_thread() -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
-    step("checking prefill + decode against forward")
     # Products of a few rows: more threads wait for each other longer than they work, and on a busy
     # machine ten times as long (docs/benchmarks/compile.md).
-    with threadpool_limits(limits=1, user_api="blas"):
-        return self_check(planned.program, planned.lowered.weights, planned.vocabulary)
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 def compile(

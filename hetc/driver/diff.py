@@ -49,7 +49,7 @@ def _open(path: Path, *, whole: bool) -> _Side:
     with open_bundle(path, check="sizes") as files:
         manifest = files.manifest
         decisions = json.loads(files.read_bytes("decisions.json"))
-    planned = manifest.halves["decode"].plan is not None
+    planned = manifest.forward is None and manifest.half("decode").plan is not None
     return _Side(open_plan(path)[0] if planned else None, manifest, decisions)
 
 
@@ -61,7 +61,7 @@ def _facts(side: _Side) -> Facts:
     cut, targets = decisions["cut"], manifest.targets
     return {
         ("bundle", "model"): vars(manifest.model),
-        ("bundle", "workload"): vars(manifest.workload),
+        ("bundle", "workload"): decisions["workload"],
         ("bundle", "targets"): {role: ref.name for role, ref in targets.items()},
         ("bundle", "target digests"): {role: ref.sha256 for role, ref in targets.items()},
         ("bundle", "link"): {"name": decisions["link"]},

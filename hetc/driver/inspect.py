@@ -12,8 +12,9 @@ from hetc.bundle import open_bundle
 from hetc.driver.compile import quiet
 from hetc.driver.kernel_records import kernel_records
 from hetc.driver.options import CompileOptions
-from hetc.driver.plan import plan
-from hetc.driver.summary import summarize
+from hetc.driver.plan import Planned, plan_any
+from hetc.driver.plan_whole import PlannedWhole
+from hetc.driver.summary import summarize, summarize_whole
 from hetc.passes.decisions import inspected
 
 
@@ -45,7 +46,9 @@ def inspect(path: str | Path, options: CompileOptions) -> Inspection:
     path = Path(path)
     if is_bundle(path):
         return _bundle(path)
-    planned = plan(path, options, quiet)
+    planned = plan_any(path, options, quiet)
+    if isinstance(planned, PlannedWhole):
+        return _whole(planned)
     model = {
         "name": planned.model.name,
         "family": planned.model.family,
@@ -54,10 +57,28 @@ def inspect(path: str | Path, options: CompileOptions) -> Inspection:
         "dtype": planned.dtype.name,
         "max_context": planned.program.max_context,
     }
+    return _planned(planned, model, summarize(planned, None))
+
+
+def _whole(planned: PlannedWhole) -> Inspection:
+    model = {
+        "name": planned.model.name,
+        "family": planned.model.family,
+        "parameters": planned.parameters,
+        "layers": planned.model.layers,
+        "dtype": planned.lowered.dtype.name,
+        "no_phases": str(planned.no_phases),
+    }
+    return _planned(planned, model, summarize_whole(planned, None))
+
+
+def _planned(
+    planned: Planned | PlannedWhole, model: dict[str, Any], summary: tuple[str, ...]
+) -> Inspection:
     fallbacks = [{"code": r.code, "op": r.at, "reason": r.text} for r in planned.fallbacks]
     # Once through JSON, so that a model and its bundle show the same values.
     decisions = json.loads(json.dumps(planned.decisions))
-    return Inspection(model, summarize(planned, None), decisions, fallbacks)
+    return Inspection(model, summary, decisions, fallbacks)
 
 
 def _bundle(path: Path) -> Inspection:
@@ -66,5 +87,7 @@ def _bundle(path: Path) -> Inspection:
         decisions = json.loads(files.read_bytes("decisions.json"))
         fallbacks = [vars(fallback) for fallback in manifest.fallbacks]
         model = dict(vars(manifest.model))
+        if manifest.forward is not None:
+            model["no_phases"] = manifest.forward.reason
         kernels = kernel_records(files)
         return Inspection(model, manifest.summary, decisions, fallbacks, kernels)

@@ -54,7 +54,7 @@ def open_plan(path: Path) -> tuple[Plan, Graph | None]:
     if not is_bundle(path):
         return read_plan(read_file(path), str(path)), None
     with open_bundle(path, check="sizes") as files:
-        half = files.manifest.halves["decode"]
+        half = files.manifest.half("decode")
         if half.plan is None or half.socket is None:
             raise UsageError(
                 "HETC-U012",

@@ -10,8 +10,8 @@ from hetc.driver.options import DTYPES as DTYPE_NAMES
 from hetc.driver.options import QUANTIZE, CompileOptions
 from hetc.driver.policy import Policy
 from hetc.driver.weights import WeightReader
-from hetc.errors import UsageError
-from hetc.ir.graph import Graph, Program
+from hetc.errors import Reason, UsageError
+from hetc.ir.graph import Graph, Program, Whole
 from hetc.ir.model import Model, WeightData
 from hetc.ir.types import DTYPES, DType
 from hetc.passes.adopt_state import adopt_state
@@ -41,6 +41,17 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class LoweredWhole:
+    """A model without phases, its weights, and what was quantized of it, None for nothing."""
+
+    model: Model
+    whole: Whole
+    weights: WeightReader
+    dtype: DType
+    quantized: Quantization | None = None
+
+
+@dataclass(frozen=True)
 class Quantization:
     """`forward` before its matrices were quantized, with its weights, and what became of them."""
 
@@ -53,11 +64,71 @@ def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
     """`forward` of `model` as prefill and decode.
 
     Raises StateError where decode cannot be derived, UsageError (HETC-U011) for a context beyond
-    the model's, InputError (HETC-I010) for a declared op that the model does not have.
+    the model's and (HETC-U019) for a model without phases, InputError (HETC-I010) for a declared op
+    that the model does not have.
     """
+    if model.no_phases is not None:
+        raise needs_phases(model.name, model.no_phases)
     graph = canonicalize(declare_token_wise(model.graph, policy.token_wise))
     longest = bound_context(graph, WeightReader(model, graph), model.max_context)
     context = _context(longest, options)
+    model, graph, quantized = _typed(model, graph, options, policy)
+    reader = WeightReader(model, graph)
+    program = _derive(model, graph, reader, context)
+    return Lowered(replace(model, max_context=context), program, reader, model.dtype, quantized)
+
+
+def lower_whole(model: Model, options: CompileOptions, policy: Policy) -> LoweredWhole:
+    """The graph of a model without phases, in the dtype that is asked for.
+
+    Raises UsageError (HETC-U018) for an option that only phases give a meaning.
+    """
+    _refuse_phased(options, policy)
+    model, graph, quantized = _typed(model, canonicalize(model.graph), options, policy)
+    graph = replace(graph, name="forward", output_names=_output_names(graph))
+    reader = WeightReader(model, graph)
+    return LoweredWhole(model, Whole(model.name, graph), reader, model.dtype, quantized)
+
+
+def needs_phases(name: str, why: Reason) -> UsageError:
+    """HETC-U019: something of prefill and decode was asked of a model that has neither."""
+    return UsageError(
+        "HETC-U019",
+        "this model has no phases: neither prefill nor decode",
+        at=name,
+        expected="a decoder",
+        found=str(why),
+    )
+
+
+def _output_names(graph: Graph) -> tuple[str, ...]:
+    """A name for every output that no input has: files call both by name."""
+    taken = {value.name for value in graph.inputs}
+    names = graph.output_names or tuple(f"output{i}" for i in range(len(graph.outputs)))
+    return tuple(f"{name}.result" if name in taken else name for name in names)
+
+
+def _refuse_phased(options: CompileOptions, policy: Policy) -> None:
+    given = {
+        "--context": options.context is not None,
+        "--plan": options.plan is not None,
+        "--kv": options.kv != "model",
+        "token_wise in the policy": bool(policy.token_wise),
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(
+            "HETC-U018",
+            "this model has no phases, and these options are about them",
+            at=", ".join(wrong),
+            do="leave them out",
+        )
+
+
+def _typed(
+    model: Model, graph: Graph, options: CompileOptions, policy: Policy
+) -> tuple[Model, Graph, Quantization | None]:
+    """The canonical `graph` of `model` in the asked dtype, its matrices quantized; and the model
+    with the weights that it then has."""
     dtype = DTYPES[DTYPE_NAMES[options.dtype]] if options.dtype else model.dtype
     graph = simplify(retype(graph, float_dtype(graph), dtype))
     if model.stored is not None and model.weights is None:
@@ -66,9 +137,7 @@ def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:
     if quantized is not None:
         graph = simplify(quantized.result.graph)
         model = _with_weights(model, quantized.result.weights)
-    reader = WeightReader(model, graph)
-    program = _derive(model, graph, reader, context)
-    return Lowered(replace(model, max_context=context), program, reader, dtype, quantized)
+    return replace(model, dtype=dtype), graph, quantized
 
 
 def _quantize(

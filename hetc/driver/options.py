@@ -12,6 +12,7 @@ from hetc.passes.quantize_weights import Form
 
 QUANTIZE: Mapping[str, Form] = {"none": "none", "keep": "keep", "int8": "int8", "int4": "int4"}
 KV: Mapping[str, Literal["i8"] | None] = {"model": None, "int8": "i8"}
+PHASES = ("auto", "none")
 DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -30,6 +31,8 @@ class CompileOptions:
     `kv` says how the native engine keeps keys and values in memory: `model` as the contract has
     them, `int8` with a scale for each head of a token. `calibrated` names frameworks whose fitted
     constants the cut uses where a target has them. `strict` makes every fallback an error.
+    `phases` is `auto`, or `none` to compile any model as one function: then `batch` is the first
+    axis of every input, and `prompt_tokens` every other axis that varies.
     """
 
     prefill: str | None = None
@@ -46,6 +49,7 @@ class CompileOptions:
     kv: str = "model"
     calibrated: tuple[str, ...] = ()
     strict: bool = False
+    phases: str = "auto"
 
     def check(self) -> None:
         """Raise UsageError (HETC-U010) for a value that cannot be."""
@@ -74,6 +78,14 @@ class CompileOptions:
                     expected=", ".join(known),
                     found=found,
                 )
+        if self.phases not in PHASES:
+            raise UsageError(
+                "HETC-U010",
+                "no such choice of phases",
+                at="--phases",
+                expected=", ".join(PHASES),
+                found=self.phases,
+            )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(
                 "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype

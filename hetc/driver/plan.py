@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,12 @@ from hetc.backends.triton.backend import TritonPlan
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.kernels import KernelJob, triton_plan
-from hetc.driver.lower import Lowered, lower
+from hetc.driver.lower import Lowered, lower, needs_phases
 from hetc.driver.options import KV, CompileOptions
+from hetc.driver.plan_whole import PlannedWhole, plan_whole
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
-from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason
+from hetc.errors import BackendError, InputError, PartitionError, PlanError, Reason, StateError
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
@@ -30,7 +32,7 @@ from hetc.passes.declared_ops import assumptions
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.partition import Cut, CutOptions, partition
 from hetc.passes.simplify import simplify
-from hetc.passes.workload import PHASES, Workload
+from hetc.passes.workload import PHASES, Phase, Workload
 from hetc.targets import Target, load, load_link
 
 DEFAULT_PREFILL, DEFAULT_LINK = "h200", "pcie5"
@@ -164,9 +166,7 @@ class Planned:
     def check_fallbacks(self) -> None:
         """Plan all that is planned when it is first asked for; raises PartitionError (HETC-P020)
         for more than `most_fallbacks` so far."""
-        found = self.fallbacks
-        if self.most_fallbacks is not None and len(found) > self.most_fallbacks:
-            raise _too_many_fallbacks(found, self.most_fallbacks)
+        check_fallbacks(self.fallbacks, self.most_fallbacks)
 
     @property
     def fallbacks(self) -> tuple[Reason, ...]:
@@ -181,7 +181,16 @@ class Planned:
 
 
 def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
-    """Open, lower and cut the model behind `source`.
+    """`plan_any` for a model with phases; raises UsageError (HETC-U019) for another."""
+    planned = plan_any(source, options, step)
+    if isinstance(planned, PlannedWhole):
+        raise needs_phases(planned.model.name, planned.no_phases)
+    return planned
+
+
+def plan_any(source: Any, options: CompileOptions, step: Step) -> Planned | PlannedWhole:
+    """Open, lower and cut the model behind `source`; without phases where it has none, or where
+    the options say so.
 
     Raises UsageError and TargetError for options, InputError for the model, StateError where decode
     cannot be derived, PartitionError where the targets are too small; under `strict`,
@@ -192,25 +201,48 @@ def plan(source: Any, options: CompileOptions, step: Step) -> Planned:
     link = load_link(DEFAULT_LINK if options.link is None else options.link)
     policy = read_policy(options.policy)
     step("opening the model")
-    model = open_model(source)
+    with _told_of_one_phase():
+        model = open_model(source, whole=options.phases == "none")
+    calibrated = calibrated_targets((prefill, decode), options.calibrated)
+    devices = dict(zip(PHASES, calibrated, strict=True))
+    limit = 0 if options.strict else policy.max_fallback_ops
+    if model.no_phases is not None:
+        with paused_collector():
+            targets: dict[Phase, Target] = {"prefill": prefill, "decode": decode}
+            whole = plan_whole(model, options, policy, targets, devices, link, step)
+        check_fallbacks(whole.fallbacks, limit)
+        return whole
     step("deriving prefill and decode")
-    with paused_collector():
+    with paused_collector(), _told_of_one_phase():
         lowered = lower(model, options, policy)
         workload = _workload(options, lowered)
         step("cutting")
         cut = partition(
             lowered.program,
             workload,
-            dict(
-                zip(PHASES, calibrated_targets((prefill, decode), options.calibrated), strict=True)
-            ),
+            devices,
             link,
             options=CutOptions(pins=policy.pins, granularity=policy.granularity),
         )
-    limit = 0 if options.strict else policy.max_fallback_ops
     planned = Planned(lowered, options, workload, cut, decide(cut), prefill, decode, limit)
     planned.check_fallbacks()
     return planned
+
+
+# What a language model is refused with that may be one function all the same.
+_REFUSED = ("HETC-I206", "HETC-I207", "HETC-I307", "HETC-I308", "HETC-I309")
+
+
+@contextmanager
+def _told_of_one_phase() -> Iterator[None]:
+    """Tell whoever has a model that cannot be split that it may be compiled whole. It is not done
+    unasked: who compiles a language model wants prefill and decode."""
+    try:
+        yield
+    except (InputError, StateError) as error:
+        if isinstance(error, StateError) or error.code in _REFUSED:
+            error.add_note("--phases none compiles it as one function, without prefill and decode")
+        raise
 
 
 def _workload(options: CompileOptions, lowered: Lowered) -> Workload:
@@ -227,9 +259,12 @@ def _workload(options: CompileOptions, lowered: Lowered) -> Workload:
     return Workload(options.batch, prompt, new, context)
 
 
-def _too_many_fallbacks(fallbacks: tuple[Reason, ...], limit: int) -> PartitionError:
+def check_fallbacks(fallbacks: tuple[Reason, ...], limit: int | None) -> None:
+    """Raise PartitionError (HETC-P020) for more than `limit`, where there is one."""
+    if limit is None or len(fallbacks) <= limit:
+        return
     first = "; ".join(map(str, fallbacks[:3]))
-    return PartitionError(
+    raise PartitionError(
         "HETC-P020",
         f"{len(fallbacks)} ops fall back, more than allowed",
         at=fallbacks[0].at,

@@ -15,7 +15,7 @@ from hetc.driver.inspect import is_bundle
 from hetc.driver.lint import open_plan
 from hetc.driver.machine import machine_of
 from hetc.report.fold import fold
-from hetc.report.phases import PHASES
+from hetc.report.phases import phases_of
 from hetc.report.plots import Scene, floorplan, gantt, png, roofline, svg
 from hetc.targets import Target, load
 
@@ -25,7 +25,7 @@ def plot_path(
 ) -> Mapping[Path, int]:
     """Draw the bundle or plan file at `path` into `folder`, as `svg` or `png`.
 
-    The floorplan of each section and a token in time; of a bundle, the rooflines of both phases
+    The floorplan of each section and a token in time; of a bundle, the roofline of each phase
     too. Answers the sizes of the files in bytes. Raises what `open_plan`, `machine_of` and
     `write_files` do, and BackendError HETC-L10x for a plan that cannot be timed.
     """
@@ -46,11 +46,11 @@ def _scenes(path: Path, target: str | None) -> Iterator[tuple[str, Scene]]:
     with open_bundle(path, check="sizes") as files:
         manifest = files.manifest
         decisions = json.loads(files.read_bytes("decisions.json"))
-    if manifest.halves["decode"].plan is not None:
+    if manifest.forward is None and manifest.half("decode").plan is not None:
         plan, _ = open_plan(path)
         yield from _of_plan(plan, machine_of(plan, target))
     targets: dict[str, Target] = {role: load(r.name) for role, r in manifest.targets.items()}
-    for phase in PHASES:
+    for phase in phases_of(decisions):
         ops = fold(record for record in decisions["ops"] if record["phase"] == phase)
         yield f"roofline-{phase}", roofline(phase, ops, targets, manifest.model.dtype)
 

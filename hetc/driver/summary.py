@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hetc.driver.plan import Planned
+from hetc.driver.plan_whole import PlannedWhole
 from hetc.ir.dims import Dim, evaluate, exact_div, symbol, symbols_of
 from hetc.ir.graph import Program
+from hetc.passes.check_whole import CheckedWhole
 from hetc.passes.quality import Quality
 from hetc.passes.self_check import Checked
-from hetc.report.summary import StateFacts, Summary, summary_lines
+from hetc.report.summary import StateFacts, Summary, WholeFacts, summary_lines
 
 
 def summarize(
@@ -38,14 +40,41 @@ def summarize(
     )
 
 
-def _calibrations(planned: Planned) -> Iterator[str]:
+def summarize_whole(planned: PlannedWhole, checked: CheckedWhole | None) -> tuple[str, ...]:
+    """The summary of a model without phases."""
+    model, graph = planned.model, planned.lowered.whole.forward
+    outputs = zip(graph.output_names, graph.outputs, strict=True)
+    return summary_lines(
+        Summary(
+            name=model.name,
+            family=model.family,
+            layers=model.layers,
+            parameters=planned.parameters,
+            dtype=planned.lowered.dtype.name,
+            has_weights=model.weights is not None,
+            state=None,
+            decisions=planned.decisions,
+            fallbacks=planned.fallbacks,
+            max_error=checked.max_abs_error if checked else None,
+            notes=(*_calibrations(planned), *_quantized(planned, None), *model.notes),
+            whole=WholeFacts(
+                str(planned.no_phases),
+                tuple(f"{value.name} {value.type}" for value in graph.inputs),
+                tuple(f"{name} {value.type}" for name, value in outputs),
+                planned.executors,
+            ),
+        )
+    )
+
+
+def _calibrations(planned: Planned | PlannedWhole) -> Iterator[str]:
     """Which estimates are not from data sheets and textbooks alone."""
     for target in dict.fromkeys(planned.cut.devices.values()):
         if target.device.calibrated:
             yield f"{target.name}: times calibrated on published runs ({target.device.calibrated})"
 
 
-def _quantized(planned: Planned, quality: Quality | None) -> Iterator[str]:
+def _quantized(planned: Planned | PlannedWhole, quality: Quality | None) -> Iterator[str]:
     """How many matrices are stored in which form, and what that changes."""
     quantized = planned.lowered.quantized
     if quantized is None:

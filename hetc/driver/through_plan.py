@@ -24,7 +24,7 @@ def through_plan(
     bundle without a plan, PlanError HETC-L3xx for a plan that cannot be executed as written.
     """
     files = bundle.files
-    half = files.manifest.halves["decode"]
+    half = files.manifest.half("decode")
     if half.plan is None or half.socket is None:
         raise UsageError(
             "HETC-U012",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hetc.bundle import OpenBundle, open_bundle
+from hetc.driver.load import require_phases
 from hetc.errors import RuntimeFault
 from hetc.runtime.cuda.device import DeviceInfo
 from hetc.runtime.cuda.driver import OutOfMemory
@@ -63,6 +64,7 @@ def tune(path: str | Path, step: Step) -> TuneResult:
     Prompts are as long as the plan's own choices tell apart. A bundle without weights is timed on
     random ones. Raises what opening it and loading it onto a GPU raise.
     """
+    require_phases(path)
     with open_bundle(path, check="sizes") as bundle:
         options = CudaOptions(
             graphs=0, tuned=False, random_weights=0 if bundle.manifest.kind == "plan" else None
@@ -115,7 +117,7 @@ def _buckets(prefill: Prefill, bundle: OpenBundle) -> list[int]:
         for rows, _ in prefill.kernels.choices(name)
         if rows is not None
     }
-    usual = bundle.manifest.workload.prompt_tokens
+    usual = bundle.manifest.request.prompt_tokens
     beyond = 2 * max(bounds) if bounds else usual
     return sorted({min(rows, longest) for rows in {*bounds, beyond}})
 

@@ -3,19 +3,21 @@ teacher-forced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from hetc.bundle import open_bundle
+from hetc.bundle import ForwardEntry, open_bundle
 from hetc.bundle.native import LAYOUT_FILE, NativeLayout
+from hetc.bundle.schema import without_phases
 from hetc.driver.load import load
 from hetc.driver.through_plan import through_plan
 from hetc.errors import BundleError, HetcError
-from hetc.frontends.original import original_logits
+from hetc.frontends.original import original_logits, original_outputs
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 
@@ -68,11 +70,13 @@ class Verification:
 
 
 Oracle = Callable[[Array], Array]
+# Of a bundle without phases: from inputs by name to outputs in order.
+WholeOracle = Callable[[Mapping[str, Array]], Sequence[Array]]
 
 
 def verify(
     path: str | Path,
-    against: str | Path | Oracle | None = None,
+    against: str | Path | Oracle | WholeOracle | None = None,
     *,
     executor: str | None = None,
     through_the_plan: bool = False,
@@ -81,8 +85,9 @@ def verify(
     `through_the_plan` also the spatial plan, executed as it is written.
 
     `against` is a model that its own framework can run (see `original_logits`), or any function
-    from tokens i64[B,S] to logits f32[B,S,V]. A bundle that cannot be trusted gives one failed
-    check, not an exception; so does an executor that cannot run.
+    from tokens i64[B,S] to logits f32[B,S,V]; of a bundle without phases, from inputs by name to
+    all outputs in order. A bundle that cannot be trusted gives one failed check, not an exception;
+    so does an executor that cannot run.
     """
     found = Verification()
     try:
@@ -97,15 +102,88 @@ def verify(
         return found
     try:
         with load(path, executor=executor) as bundle:
+            if bundle.manifest.forward is not None:
+                _whole(bundle, bundle.manifest.forward, against, found)
+                if through_the_plan:
+                    raise without_phases(bundle.manifest.forward.reason)
+                return found
             _golden(bundle, found)
             if through_the_plan:
                 _plan(bundle, found)
             if against is not None:
                 oracle = against if callable(against) else partial(original_logits, Path(against))
-                _against(bundle, oracle, found)
+                _against(bundle, cast("Oracle", oracle), found)
     except HetcError as error:
         found.add("run", False, error.render())
     return found
+
+
+def _whole(
+    bundle: Bundle,
+    entry: ForwardEntry,
+    against: str | Path | Oracle | WholeOracle | None,
+    found: Verification,
+) -> None:
+    """A bundle without phases on its golden inputs: its golden outputs, and the original's."""
+    if entry.golden is None:
+        return
+    tensors = bundle.files.tensors(entry.golden)
+    inputs = {tensor.name: np.array(tensors[f"input.{tensor.name}"]) for tensor in entry.inputs}
+    given = bundle.run(**inputs)
+    golden = [np.array(tensors[f"output.{tensor.name}"]) for tensor in entry.outputs]
+    _compare_outputs("golden vectors", bundle, given, golden, found)
+    if against is None:
+        return
+    if callable(against):
+        expected = cast("WholeOracle", against)(inputs)
+    else:
+        expected = original_outputs(Path(against), inputs)
+    _compare_outputs("original model", bundle, given, expected, found)
+
+
+def _compare_outputs(
+    name: str,
+    bundle: Bundle,
+    given: Mapping[str, Array],
+    expected: Sequence[Array],
+    found: Verification,
+) -> None:
+    """Hold every output against what is expected of it, by its own scale."""
+    tolerance = TOLERANCE[bundle.manifest.model.dtype]
+    if not set(bundle.executors.values()) <= COMPUTES_IN_F32:
+        tolerance *= 3
+    worst, ok = 0.0, len(given) == len(expected)
+    for (output, array), wanted in zip(given.items(), expected, strict=False):
+        error, allowed = _error(array, wanted), tolerance * _scale(wanted)
+        worst, fits = max(worst, error), error <= allowed
+        ok = ok and fits
+        if not fits and found.first_divergence is None:
+            found.first_divergence = {
+                "check": name,
+                "output": output,
+                "error": error,
+                "tolerance": allowed,
+            }
+    found.saw(worst)
+    found.add(
+        name, ok, f"max error {worst:.1e} over {len(given)} outputs, {len(expected)} expected"
+    )
+
+
+def _error(a: Array, b: Array) -> float:
+    """The largest difference; infinite where the shapes differ or one alone is not finite."""
+    if a.shape != b.shape:
+        return float("inf")
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    if not np.all(same | (np.isfinite(x) & np.isfinite(y))):
+        return float("inf")
+    return float(np.max(np.abs(np.where(same, 0, x - y)), initial=0.0))
+
+
+def _scale(array: Array) -> float:
+    wide = array.astype(np.float64)
+    return max(1.0, float(np.max(np.abs(np.where(np.isfinite(wide), wide, 0)), initial=0.0)))
 
 
 def _golden(bundle: Bundle, found: Verification) -> None:

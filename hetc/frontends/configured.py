@@ -6,26 +6,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from hetc.frontends import sources
+from hetc.frontends.no_phases import ASKED
 from hetc.frontends.repeat_layers import Depth, repeat_layers
-from hetc.frontends.torch_export import ImportedGraph, import_exported
+from hetc.frontends.torch_export import ImportedGraph, import_exported, import_whole
 from hetc.ir.graph import Graph
 from hetc.ir.model import Model, Tokenizer, WeightData
 from hetc.ir.ops.source import Weight
 from hetc.ir.types import DTYPES
 
 
-def open_directory(path: Path) -> Model:
-    """The model of a Hugging Face directory; without weight files it is a plan without weights."""
-    return _model(sources.open_hf_directory(path))
+def open_directory(path: Path, *, whole: bool = False) -> Model:
+    """The model of a Hugging Face directory; without weight files it is a plan without weights.
+
+    It has no phases where its class generates no tokens, or `whole` asks for it.
+    """
+    return _model(sources.open_hf_directory(path, whole=whole))
 
 
-def open_gguf(path: Path) -> Model:
+def open_gguf(path: Path, *, whole: bool = False) -> Model:
     """The model of a GGUF file; quantized tensors are dequantized when they are read."""
-    return _model(sources.open_gguf(path))
+    source = sources.open_gguf(path)
+    return _model(replace(source, no_phases=ASKED) if whole else source)
 
 
 def _model(source: sources.ModelSource) -> Model:
-    imported, how = _graph(source)
+    has_phases = source.no_phases is None
+    imported, how = _graph(source) if has_phases else _whole(source)
     weights: dict[str, WeightData] | None = None
     if source.weights is not None:
         named = source.weights
@@ -45,13 +51,19 @@ def _model(source: sources.ModelSource) -> Model:
         graph=imported.graph,
         weights=weights,
         dtype=DTYPES[source.dtype],
-        max_context=longest or 2**31,
+        max_context=longest or 2**31 if has_phases else 0,
         stored=DTYPES[source.stored] if source.stored is not None else None,
-        layers=source.config.get_text_config().num_hidden_layers,
+        layers=getattr(source.config.get_text_config(), "num_hidden_layers", 0),
         tokenizer=Tokenizer(tokenizer.tokenizer_json, tokenizer.config) if tokenizer else None,
         opaque=imported.opaque,
         notes=(*source.notes, *imported.notes, *how),
+        no_phases=source.no_phases,
+        sizes={} if has_phases else imported.sizes,
     )
+
+
+def _whole(source: sources.ModelSource) -> tuple[ImportedGraph, tuple[str, ...]]:
+    return import_whole(sources.export_whole(source.config), source=source.name), ()
 
 
 def _data(tensor: sources.LazyTensor) -> WeightData:

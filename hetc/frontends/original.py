@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hetc.errors import InputError
+from hetc.frontends.sources import named_class
 from hetc.frontends.torch_export import load_pt2
 from hetc.ir.types import Array
 
@@ -34,6 +36,70 @@ def original_logits(path: Path, tokens: Array) -> Array:
         at=str(path),
         expected="a Hugging Face directory, or a .gguf, .pt2 or .onnx file",
     )
+
+
+def original_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
+    """All outputs of the model without phases at `path`, a Hugging Face directory or a `.pt2` or
+    `.onnx` file, for `inputs` by name, computed by the framework that it belongs to.
+
+    Raises InputError (HETC-I006) for another kind of file.
+    """
+    if path.is_dir():
+        return _transformers_outputs(path, inputs)
+    if path.suffix == ".pt2":
+        return _exported_outputs(path, inputs)
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        feeds = {item.name: inputs[item.name] for item in session.get_inputs()}
+        return [np.asarray(array) for array in session.run(None, feeds)]
+    raise InputError(
+        "HETC-I006",
+        "there is no framework to compare with",
+        at=str(path),
+        expected="a Hugging Face directory, or a .pt2 or .onnx file",
+    )
+
+
+def _transformers_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
+    import torch
+    import transformers
+
+    options = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(path, **options)
+    cls = named_class(config)
+    if cls is None:
+        raise InputError(
+            "HETC-I006",
+            "there is no class of transformers to compare with",
+            at=str(path),
+            found=f"architectures {config.architectures}",
+        )
+    model = cls.from_pretrained(path, dtype=torch.float32, **options).eval()
+    with torch.inference_mode():
+        found = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    return [np.asarray(t.numpy()) for t in found.values() if isinstance(t, torch.Tensor)]
+
+
+def _exported_outputs(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    program = load_pt2(path)
+    specs = [s for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+    leaves = [
+        torch.from_numpy(inputs[spec.arg.name])
+        if spec.arg.name in inputs
+        else getattr(spec.arg, "value", None)
+        for spec in specs
+    ]
+    assert program.call_spec.in_spec is not None, "exported by torch.export"
+    args, kwargs = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    with torch.inference_mode():
+        result = program.module()(*args, **kwargs)
+    tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    return [np.asarray((t.float() if t.is_floating_point() else t).numpy()) for t in tensors]
 
 
 def _transformers(path: Path, tokens: Array) -> Array:

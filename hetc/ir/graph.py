@@ -1,4 +1,5 @@
-"""Graphs: straight-line SSA, immutable. Programs: the graphs of a model and the state between."""
+"""Graphs: straight-line SSA, immutable. Programs: the graphs of a model and the state between;
+a model without phases is whole."""
 
 from __future__ import annotations
 
@@ -167,6 +168,14 @@ class StateSpec:
     keep: int | None = None
     layer: int | None = None
     loc: str = ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A model without phases: one graph, called with its own inputs for its own outputs."""
+
+    name: str
+    forward: Graph
 
 
 @dataclass(frozen=True)

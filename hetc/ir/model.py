@@ -10,6 +10,9 @@ from hetc.ir.graph import Graph
 from hetc.ir.ops.quant import dequantized, unpacked4
 from hetc.ir.types import Array, DType
 
+# From where to where a size may be; None where there is no bound.
+SizeRange = tuple[int, int | None]
+
 
 @dataclass(frozen=True)
 class WeightData:
@@ -82,6 +85,9 @@ class Model:
     `max_context` bounds S (what was assumed of S on the way in); `layers` counts the decoder
     layers, 0 where unknown. `notes` are sentences about what the import did that the user should
     know. `stored` is the type of a quantized checkpoint's matrices, for a plan without weights.
+
+    A model without phases says in `no_phases` why it has none. Its graph has inputs and outputs of
+    its own, `sizes` gives the range of every symbol of them, and it has no context.
     """
 
     name: str
@@ -96,6 +102,8 @@ class Model:
     stored: DType | None = None
     opaque: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    no_phases: Reason | None = None
+    sizes: Mapping[str, SizeRange] = field(default_factory=dict)
 
     def with_graph(self, graph: Graph) -> Model:
         return replace(self, graph=graph)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hetc.ir.dims import DimLike, evaluate
-from hetc.ir.graph import Graph, Program
+from hetc.ir.graph import Graph, Program, Whole
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.ops.linear import ExpertLinear, Linear
@@ -190,8 +190,10 @@ class PhaseCosts:
         return iter(self.ops)
 
 
-def program_costs(program: Program) -> dict[Phase, PhaseCosts]:
-    """The costs of both halves of `program`."""
+def program_costs(program: Program | Whole) -> dict[Phase, PhaseCosts]:
+    """The costs of both halves of `program`, or of the one graph of a model without phases."""
+    if isinstance(program, Whole):
+        return {"forward": phase_costs(program.forward, "forward")}
     states = frozenset(spec.name for spec in program.states)
     return {
         "prefill": phase_costs(program.prefill, "prefill", states),

@@ -12,7 +12,7 @@ from hetc.passes.op_times import Times, op_times
 from hetc.passes.partition import Cut, Transfer
 from hetc.passes.partition_layout import ROLES
 from hetc.passes.partition_moves import Move, moves
-from hetc.passes.workload import PHASES, Phase
+from hetc.passes.workload import Phase
 
 SCHEMA = "hetc.decisions/1"
 INSPECTED = (
@@ -65,12 +65,7 @@ def decide(cut: Cut) -> Record:
     return {
         "schema": SCHEMA,
         "estimated": True,
-        "workload": {
-            "batch": cut.workload.batch,
-            "prompt_tokens": cut.workload.prompt_tokens,
-            "new_tokens": cut.workload.new_tokens,
-            "context": cut.workload.rows,
-        },
+        "workload": cut.workload.record(),
         "devices": {role: target.name for role, target in cut.devices.items()},
         "link": cut.link.name,
         "cut": _cut_record(cut),
@@ -105,7 +100,7 @@ def _op_records(cut: Cut) -> list[Record]:
     moved = moves(cut.problem, cut.nodes)
     arriving = _arriving(cut)
     records = []
-    for phase in PHASES:
+    for phase in cut.layout.phases:
         bindings = cut.workload.bindings(phase)
         for cost in cut.layout.costs[phase]:
             if cost.work.is_free:
@@ -129,7 +124,7 @@ def _arriving(cut: Cut) -> dict[int, float]:
     for number, device, taken in zip(net, destination, seconds, strict=True):
         for node in cut.problem.nets[number].consumers:
             if cut.nodes[node] == device:
-                phase = PHASES[int(cut.layout.phase_of[node])]
+                phase = cut.layout.phases[int(cut.layout.phase_of[node])]
                 once = float(taken) / cut.workload.executions(phase)
                 waits[node] = waits.get(node, 0.0) + once
                 # The first that reads it waits; the others find it there.

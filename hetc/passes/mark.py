@@ -23,6 +23,7 @@ SIZES: Mapping[Phase, Mapping[str, str]] = {
 }
 # Beyond these no flip is looked for.
 LIMITS: Mapping[str, int] = {"tokens": 1 << 20, "batch": 1 << 16, "context": 1 << 20}
+_OTHER_LIMIT = 1 << 16
 
 
 def mark_of(times: Times) -> MarkKind:
@@ -83,11 +84,17 @@ def mark_op(
     times = times_at(bindings)
     found: list[Crossover] = []
     if mark_of(times) != "free":
-        for symbol, size in SIZES[phase].items():
+        for symbol, size in _sizes(phase, bindings).items():
             at = _along(times_at, bindings, symbol)
-            found += _flips(at, size, bindings[symbol], limits[size])
+            limit = limits.get(size, _OTHER_LIMIT)
+            found += _flips(at, size, bindings[symbol], limit)
     ridge = target.ridge(work.dtype)
     return Mark(mark_of(times), times, work.at(bindings).intensity, ridge, tuple(found))
+
+
+def _sizes(phase: Phase, bindings: Mapping[str, int]) -> Mapping[str, str]:
+    """A model without phases gives its sizes names of its own."""
+    return {name: name for name in bindings} if phase == "forward" else SIZES[phase]
 
 
 def _along(

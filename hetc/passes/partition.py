@@ -14,7 +14,7 @@ import numpy as np
 
 from hetc.errors import PartitionError
 from hetc.ir.dims import evaluate
-from hetc.ir.graph import Program
+from hetc.ir.graph import Program, Whole
 from hetc.passes.cost import PhaseCosts, program_costs
 from hetc.passes.partition_capacity import Solution, solve_two
 from hetc.passes.partition_flips import Flip, find_flips
@@ -23,7 +23,7 @@ from hetc.passes.partition_mincut import CutNetwork, cut_network
 from hetc.passes.partition_problem import Ints, Problem
 from hetc.passes.partition_rules import Capabilities, Rules
 from hetc.passes.partition_shortage import does_not_fit, stored_once
-from hetc.passes.workload import PHASES, Phase, Workload
+from hetc.passes.workload import PHASES, AnyWorkload, Phase
 from hetc.targets import Link, Target
 
 Granularity = Literal["op", "phase"]
@@ -68,12 +68,13 @@ class Cut:
 
     `devices` are the targets by role; `assignment` gives the role of the device that runs an op,
     which is keyed by phase and place in the phase's graph with all calls inlined. `seconds_total`
-    is the whole workload, `phase_seconds` its parts `prefill`, `handoff` and `decode` (all steps).
+    is the whole workload, `phase_seconds` its parts: `prefill`, `handoff` and `decode` (all steps),
+    or `forward` alone.
     `alternatives` are the seconds of other cuts without pins, None where one does not fit. `flips`
     leave pins aside too.
     """
 
-    workload: Workload
+    workload: AnyWorkload
     devices: Mapping[Phase, Target]
     link: Link
     assignment: Mapping[OpKey, Phase]
@@ -98,8 +99,8 @@ class Cut:
 
 
 def partition(
-    program: Program,
-    workload: Workload,
+    program: Program | Whole,
+    workload: AnyWorkload,
     devices: Mapping[Phase, Target],
     link: Link,
     *,
@@ -159,20 +160,19 @@ class _Solver:
 
     def __init__(self, group: Ints, problem: Problem, rules: Rules, layout: Layout) -> None:
         self.group = group
-        self.phase_of = layout.phase_of
-        self.able = np.array(
-            [
-                [all(role in rules.able(cost) for cost in group) for role in ROLES]
-                for group in layout.members
-            ]
-        )
+        self.phases, self.phase_of = layout.phases, layout.phase_of
+        able = [
+            [all(role in rules.able(cost) for cost in group) for role in ROLES]
+            for group in layout.members
+        ]
+        self.able = np.array(able, dtype=bool).reshape(-1, len(ROLES))
         self.together = problem.grouped(group)
         impossible = np.flatnonzero(~self.together.allowed.any(axis=1))
         if len(impossible):
             raise PartitionError(
                 "HETC-P003",
                 "no device may run a whole phase",
-                at=PHASES[int(impossible[0])],
+                at=layout.phases[int(impossible[0])],
                 found="pins or capabilities that need both devices",
                 do="cut by op, or change the pins",
             )
@@ -206,7 +206,8 @@ class _Solver:
         """`split`, or the role of the only device that has work; pins and memories do not count."""
         free = replace(problem, allowed=self.able)
         used = set(self.network.solve(self._grouped(free))[0].tolist())
-        return "split" if len(used) > 1 else ROLES[used.pop()]
+        # Either will do where there is nothing to run.
+        return "split" if len(used) > 1 else ROLES[min(used, default=0)]
 
     def alternatives(self, problem: Problem) -> dict[str, float | None]:
         """What was not chosen, pins left aside."""
@@ -217,13 +218,14 @@ class _Solver:
             return total if free.fits(nodes) and np.isfinite(total) else None
 
         found = {f"{role} device only": seconds(free.uniform(d)) for d, role in enumerate(ROLES)}
-        found["each phase on its own device"] = seconds(self.phase_of)
+        if self.phases == PHASES:
+            found["each phase on its own device"] = seconds(self.phase_of)
         found["best by op, no pins"] = seconds(cut_network(free).solve(free)[0])
         return found
 
 
 def _transfers(
-    layout: Layout, problem: Problem, nodes: Ints, workload: Workload
+    layout: Layout, problem: Problem, nodes: Ints, workload: AnyWorkload
 ) -> tuple[Transfer, ...]:
     net, source, destination = problem.crossings(nodes)
     seconds = problem.crossing_seconds(net, source, destination)
@@ -250,10 +252,11 @@ def _phase_seconds(
     layout: Layout, problem: Problem, nodes: Ints, transfers: tuple[Transfer, ...]
 ) -> dict[str, float]:
     work = problem.seconds[np.arange(len(nodes)), nodes]
-    seconds = {"prefill": 0.0, "handoff": 0.0, "decode": 0.0}
-    for place, phase in enumerate(PHASES):
+    names = ("prefill", "handoff", "decode") if layout.phases == PHASES else layout.phases
+    seconds = dict.fromkeys(names, 0.0)
+    for place, phase in enumerate(layout.phases):
         seconds[phase] = float(work[layout.phase_of == place].sum())
-    for phase, fixed in zip(PHASES, problem.setup_total(nodes).tolist(), strict=True):
+    for phase, fixed in zip(layout.phases, problem.setup_total(nodes).tolist(), strict=True):
         seconds[phase] += fixed
     for transfer in transfers:
         part = "handoff" if transfer.kind == "handoff" else transfer.phase

@@ -7,16 +7,11 @@ from dataclasses import dataclass, replace
 
 from hetc.passes.partition_layout import Layout
 from hetc.passes.partition_problem import Problem
-from hetc.passes.workload import Workload
+from hetc.passes.workload import AnyWorkload
 from hetc.targets import Link, Target
 
-# The range in which flips are looked for: tokens, sequences, and GB/s in one direction.
-_RANGES = {
-    "prompt_tokens": (1, 1 << 17),
-    "new_tokens": (1, 1 << 14),
-    "batch": (1, 1 << 10),
-    "link_gbps": (1, 1 << 12),
-}
+# The range in which flips are looked for beside those of the workload: GB/s in one direction.
+_LINK_GBPS = (1, 1 << 12)
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Flip:
 
 def find_flips(
     layout: Layout,
-    workload: Workload,
+    workload: AnyWorkload,
     targets: Sequence[Target],
     link: Link,
     winner: Callable[[Problem], str],
@@ -52,7 +47,7 @@ def find_flips(
     """
     present = winner(layout.price(workload, targets, link))
     found: list[Flip] = []
-    for size, (least, most) in _RANGES.items():
+    for size, (least, most) in {**workload.ranges, "link_gbps": _LINK_GBPS}.items():
         now = _now(size, workload, link)
 
         def wins(number: int, size: str = size) -> str:
@@ -74,15 +69,13 @@ def _bisect(wins: Callable[[int], str], size: str, present: str, inside: int, ou
     return Flip(size, present, inside, outside, wins(outside))
 
 
-def _now(size: str, workload: Workload, link: Link) -> int:
+def _now(size: str, workload: AnyWorkload, link: Link) -> int:
     if size == "link_gbps":
         return max(1, round(link.bandwidth.value / 1e9))
-    return int(getattr(workload, size))
+    return workload.size(size)
 
 
-def _changed(size: str, number: int, workload: Workload, link: Link) -> tuple[Workload, Link]:
+def _changed(size: str, number: int, workload: AnyWorkload, link: Link) -> tuple[AnyWorkload, Link]:
     if size == "link_gbps":
         return workload, replace(link, bandwidth=replace(link.bandwidth, value=number * 1e9))
-    free = {"batch": workload.batch, "prompt_tokens": workload.prompt_tokens}
-    free |= {"new_tokens": workload.new_tokens, size: number}
-    return Workload(**free), link
+    return workload.resized(size, number), link

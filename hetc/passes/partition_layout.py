@@ -17,14 +17,14 @@ from functools import cached_property
 import numpy as np
 
 from hetc.ir.dims import DimLike, evaluate
-from hetc.ir.graph import Program
+from hetc.ir.graph import Program, Whole
 from hetc.ir.op import Value
 from hetc.ir.ops.shape import Broadcast, Flip, Reshape, Transpose
 from hetc.ir.ops.source import Weight
 from hetc.passes.cost import OpCost, PhaseCosts, Work
 from hetc.passes.op_times import execution_us, op_times
 from hetc.passes.partition_problem import Bools, Floats, Ints, Net, Problem, Setup, Store
-from hetc.passes.workload import PHASES, Phase, Workload
+from hetc.passes.workload import PHASES, AnyWorkload, Phase, Workload
 from hetc.targets import Link, Target
 
 # The two devices of a cut by the role for which the user named them.
@@ -73,12 +73,17 @@ class Layout:
     stores: tuple[Store, ...]
     kept: tuple[Kept, ...]
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of what is cut, in the order in which they run."""
+        return tuple(self.costs)
+
     @cached_property
     def _works(self) -> tuple[tuple[tuple[Phase, Work], ...], Ints, Ints]:
         """Every different work once, and which node does which of them, in pairs."""
         number: dict[tuple[Phase, Work], int] = {}
         node, which = [], []
-        for phase in PHASES:
+        for phase in self.phases:
             for cost in self.costs[phase]:
                 which.append(number.setdefault((phase, cost.work), len(number)))
                 node.append(self.home[phase, cost.index])
@@ -86,15 +91,17 @@ class Layout:
 
     @cached_property
     def _allowed(self) -> Bools:
-        return np.array([[role in allowed for role in ROLES] for allowed in self.allowed])
+        may = [[role in allowed for role in ROLES] for allowed in self.allowed]
+        return np.array(may, dtype=bool).reshape(-1, len(ROLES))
 
     @cached_property
     def _phase_nodes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(
-            tuple(np.flatnonzero(self.phase_of == place).tolist()) for place in range(len(PHASES))
+            tuple(np.flatnonzero(self.phase_of == place).tolist())
+            for place in range(len(self.phases))
         )
 
-    def node_seconds(self, workload: Workload, targets: Sequence[Target]) -> Floats:
+    def node_seconds(self, workload: AnyWorkload, targets: Sequence[Target]) -> Floats:
         """Seconds of every node on every target over the workload: [N, D]."""
         works, node, which = self._works
         table = np.zeros((len(works), len(targets)))
@@ -108,10 +115,11 @@ class Layout:
 
     @cached_property
     def phase_of(self) -> Ints:
-        """The phase of every node, as its place in PHASES."""
-        return np.array([PHASES.index(group[0].phase) for group in self.members], dtype=np.int64)
+        """The phase of every node, as its place in `phases`."""
+        places = [self.phases.index(group[0].phase) for group in self.members]
+        return np.array(places, dtype=np.int64)
 
-    def price(self, workload: Workload, targets: Sequence[Target], link: Link) -> Problem:
+    def price(self, workload: AnyWorkload, targets: Sequence[Target], link: Link) -> Problem:
         """The problem of a workload: times of every node, sizes of every net and store.
 
         `targets` are those of the two roles. Where they are more, every node may be on every one,
@@ -140,21 +148,22 @@ class Layout:
             latency=off_diagonal * link.latency_us.value * 1e-6,
             seconds_per_byte=off_diagonal / link.sustained_bandwidth,
             setups=tuple(Setup(users) for users in self._phase_nodes),
-            setup_seconds=np.array([_setup_seconds(phase, workload, targets) for phase in PHASES]),
+            setup_seconds=np.array([_setup_seconds(p, workload, targets) for p in self.phases]),
             stores=self.stores,
             store_bytes=np.array([_kept_bytes(kept, workload) for kept in self.kept]),
             capacity=np.array([float(target.room_bytes) for target in targets]),
         )
 
 
-def _setup_seconds(phase: Phase, workload: Workload, targets: Sequence[Target]) -> list[float]:
+def _setup_seconds(phase: Phase, workload: AnyWorkload, targets: Sequence[Target]) -> list[float]:
     """What each target takes to start an execution of the phase, over the workload."""
     return [execution_us(target) * 1e-6 * workload.executions(phase) for target in targets]
 
 
-def _kept_bytes(kept: Kept, workload: Workload) -> float:
+def _kept_bytes(kept: Kept, workload: AnyWorkload) -> float:
     if kept.kind == "weight":
         return float(evaluate(kept.nbytes, {}))
+    assert isinstance(workload, Workload), "only phases leave state to each other"
     prompt = evaluate(kept.nbytes, {"B": workload.batch, "P": workload.prompt_tokens})
     if kept.rows == "prompt":
         return float(prompt)
@@ -164,12 +173,13 @@ def _kept_bytes(kept: Kept, workload: Workload) -> float:
 Allow = Callable[[OpCost], frozenset[Phase]]
 
 
-def lay_out(program: Program, costs: Mapping[Phase, PhaseCosts], allow: Allow) -> Layout:
+def lay_out(program: Program | Whole, costs: Mapping[Phase, PhaseCosts], allow: Allow) -> Layout:
     """The structure of the problem of `program`; `allow` says on which roles an op may be."""
     made = _Builder(allow)
-    for phase in PHASES:
+    for phase in costs:
         made.add_phase(costs[phase])
-    made.add_states(program, costs)
+    if isinstance(program, Program):
+        made.add_states(program, costs)
     return made.finish(costs)
 
 
@@ -252,6 +262,10 @@ class _Builder:
             node = self.home.get((cost.phase, cost.index))
             if node is None:
                 node = min((first[v] for v in cost.op.results if v in first), default=first_node)
+                if node == len(self.members):
+                    # A phase that computes nothing: its views are one piece.
+                    self.members.append([])
+                    self.allowed.append(self.allow(cost))
                 self._place(cost, node)
             for value in cost.op.operands:
                 first[value] = min(first.get(value, node), node)

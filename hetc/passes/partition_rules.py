@@ -36,7 +36,7 @@ class Rules:
         pinned: dict[tuple[Phase, str], tuple[Phase, str]] = {}
         for glob, role in pins.items():
             checked = _role(glob, role)
-            matched = [cost for phase in PHASES for cost in costs[phase] if _matches(glob, cost)]
+            matched = [cost for phase in costs.values() for cost in phase if _matches(glob, cost)]
             if not matched:
                 raise _matches_nothing(glob, costs)
             for cost in matched:
@@ -101,14 +101,14 @@ def _role(glob: str, role: str) -> Phase:
 
 
 def _matches(glob: str, cost: OpCost) -> bool:
-    for phase in PHASES:
+    for phase in (*PHASES, "forward"):
         if glob.startswith(f"{phase}:"):
             return cost.phase == phase and fnmatchcase(cost.name, glob.removeprefix(f"{phase}:"))
     return fnmatchcase(cost.name, glob)
 
 
 def _matches_nothing(glob: str, costs: Mapping[Phase, PhaseCosts]) -> PartitionError:
-    names = list(dict.fromkeys(cost.name for phase in PHASES for cost in costs[phase]))
+    names = list(dict.fromkeys(cost.name for phase in costs.values() for cost in phase))
     wanted = glob.partition(":")[2] or glob
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3)
     return PartitionError(

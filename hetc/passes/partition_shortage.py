@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from hetc.errors import PartitionError
 from hetc.passes.partition_layout import Layout
 from hetc.passes.partition_problem import Problem
-from hetc.passes.workload import Workload
+from hetc.passes.workload import AnyWorkload
 from hetc.targets import Target
 
 
 def does_not_fit(
-    layout: Layout, problem: Problem, targets: Sequence[Target], workload: Workload
+    layout: Layout, problem: Problem, targets: Sequence[Target], workload: AnyWorkload
 ) -> PartitionError:
     """HETC-P010 where no cut can fit (everything, stored once, exceeds both memories), else
     P011."""
@@ -25,7 +25,7 @@ def does_not_fit(
     )
     needs = (
         f"{_gb(demand)}: {_gb(weights)} of weights and {_gb(demand - weights)} of state for "
-        f"{workload.batch} x {workload.rows} tokens"
+        f"{workload}"
     )
     memories = " + ".join(f"{_gb(t.room_bytes)} ({t.name})" for t in targets)
     proven = demand > bound

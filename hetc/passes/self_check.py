@@ -18,6 +18,7 @@ from hetc.ir.types import F32, Array
 from hetc.passes.check_declared import check_declared
 from hetc.passes.declared_ops import declared_ops
 from hetc.passes.retype import float_dtype, retype
+from hetc.passes.room_to_run import require_room
 from hetc.passes.whole_weights import whole_weights
 
 PREFILL_TOKENS = 8
@@ -48,7 +49,8 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     Then change the last 4 tokens and require that `forward` gives the same logits before them.
     `weights` may have any float type. Raises CheckFailed: HETC-V001 (the halves are wrong),
     HETC-V002 (the model is not causal), HETC-V003 (it mixes the sequences of a batch), HETC-V004
-    (an op that was declared token-wise is not).
+    (an op that was declared token-wise is not), HETC-V006 (the memory does not suffice), HETC-V007
+    (its own logits are no numbers).
     """
     program, weights = _with_whole_weights(in_f32(program), weights)
     types = {
@@ -66,9 +68,11 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
     tokens = np.random.default_rng(0).integers(0, vocabulary, (1, total))
     other = tokens.copy()
     other[:, split:] = (other[:, split:] + 1) % vocabulary
+    require_room(program.forward, {"B": 2, "S": total})
     # Both sequences in one batch: the weights are read once.
     both = _forward(program.forward, np.concatenate([tokens, other]), split, lookup)
     forward = both[:1]
+    _require_finite(program.name, forward)
     tolerance = TOLERANCE * max(1.0, float(np.max(np.abs(forward))))
     prefill, decode = _derived(program, tokens, split, lookup)
     derived = np.concatenate([prefill, decode])
@@ -86,6 +90,18 @@ def self_check(program: Program, weights: WeightLookup, vocabulary: int) -> Chec
             do="export a causal form of the model, or report it if it is one",
         )
     return Checked(tokens, prefill, decode, error)
+
+
+def _require_finite(name: str, logits: Array) -> None:
+    wrong = int(np.count_nonzero(~np.isfinite(logits)))
+    if wrong:
+        raise CheckFailed(
+            "HETC-V007",
+            "the model's own logits are no finite numbers, so that nothing can be compared",
+            at=name,
+            found=f"{wrong} of {logits.size} are infinite or not a number",
+            do="check the weights of the model: a file may be damaged, or a float type too narrow",
+        )
 
 
 def _forward(graph: Graph, tokens: Array, split: int, lookup: WeightLookup) -> Array:

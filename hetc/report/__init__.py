@@ -9,7 +9,7 @@ from hetc.report.kernel_table import by_kernel, kernel_lines
 from hetc.report.plan_simulation import plan_simulation_lines
 from hetc.report.readme import readme
 from hetc.report.simulation import simulation_lines
-from hetc.report.summary import StateFacts, Summary, summary_lines, with_bundle
+from hetc.report.summary import StateFacts, Summary, WholeFacts, summary_lines, with_bundle
 from hetc.report.tables import Column, table
 from hetc.report.tune_table import tune_lines
 from hetc.report.units import amount, duration
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "StateFacts",
     "Summary",
+    "WholeFacts",
     "amount",
     "bench_lines",
     "by_kernel",

@@ -10,7 +10,7 @@ from typing import Any
 from hetc.errors import UsageError
 from hetc.passes.explain import explain as explain_record
 from hetc.report.fold import fold, layer_path
-from hetc.report.phases import MARKS, PHASES
+from hetc.report.phases import MARKS, PHASES, phases_of
 from hetc.report.summary import flip_text, handoff_text
 from hetc.report.units import amount, duration, percent, plural
 
@@ -98,7 +98,8 @@ def _cut(decisions: Record) -> Iterator[str]:
     cut, devices = decisions["cut"], decisions["devices"]
     yield f"cut   {devices['prefill']} and {devices['decode']} over {decisions['link']}"
     yield f"  method    {cut['method']}, {_gap(cut['gap'])}"
-    parts = ("prefill", "handoff", "decode")
+    has_phases = phases_of(decisions) == PHASES
+    parts = ("prefill", "handoff", "decode") if has_phases else phases_of(decisions)
     phases = ", ".join(f"{name} {duration(cut['phase_seconds'][name])}" for name in parts)
     yield f"  takes     {duration(cut['seconds'])} over the workload: {phases}   estimated"
     yield f"  bound     {duration(cut['lower_bound_seconds'])}: no cut can take less"
@@ -109,8 +110,9 @@ def _cut(decisions: Record) -> Iterator[str]:
         yield f"  instead   {name}: {taken}"
     for role in PHASES:
         held = amount(cut["held_bytes"][role], "B")
-        yield f"  holds     {devices[role]}: {held} of weights and state"
-    yield f"  hand-off  {handoff_text(decisions)}"
+        yield f"  holds     {devices[role]}: {held} of weights" + " and state" * has_phases
+    if has_phases:
+        yield f"  hand-off  {handoff_text(decisions)}"
     for transfer in decisions["transfers"][:_MAX_RECORDS]:
         yield (
             f"  crosses   {transfer['name']} ({transfer['kind']}), {transfer['source']} -> "

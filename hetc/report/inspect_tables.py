@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hetc.report.fold import FoldedOp, fold, layer_path, own_seconds, ranges
-from hetc.report.phases import PHASES, phase_facts
+from hetc.report.phases import phase_facts, phases_of
+from hetc.report.summary import sizes_text
 from hetc.report.tables import Column, table
 from hetc.report.units import amount, count, duration, percent, significant
 
@@ -65,7 +66,7 @@ def by_layer(decisions: Decisions, width: int | None = None) -> str:
 def by_phase(decisions: Decisions, width: int | None = None) -> str:
     """One row for each phase: the whole prompt, and one decode step."""
     rows = []
-    for phase in PHASES:
+    for phase in phases_of(decisions):
         facts = phase_facts(decisions, phase)
         marks = ", ".join(f"{mark} {percent(share)}" for mark, share in facts.shares.items())
         rows.append(
@@ -100,7 +101,7 @@ def layer_groups(records: Iterable[Mapping[str, Any]]) -> list[Group]:
 def phase_groups(decisions: Decisions) -> list[Group]:
     """Both phases as JSON values: `name`, `devices` (ops on each), `shares` (of the time, by mark),
     `ops`, `flops`, `bytes` (of weights and state), `seconds` of one execution."""
-    found = [phase_facts(decisions, phase) for phase in PHASES]
+    found = [phase_facts(decisions, phase) for phase in phases_of(decisions)]
     return [
         {
             "name": facts.phase,
@@ -116,16 +117,21 @@ def phase_groups(decisions: Decisions) -> list[Group]:
 
 
 def _both(decisions: Decisions, show: Callable[[list[Any]], str]) -> str:
-    workload = decisions["workload"]
-    titles = {
-        "prefill": f"prefill   {workload['prompt_tokens']} tokens, batch {workload['batch']}",
-        "decode": f"decode   one step of {workload['new_tokens']}, batch {workload['batch']}",
-    }
+    titles = _titles(decisions["workload"])
     parts = []
-    for phase in PHASES:
+    for phase in phases_of(decisions):
         records = [record for record in decisions["ops"] if record["phase"] == phase]
         parts.append(f"{titles[phase]}   (times are estimated)\n{show(records)}")
     return "\n\n".join(parts)
+
+
+def _titles(workload: Mapping[str, Any]) -> dict[str, str]:
+    if "sizes" in workload:
+        return {"forward": f"forward   {sizes_text(workload['sizes'])}".rstrip()}
+    return {
+        "prefill": f"prefill   {workload['prompt_tokens']} tokens, batch {workload['batch']}",
+        "decode": f"decode   one step of {workload['new_tokens']}, batch {workload['batch']}",
+    }
 
 
 def _op_table(records: Sequence[Mapping[str, Any]], width: int | None) -> str:

@@ -34,8 +34,13 @@ class PhaseFacts:
         return sum(self.devices.values())
 
 
+def phases_of(decisions: Mapping[str, Any]) -> tuple[str, ...]:
+    """The phases of a decisions document: both, or `forward` of a model that has none."""
+    return ("forward",) if "sizes" in decisions["workload"] else PHASES
+
+
 def phase_facts(decisions: Mapping[str, Any], phase: str) -> PhaseFacts:
-    """The facts of `phase` (`prefill` or `decode`) in a decisions document."""
+    """The facts of `phase` (`prefill`, `decode` or `forward`) in a decisions document."""
     records = [record for record in decisions["ops"] if record["phase"] == phase]
     by_device: dict[str, float] = defaultdict(float)
     by_mark: dict[str, float] = defaultdict(float)
@@ -46,7 +51,7 @@ def phase_facts(decisions: Mapping[str, Any], phase: str) -> PhaseFacts:
         by_mark[record["mark"]] += seconds
         ops[record["device"]] += 1
     total = sum(by_mark.values()) or 1.0
-    steps = 1 if phase == "prefill" else decisions["workload"]["new_tokens"]
+    steps = decisions["workload"]["new_tokens"] if phase == "decode" else 1
     busiest = sorted(by_device, key=lambda name: (-by_device[name], name))
     return PhaseFacts(
         phase=phase,

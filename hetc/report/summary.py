@@ -13,6 +13,9 @@ from hetc.report.units import amount, binary_bytes, count, duration, percent, pl
 
 MAX_LINES = 12
 _LABEL = 12  # width of the label column
+_MOST_TENSORS = 4
+# Sizes that read as a number of things; others are names of a model's own.
+_COUNTED = ("prompt_tokens", "new_tokens", "link_gbps")
 _DTYPES = {"f32": "fp32", "f16": "fp16"}
 
 
@@ -43,11 +46,22 @@ class SpatialFacts:
 
 
 @dataclass(frozen=True)
+class WholeFacts:
+    """A model without phases: why it has none, its inputs and outputs (`x f32[N0,784]`), and what
+    runs it."""
+
+    reason: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    executors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """What the summary tells. `decisions` is the document of `hetc.passes.decisions.decide`;
     `max_error` what the self-check found, None where it could not run; `notes` are sentences about
     the import (weights that were dequantized, say), `assumptions` what the policy declares and
-    nothing proves."""
+    nothing proves. A model has `state`, or no phases and then `whole`."""
 
     name: str
     family: str
@@ -55,26 +69,30 @@ class Summary:
     parameters: int
     dtype: str
     has_weights: bool
-    state: StateFacts
+    state: StateFacts | None
     decisions: Mapping[str, Any]
     fallbacks: tuple[Reason, ...] = ()
     max_error: float | None = None
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     spatial: SpatialFacts | None = None
+    whole: WholeFacts | None = None
 
 
 def summary_lines(summary: Summary) -> tuple[str, ...]:
     """The summary as aligned text; it holds no path, so that equal inputs give equal lines."""
-    fixed = [
-        _model(summary),
-        _line("state", _state(summary.state)),
-        *_assumed(summary),
-        *_halves(summary.decisions),
-        *_plan(summary.spatial),
-        _line("hand-off", handoff_text(summary.decisions)),
-        _line("cut", cut_text(summary.decisions)),
-    ]
+    fixed = [_model(summary)]
+    if summary.whole is not None:
+        fixed += _whole(summary.whole, summary.decisions)
+    elif summary.state is not None:
+        fixed += [
+            _line("state", _state(summary.state)),
+            *_assumed(summary),
+            *_halves(summary.decisions),
+            *_plan(summary.spatial),
+            _line("hand-off", handoff_text(summary.decisions)),
+        ]
+    fixed.append(_line("cut", cut_text(summary.decisions)))
     last = _line("verified", _verified(summary))
     fallbacks, notes = _fallbacks(summary.fallbacks), [_line("note", n) for n in summary.notes]
     room = MAX_LINES - len(fixed) - 1
@@ -121,6 +139,8 @@ def flip_text(flip: Mapping[str, Any], devices: Mapping[str, str]) -> str:
     size = {"link_gbps": "GB/s on the link"}.get(flip["size"], flip["size"].replace("_", " "))
     if size == "batch":
         return f"flips to {what} {side} batch {flip['at']:,}"
+    if flip["size"] not in _COUNTED:
+        return f"flips to {what} {side} {size} = {flip['at']:,}"
     return f"flips to {what} {side} {flip['at']:,} {size}"
 
 
@@ -189,6 +209,32 @@ def _halves(decisions: Mapping[str, Any]) -> list[str]:
     return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
 
 
+def _whole(whole: WholeFacts, decisions: Mapping[str, Any]) -> list[str]:
+    """What stands in the place of state, halves and hand-off."""
+    facts = phase_facts(decisions, "forward")
+    sizes = sizes_text(decisions["workload"]["sizes"])
+    work = amount(facts.flops, "FLOP") + (f" at {sizes}" if sizes else "")
+    cells = ["forward", *_common(facts), work, duration(facts.seconds), "estimated"]
+    cells[0] = cells[0].ljust(_LABEL - 3)
+    lines = [
+        _line("no phases", whole.reason),
+        _line("inputs", _some(whole.inputs)),
+        _line("outputs", _some(whole.outputs)),
+        "   ".join(cells),
+    ]
+    return lines + ([_line("runs on", ", ".join(whole.executors))] if whole.executors else [])
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """The sizes of a call: `N0 = 1, N1 = 2,048`; nothing where all are fixed."""
+    return ", ".join(f"{name} = {number:,}" for name, number in sizes.items())
+
+
+def _some(items: Sequence[str]) -> str:
+    left = len(items) - _MOST_TENSORS
+    return " · ".join((*items[:_MOST_TENSORS], *([f"{left} more"] if left > 0 else []))) or "none"
+
+
 def _plan(facts: SpatialFacts | None) -> list[str]:
     if facts is None:
         return []
@@ -204,7 +250,7 @@ def _plan(facts: SpatialFacts | None) -> list[str]:
 def _common(facts: PhaseFacts) -> list[str]:
     shares = sorted(facts.shares.items(), key=lambda item: -item[1])[:2]
     marks = "  ".join(f"{mark} {percent(share)}" for mark, share in shares if share >= 0.005)
-    return ["+".join(facts.devices), f"{plural(facts.ops, 'op')}", marks]
+    return ["+".join(facts.devices) or "no device", f"{plural(facts.ops, 'op')}", marks]
 
 
 def _fallbacks(reasons: Sequence[Reason]) -> list[str]:
@@ -227,6 +273,8 @@ def _fit(fallbacks: list[str], notes: list[str], room: int) -> list[str]:
 
 
 def _verified(summary: Summary) -> str:
+    if summary.max_error is not None and summary.whole is not None:
+        return f"compiled graph = imported graph, max error {error_text(summary.max_error)}"
     if summary.max_error is not None:
         return f"prefill + decode = forward, max error {error_text(summary.max_error)}"
     return "not run" if summary.has_weights else "not run: there are no weights to run with"

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetc.bundle import Contract, Manifest, OpenBundle
-from hetc.errors import Reason, RuntimeFault
+from hetc.bundle.schema import without_phases
+from hetc.errors import BundleError, Reason, RuntimeFault
+from hetc.runtime.forward import Forward
 from hetc.runtime.generate import Run
 from hetc.runtime.generation import Generation, GenerationOptions, TextStream
 from hetc.runtime.halves import Halves
@@ -49,12 +51,12 @@ class Bundle:
     def __init__(
         self,
         files: OpenBundle,
-        halves: Halves | None,
+        runs: Halves | Forward | None,
         tokenizer: Tokenizer | None,
         fallbacks: tuple[Reason, ...] = (),
     ) -> None:
         self._files = files
-        self._halves = halves
+        self._runs = runs
         self._tokenizer = tokenizer
         self._closed = False
         self.fallbacks = fallbacks
@@ -66,7 +68,8 @@ class Bundle:
 
     @property
     def contract(self) -> Contract:
-        """What passes from prefill to decode, and in which form."""
+        """What passes from prefill to decode, and in which form; raises BundleError (HETC-B017) for
+        a bundle without phases."""
         return self._files.contract
 
     @property
@@ -76,12 +79,14 @@ class Bundle:
 
     @property
     def executors(self) -> dict[str, str]:
-        """Which executor runs which half; empty for a plan."""
-        if self._halves is None:
+        """Which executor runs which half, or `forward`; empty for a plan."""
+        if self._runs is None:
             return {}
+        if isinstance(self._runs, Forward):
+            return {"forward": self._runs.executor.name}
         return {
-            "prefill": self._halves.prefill_executor.name,
-            "decode": self._halves.decode_executor.name,
+            "prefill": self._runs.prefill_executor.name,
+            "decode": self._runs.decode_executor.name,
         }
 
     @property
@@ -162,6 +167,23 @@ class Bundle:
             pass
         return run.results() if several else run.results()[0]
 
+    def run(self, *inputs: Any, **named: Any) -> dict[str, NDArray[Any]]:
+        """Call the one function of a bundle without phases: arrays in, arrays by name out.
+
+        `inputs` are in the order of the manifest's, `named` are by name; floats leave in f32 at
+        least. Raises BundleError (HETC-B018) for a bundle with phases, RuntimeFault HETC-R070 for
+        inputs of another number or type, HETC-R071 for sizes that do not fit.
+        """
+        runs = self._require_runs()
+        if not isinstance(runs, Forward):
+            raise BundleError(
+                "HETC-B018",
+                "this bundle has two phases and is not one function",
+                at=str(self._files.root),
+                do="use generate, or prefill and decode; or compile again with --phases none",
+            )
+        return runs(inputs, named)
+
     def prefill(self, tokens: TokenIds | Sequence[TokenIds]) -> tuple[NDArray[Any], State]:
         """Run the prefill half on `tokens` [S] or [B, S].
 
@@ -213,8 +235,8 @@ class Bundle:
         """Let go of the executors and the files; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            if self._halves is not None:
-                self._halves.close()
+            if self._runs is not None:
+                self._runs.close()
             self._files.close()
 
     def __enter__(self) -> Bundle:
@@ -241,6 +263,12 @@ class Bundle:
         return prompt.tolist() if isinstance(prompt, np.ndarray) else list(prompt)
 
     def _require_halves(self) -> Halves:
+        runs = self._require_runs()
+        if isinstance(runs, Forward):
+            raise without_phases(runs.entry.reason)
+        return runs
+
+    def _require_runs(self) -> Halves | Forward:
         if self._closed:
             raise RuntimeFault(
                 "HETC-R004",
@@ -248,7 +276,7 @@ class Bundle:
                 at=str(self._files.root),
                 do="load it again",
             )
-        if self._halves is None:
+        if self._runs is None:
             raise RuntimeFault(
                 "HETC-R001",
                 "this bundle is a plan: it was made without weights and cannot run",
@@ -257,7 +285,7 @@ class Bundle:
                 found="kind plan",
                 do="compile from a model with weights; hetc inspect shows what is in a plan",
             )
-        return self._halves
+        return self._runs
 
 
 def _handed_off(halves: Halves, state: State) -> State:

@@ -7,14 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from hetc.bundle import OpenBundle, open_bundle
+from hetc.bundle import ForwardEntry, OpenBundle, open_bundle
 from hetc.errors import BundleError, HetcError, Reason, RuntimeFault
 from hetc.runtime.bundle import Bundle
 from hetc.runtime.cuda import cuda_executors
 from hetc.runtime.executor import Executor, ExecutorFactory
+from hetc.runtime.forward import Forward, ForwardFactory
 from hetc.runtime.halves import Halves
 from hetc.runtime.native import native_executors
 from hetc.runtime.onnx_executor import onnx_executors
+from hetc.runtime.onnx_forward import onnx_forwards
 from hetc.runtime.tokenizer import read_tokenizer
 
 # Decode of their bundles falls to the first other executor that works.
@@ -27,12 +29,14 @@ def load(
     path: str | Path,
     *,
     executors: Mapping[str, ExecutorFactory] | None = None,
+    forwards: Mapping[str, ForwardFactory] | None = None,
     executor: str | None = None,
     check: Literal["full", "sizes"] = "sizes",
 ) -> Bundle:
     """Open the bundle at `path` and make both halves ready to run.
 
-    `executors` are offered beside the runtime's own (`cuda`, `onnx`, `native`). Without `executor`,
+    `executors` are offered beside the runtime's own (`cuda`, `onnx`, `native`), and `forwards`
+    beside its own for bundles without phases (`onnx`). Without `executor`,
     the first of the manifest's that works here is taken, and `Bundle.fallbacks` says why others
     were passed over. `cuda` runs prefill alone, and decode falls to the first of the others.
     Every file is hashed before it is used; with `check="full"`, all of them now.
@@ -42,6 +46,7 @@ def load(
     """
     files = open_bundle(path, check=check)
     halves: Halves | None = None
+    forward: Forward | None = None
     fallbacks: tuple[Reason, ...] = ()
     try:
         own = {"cuda": cuda_executors(), "onnx": onnx_executors(), "native": native_executors()}
@@ -49,17 +54,42 @@ def load(
         # A tokenizer takes as long to parse as many weights to hash.
         with ThreadPoolExecutor(max_workers=1) as beside:
             tokenizer = beside.submit(read_tokenizer, files)
-            if files.manifest.kind != "plan" and executor is not None:
+            if files.manifest.kind == "plan":
+                pass
+            elif (entry := files.manifest.forward) is not None:
+                known = {"onnx": onnx_forwards(), **(forwards or {})}
+                forward, fallbacks = _forward(files, entry, known, executor)
+            elif executor is not None:
                 _require_offered(files, executor, offered)
                 halves, fallbacks = _prepare(files, executor, offered)
-            elif files.manifest.kind != "plan":
+            else:
                 halves, fallbacks = _first_that_works(files, offered)
-        return Bundle(files, halves, tokenizer.result(), fallbacks)
+        return Bundle(files, halves or forward, tokenizer.result(), fallbacks)
     except BaseException:
-        if halves is not None:
-            halves.close()
+        for made in (halves, forward):
+            if made is not None:
+                made.close()
         files.close()
         raise
+
+
+def _forward(
+    files: OpenBundle,
+    entry: ForwardEntry,
+    offered: Mapping[str, ForwardFactory],
+    executor: str | None,
+) -> tuple[Forward, tuple[Reason, ...]]:
+    """The function of a bundle without phases, on `executor` or the first that works."""
+
+    def prepare(name: str) -> tuple[Forward, tuple[Reason, ...]]:
+        made = offered[name]()
+        made.prepare(files)
+        return Forward(made, entry), ()
+
+    if executor is None:
+        return _first(files, files.manifest.executors, offered, prepare)
+    _require_offered(files, executor, offered)
+    return prepare(executor)
 
 
 def _first_that_works(
@@ -94,7 +124,7 @@ def _prepare(
         manifest.contract_sha256,
         manifest.model.vocab,
         manifest.model.max_context,
-        manifest.workload.batch,
+        manifest.request.batch,
     )
     return halves, passed_over
 
@@ -114,7 +144,7 @@ def _other_decode(
 def _first(
     files: OpenBundle,
     names: Sequence[str],
-    offered: Mapping[str, ExecutorFactory],
+    offered: Mapping[str, object],
     prepare: Callable[[str], tuple[Prepared, tuple[Reason, ...]]],
 ) -> tuple[Prepared, tuple[Reason, ...]]:
     """What `prepare` gives for the first name that works, and why the ones before did not."""
@@ -142,7 +172,7 @@ def _first(
     )
 
 
-def _require_offered(files: OpenBundle, name: str, offered: Mapping[str, ExecutorFactory]) -> None:
+def _require_offered(files: OpenBundle, name: str, offered: Mapping[str, object]) -> None:
     here = [known for known in files.manifest.executors if known in offered]
     if name in here:
         return

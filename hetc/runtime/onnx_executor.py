@@ -135,8 +135,7 @@ class OnnxExecutor:
         ONNX file, R006 a weight is of another type or shape, R007 the file cannot be read, R008
         ONNX Runtime refuses it, R009 its inputs or outputs are not those of a half.
         """
-        ort = _onnxruntime()
-        file = bundle.manifest.halves[half].onnx
+        file = bundle.manifest.half(half).onnx
         if file is None:
             raise RuntimeFault(
                 "HETC-R005",
@@ -144,22 +143,10 @@ class OnnxExecutor:
                 at=f"manifest.json, halves.{half}.onnx",
                 do="choose another executor, or compile again",
             )
-        model = bundle.read_bytes(file)
-        settings = self._session_options(ort, half)
-        declared = external_weights(model, file)
-        arrays = tuple(self._weights.get(bundle, weight) for weight in declared)
-        # Read in place, as if each were a file in memory: `add_external_initializers` copies.
-        settings.add_external_initializers_from_files_in_memory(
-            [weight.location for weight in declared],
-            [array.reshape(-1).view(np.uint8) for array in arrays],
-            [array.nbytes for array in arrays],
+        prepack = half in self._options.prepack
+        session, self._held = open_session(
+            bundle, file, f"the {half} half", self._weights, self._options.threads, prepack
         )
-        try:
-            session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        # The library's errors share no base class but Exception.
-        except Exception as error:
-            raise _ort_fault(f"ONNX Runtime cannot load the {half} half", file, error) from error
-        self._held = arrays
         self._half = half
         self._states = bundle.contract.state_names
         self._contract_sha256 = bundle.manifest.contract_sha256
@@ -174,14 +161,14 @@ class OnnxExecutor:
 
         Raises RuntimeFault HETC-R008 where ONNX Runtime fails, HETC-R010 for a spent state.
         """
-        session, ort = self._require_session(), _onnxruntime()
+        session, ort = self._require_session(), onnxruntime_module()
         past = 0 if state is None else state.past
         binding = session.io_binding()
         binding.bind_cpu_input("tokens", np.ascontiguousarray(tokens, dtype=np.int64))
         if self._takes_past:
             binding.bind_cpu_input("past", np.asarray(past, dtype=np.int64))
         # Kept in a local: a bound value must live until the run is over.
-        taken = {} if state is None else {n: _ort_value(ort, t) for n, t in state.take().items()}
+        taken = {} if state is None else {n: ort_value(ort, t) for n, t in state.take().items()}
         for name, value in taken.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits")
@@ -190,7 +177,7 @@ class OnnxExecutor:
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
-            raise _ort_fault(f"ONNX Runtime failed in {self._half}", self._half, error) from error
+            raise ort_fault(f"ONNX Runtime failed in {self._half}", self._half, error) from error
         logits, *after = binding.get_outputs()
         tensors = {name: OrtTensor(value) for name, value in zip(self._states, after, strict=True)}
         reached = past + tokens.shape[1]
@@ -201,23 +188,6 @@ class OnnxExecutor:
         self._session = None
         self._held = ()
         self._weights.release()
-
-    def _session_options(self, ort: Any, half: Half) -> SessionOptions:
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = self._options.threads or physical_cores()
-        settings.inter_op_num_threads = 1
-        settings.use_deterministic_compute = True
-        settings.log_severity_level = 3
-        settings.add_session_config_entry(
-            "session.use_external_initializer_file_buffers_directly", "1"
-        )
-        # Small blocks that threads take in turn: a slow core does not hold up the others.
-        settings.add_session_config_entry("session.dynamic_block_base", "4")
-        # Spinning gains a few per cent on an idle machine and costs half the speed on a busy one.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if half not in self._options.prepack:
-            settings.add_session_config_entry("session.disable_prepacking", "1")
-        return settings
 
     def _check_signature(self, session: InferenceSession, file: str) -> bool:
         """Refuse a file that does not have a half's inputs and outputs; whether it takes `past`."""
@@ -253,7 +223,53 @@ def onnx_executors(options: OnnxOptions | None = None) -> ExecutorFactory:
     return lambda: OnnxExecutor(weights, options or OnnxOptions())
 
 
-def _onnxruntime() -> Any:
+def open_session(
+    bundle: OpenBundle,
+    file: str,
+    label: str,
+    weights: SharedWeights,
+    threads: int | None,
+    prepack: bool,
+) -> tuple[InferenceSession, tuple[NDArray[Any], ...]]:
+    """A session of the ONNX file `file` of `bundle`, and the arrays that it reads in place, which
+    must live as long. Raises as `OnnxExecutor.prepare` does."""
+    ort = onnxruntime_module()
+    model = bundle.read_bytes(file)
+    settings = _session_options(ort, threads, prepack)
+    declared = external_weights(model, file)
+    arrays = tuple(weights.get(bundle, weight) for weight in declared)
+    # Read in place, as if each were a file in memory: `add_external_initializers` copies.
+    settings.add_external_initializers_from_files_in_memory(
+        [weight.location for weight in declared],
+        [array.reshape(-1).view(np.uint8) for array in arrays],
+        [array.nbytes for array in arrays],
+    )
+    try:
+        session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    # The library's errors share no base class but Exception.
+    except Exception as error:
+        raise ort_fault(f"ONNX Runtime cannot load {label}", file, error) from error
+    return session, arrays
+
+
+def _session_options(ort: Any, threads: int | None, prepack: bool) -> SessionOptions:
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads or physical_cores()
+    settings.inter_op_num_threads = 1
+    settings.use_deterministic_compute = True
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+    # Small blocks that threads take in turn: a slow core does not hold up the others.
+    settings.add_session_config_entry("session.dynamic_block_base", "4")
+    # Spinning gains a few per cent on an idle machine and costs half the speed on a busy one.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not prepack:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+    return settings
+
+
+def onnxruntime_module() -> Any:
+    """The library; raises MissingDependency where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -274,8 +290,8 @@ def _as_declared(bundle: OpenBundle, weight: ExternalWeight) -> NDArray[Any]:
     return np.ascontiguousarray(stored, dtype=declared)
 
 
-def _ort_value(ort: Any, tensor: Any) -> OrtValue:
-    """A state tensor as a value of ONNX Runtime; arrays of other executors are not copied."""
+def ort_value(ort: Any, tensor: Any) -> OrtValue:
+    """A tensor as a value of ONNX Runtime; arrays of other executors are not copied."""
     if isinstance(tensor, OrtTensor):
         return tensor.value
     array = tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
@@ -301,7 +317,8 @@ def _weight_fault(weight: ExternalWeight, expected: object, found: object) -> Ru
     )
 
 
-def _ort_fault(what: str, at: str, error: Exception) -> RuntimeFault:
+def ort_fault(what: str, at: str, error: Exception) -> RuntimeFault:
+    """HETC-R008, with the first line of what the library says."""
     return RuntimeFault(
         "HETC-R008",
         what,

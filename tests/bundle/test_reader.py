@@ -269,7 +269,7 @@ def test_messages(bundle: Path, golden: Golden) -> None:
     lines.append(refusal(bundle).render())
     raw = (bundle / "manifest.json").read_text()
     for old, new in [
-        ('"hetc.bundle/1",\n  "summary"', '"hetc.bundle/2",\n  "summary"'),
+        ('"hetc.bundle/1.1",\n  "summary"', '"hetc.bundle/2",\n  "summary"'),
         ('"layers": 1', '"layers": true'),
         ('"README.md"', '"../README.md"'),
         ('"compat": "hetc.bundle/1"', '"compat": "hetc.bundle/1.4"'),

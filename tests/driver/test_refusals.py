@@ -121,8 +121,7 @@ def refused(source: Any, folder: Path, kind: type[HetcError] = StateError) -> He
     [("bert", BertForMaskedLM, BertConfig), ("roberta", RobertaForMaskedLM, RobertaConfig)],
 )
 def test_encoders(name: str, model: Any, config: Any, tmp_path: Path, golden: Golden) -> None:
-    source = save(model(config(**_SMALL)), tmp_path / name)
-    error = refused(source, tmp_path)
+    error = refused(export(model(config(**_SMALL)).eval()), tmp_path)
     assert (error.code, error.exit_code) == ("HETC-S010", 2)
     golden(f"{name}.txt", error.render())
 

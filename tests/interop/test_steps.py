@@ -100,7 +100,7 @@ class Stepper:
         self.model = model_of("llama")
         self.step = torch.compile(self.model.forward, backend=backend, dynamic=True)
         with torch.no_grad():
-            self.past = self.model(prompt(), use_cache=True).past_key_values
+            self.past: Any = self.model(prompt(), use_cache=True).past_key_values
 
     @torch.no_grad()
     def both(self, token: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -258,9 +258,9 @@ def test_without_onnxruntime_the_next_executor_is_taken(
 
 def test_a_closed_executor_refuses(onnx_path: Path) -> None:
     bundle: Bundle = load(onnx_path)
-    halves_of = bundle._halves
+    halves_of = bundle._runs
     bundle.close()
-    assert halves_of is not None
+    assert isinstance(halves_of, Halves)
     with pytest.raises(RuntimeFault, match="HETC-R004"):
         halves_of.prefill(np.array([[1]]))
 

@@ -7,6 +7,7 @@ from hetc.backends.reference.executor import (
     ReferenceExecutor,
     reference_executors,
 )
+from hetc.backends.reference.forward import ReferenceForward, reference_forwards
 from hetc.backends.reference.null import NullExecutor, null_executors
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "NullExecutor",
     "ReferenceBackend",
     "ReferenceExecutor",
+    "ReferenceForward",
     "null_executors",
     "reference_executors",
+    "reference_forwards",
 ]

@@ -70,7 +70,7 @@ class ReferenceExecutor(Generic[S]):
         Raises IRError where it does not parse, BackendError HETC-E015 where its inputs or outputs
         are not those of a half.
         """
-        file = bundle.manifest.halves[half].graph
+        file = bundle.manifest.half(half).graph
         graph = parse(bundle.read_bytes(file).decode())
         _check_signature(graph, half, bundle.contract.state_names, file)
         self._graph, self._half, self._load = graph, half, bundle.weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.loader import load_onnx
 from hetc.frontends.onnx.signature import Signature, bind, bind_all, pair_past, read_signature
 from hetc.frontends.onnx.walk import built, import_graph, without_functions
+from hetc.ir.dims import Dim, symbol
 from hetc.ir.graph import Graph
-from hetc.ir.model import WeightData
+from hetc.ir.model import SizeRange, WeightData
 from hetc.ir.types import Array
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class ImportedOnnx:
     `pasts` pairs by name; or `whole`, with the model's own inputs and outputs. `weights` holds the
     data of the graph's weight ops, read when asked for. `max_sequence` is how many tokens a
     sequence may have because of a table or mask of fixed size; None where nothing bounds it.
-    `opaque` has one reason for each operator that only the reference executor runs.
+    `opaque` has one reason for each operator that only the reference executor runs. `sizes` is the
+    range of every symbol of the inputs of a whole graph.
     """
 
     graph: Graph
@@ -40,6 +42,7 @@ class ImportedOnnx:
     max_sequence: int | None
     opaque: tuple[Reason, ...]
     notes: tuple[str, ...]
+    sizes: Mapping[str, SizeRange] = field(default_factory=dict)
 
 
 def import_onnx(model: ModelProto, path: str | Path) -> ImportedOnnx:
@@ -90,7 +93,15 @@ def import_whole(
         )
     ctx.notes.extend(f"{count} is at most {most}" for count, most in ctx.limits.items())
     graph, weights, opaque = built(ctx, tensors)
-    return ImportedOnnx(graph, weights, "whole", (), None, opaque, tuple(ctx.notes))
+    sizes = _sizes(graph, ctx.limits)
+    return ImportedOnnx(graph, weights, "whole", (), None, opaque, tuple(ctx.notes), sizes)
+
+
+def _sizes(graph: Graph, limits: Mapping[Dim, int]) -> dict[str, SizeRange]:
+    """The range of every symbol of the inputs, as far as a limit is one of a symbol alone."""
+    dims = (dim for value in graph.inputs for dim in value.shape if isinstance(dim, Dim))
+    names = sorted({name for dim in dims for name in dim.symbols})
+    return {name: (1, limits.get(symbol(name))) for name in names}
 
 
 def _finish(ctx: Context, outputs: Mapping[str, Bound], signature: Signature) -> ImportedOnnx:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError, MissingDependency
 from hetc.frontends.onnx.tensors import weight_data
@@ -39,6 +39,7 @@ def load_onnx(path: str | Path) -> ModelProto:
         model = onnx.load_model_from_string(content)
     except (decode_error, ValueError, RuntimeError) as error:
         raise _invalid(path, "the bytes are not an ONNX model", str(error)) from error
+    _require_text(model, path)
     if not model.graph.node or not model.opset_import:
         raise _invalid(path, "the file holds no ONNX graph", f"{len(model.graph.node)} nodes")
     for tensor in model.graph.initializer:
@@ -69,6 +70,20 @@ def _read(path: Path) -> bytes:
             at=str(path),
             found=error.strerror or str(error),
         ) from error
+
+
+def _require_text(model: ModelProto, path: Path) -> None:
+    """Refuse names that are no UTF-8: protobuf hands them out as bytes."""
+    stack: list[Any] = [model]
+    while stack:
+        for field, value in stack.pop().ListFields():
+            if field.message_type is not None:
+                stack.extend(value if field.is_repeated else (value,))
+            elif field.type == field.TYPE_STRING:
+                for text in value if field.is_repeated else (value,):
+                    if not isinstance(text, str):
+                        what = "the file holds a name that is no UTF-8 text"
+                        raise _invalid(path, what, ascii(text))
 
 
 def _check(model: ModelProto, path: Path) -> None:

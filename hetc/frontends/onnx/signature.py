@@ -9,7 +9,7 @@ alone, `tokens [B, T]` beside a past of `P` rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,9 +74,7 @@ def read_signature(graph: GraphProto) -> Signature:
     """
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [declared(info) for info in graph.input if info.name not in weights]
-    candidates = [item for item in inputs if item.dtype.is_int and len(item.dims) == 2]
-    named = [item for item in candidates if item.name in _TOKENS]
-    chosen = named or (candidates if len(candidates) == 1 else [])
+    chosen = token_inputs(inputs)
     if not chosen:
         listed = ", ".join(f"{item.name} {item.dtype}{list(item.dims)}" for item in inputs)
         raise InputError(
@@ -99,6 +97,13 @@ def read_signature(graph: GraphProto) -> Signature:
     others = [item for item in inputs if item is not tokens]
     past = tuple(item for item in others if item.dtype.is_float and len(item.dims) >= 3)
     return Signature(tokens, past, tuple(item for item in others if item not in past))
+
+
+def token_inputs(inputs: Sequence[Declared]) -> list[Declared]:
+    """The inputs that can hold tokens, by name, or by being the only integer matrix."""
+    candidates = [item for item in inputs if item.dtype.is_int and len(item.dims) == 2]
+    named = [item for item in candidates if item.name in _TOKENS]
+    return named or (candidates if len(candidates) == 1 else [])
 
 
 def declared(info: ValueInfoProto) -> Declared:

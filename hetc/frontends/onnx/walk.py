@@ -30,6 +30,7 @@ from hetc.frontends.onnx import (  # noqa: F401  (importing a table fills it)
 from hetc.frontends.onnx.context import TABLE, Bound, Context, Unsupported
 from hetc.frontends.onnx.control import control
 from hetc.frontends.onnx.functions import function_body
+from hetc.frontends.onnx.inlined_size import require_inlinable
 from hetc.frontends.onnx.item import Item, SequenceItem
 from hetc.frontends.onnx.known import fold
 from hetc.frontends.onnx.nodes import Node, read_node
@@ -50,6 +51,7 @@ def without_functions(model: ModelProto) -> ModelProto:
     """`model` with the functions that it defines itself put in place of their calls."""
     if not model.functions:
         return model
+    require_inlinable(model)
     from onnx import inliner
 
     inlined: ModelProto = inliner.inline_local_functions(model)

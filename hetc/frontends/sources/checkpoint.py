@@ -103,7 +103,7 @@ def _sharded(
 def _weight_map(index: Path) -> Mapping[str, str]:
     try:
         weight_map = json.loads(index.read_bytes())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _bad_index(index, "a JSON object with weight_map", first_line(error)) from error
     if not isinstance(weight_map, dict) or not weight_map:
         raise _bad_index(index, "weight_map from tensor to file name", type(weight_map).__name__)

@@ -49,7 +49,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
     model = build_skeleton(config if layers is None else truncated(config, layers))
     buffers = buffer_values(model)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    _as_fake_cpu(model, mode, keep=set(buffers))
+    as_fake_cpu(model, mode, keep=set(buffers))
     bound = replace_methods(model, EXPERTS | INDEXERS)
     model.forward = _logits_only(model)
     longest = min((n for n in (max_positions(config), bound) if n is not None), default=None)
@@ -57,8 +57,7 @@ def export_program(config: Any, *, layers: int | None = None) -> torch.export.Ex
         with torch.no_grad(), supplied(model), warnings.catch_warnings():
             # torch and transformers warn about their own internals here.
             warnings.simplefilter("ignore")
-            program = _exported(model, longest)
-            return program if _is_functional(program) else program.run_decompositions({})
+            return functional_program(_exported(model, longest))
     except InputError:
         raise
     except Exception as error:
@@ -107,7 +106,7 @@ def _export(model: Any, longest: int | None, *, deferred: bool) -> torch.export.
     )
 
 
-def _as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
+def as_fake_cpu(model: Any, mode: FakeTensorMode, keep: set[str]) -> None:
     """Make the meta tensors of `model` fake CPU ones: constants made beside them stay real."""
     import torch
 
@@ -164,6 +163,11 @@ def _logits_only(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return values
 
     return logits
+
+
+def functional_program(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """`program` without ops that write into their operands."""
+    return program if _is_functional(program) else program.run_decompositions({})
 
 
 def _is_functional(program: torch.export.ExportedProgram) -> bool:

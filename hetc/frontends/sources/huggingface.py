@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hetc.errors import InputError
+from hetc.frontends.no_phases import ASKED
 from hetc.frontends.sources.binding import bind_checkpoint
 from hetc.frontends.sources.checkpoint import StoredTensor, read_checkpoint
 from hetc.frontends.sources.libraries import require
@@ -16,12 +17,14 @@ from hetc.frontends.sources.model_source import ModelSource
 from hetc.frontends.sources.skeleton import build_skeleton
 from hetc.frontends.sources.tensors import dtype_name
 from hetc.frontends.sources.tokenizer import directory_tokenizer
+from hetc.frontends.sources.whole import named_class, why_no_language_model
 
 
-def open_hf_directory(path: str | Path) -> ModelSource:
+def open_hf_directory(path: str | Path, *, whole: bool = False) -> ModelSource:
     """Open a model directory; its weights are None where it holds config.json alone.
 
-    Weights keep the type they are stored in. Errors: HETC-I050 to HETC-I063 and HETC-I070 for what
+    A model whose class generates no tokens is taken as one function, and any with `whole`. Weights
+    keep the type they are stored in. Errors: HETC-I050 to HETC-I063 and HETC-I070 for what
     cannot be used, each naming the file.
     """
     require("torch", "transformers", needed_for="reading a Hugging Face directory")
@@ -31,14 +34,16 @@ def open_hf_directory(path: str | Path) -> ModelSource:
     config, narrow, more = _plain_weights(config, stored, directory)
     notes += more
     weights = None
+    no_phases = ASKED if whole else why_no_language_model(config)
+    cls = None if no_phases is None else named_class(config)
     if stored is not None:
         config, more = _own_dtype(config, stored)
         notes += more
-        weights, more = bind_checkpoint(build_skeleton(config), stored, directory.name)
+        weights, more = bind_checkpoint(build_skeleton(config, cls), stored, directory.name)
         notes += more
     else:
         notes += ("the directory has no weights: the result is a plan",)
-        build_skeleton(config)
+        build_skeleton(config, cls)
     tokenizer, more = directory_tokenizer(directory, config)
     return ModelSource(
         name=directory.name,
@@ -49,6 +54,7 @@ def open_hf_directory(path: str | Path) -> ModelSource:
         dtype=dtype_name(config.dtype) if config.dtype is not None else "f32",
         notes=(*notes, *more),
         stored=narrow,
+        no_phases=no_phases,
     )
 
 

@@ -20,6 +20,7 @@ def read_config(directory: Path) -> tuple[Any, tuple[str, ...]]:
     facts = _json_object(directory / "config.json")
     notes = _check_type(facts, directory / "config.json")
     config = _transformers_config(directory)
+    _check_counts(config, directory / "config.json")
     if config.is_encoder_decoder:
         raise InputError(
             "HETC-I054",
@@ -42,7 +43,7 @@ def _json_object(path: Path) -> dict[str, Any]:
         )
     try:
         facts = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_json(path, first_line(error)) from error
     if not isinstance(facts, dict):
         raise _not_json(path, type(facts).__name__)
@@ -84,15 +85,41 @@ def _check_type(facts: dict[str, Any], path: Path) -> tuple[str, ...]:
     return ()
 
 
+# More than any model has; building millions of modules would never end.
+_MOST = {"layers": 2**12, "experts": 2**16}
+
+
+def _check_counts(config: Any, path: Path) -> None:
+    """Refuse absurd numbers of layers and experts, and parts that are not of their type."""
+    text = config.get_text_config()
+    if not hasattr(text, "to_dict"):
+        raise _not_a_model(path, f"text_config = {text!r}", "the configuration of a model")
+    numbers = {**text.to_dict(), "num_hidden_layers": getattr(text, "num_hidden_layers", None)}
+    for name, number in numbers.items():
+        most = next((most for word, most in _MOST.items() if word in name), None)
+        if most is not None and isinstance(number, int) and number > most:
+            raise _not_a_model(path, f"{name} = {number}", f"at most {most}")
+    names = config.architectures
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        raise _not_a_model(path, f"architectures = {names!r}", "a list of names")
+
+
+def _not_a_model(path: Path, found: str, expected: str = "") -> InputError:
+    return InputError(
+        "HETC-I055",
+        "config.json does not describe a model",
+        at=str(path),
+        expected=expected,
+        found=found,
+    )
+
+
 def _transformers_config(directory: Path) -> Any:
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # every config class has checks and errors of its own
-        raise InputError(
-            "HETC-I055",
-            "config.json does not describe a model",
-            at=str(directory / "config.json"),
-            found=first_line(error),
-        ) from error
+        raise _not_a_model(directory / "config.json", first_line(error)) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hetc.errors import Reason
 from hetc.ir.model import StoredGroups
 
 Array = np.ndarray
@@ -51,6 +52,7 @@ class ModelSource:
     module's state dict to its tensor, or is None for a config without weights. `dtype` is the
     model's own (a quantized GGUF counts as bf16). `notes` says everything that was ignored, assumed
     or converted. `stored` is the type of the matrices where a plan is made of a quantized model.
+    `no_phases` says why the model is taken as one function, where it is.
     """
 
     name: str
@@ -61,3 +63,4 @@ class ModelSource:
     dtype: str
     notes: tuple[str, ...]
     stored: str | None = None
+    no_phases: Reason | None = None

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def build_skeleton(config: Any) -> Any:
-    """The language model that `config` describes: on meta, in the config's dtype, in eval mode.
+def build_skeleton(config: Any, cls: Any = None) -> Any:
+    """The language model that `config` describes, or the model of the class `cls`: on meta, in the
+    config's dtype, in eval mode.
 
     Attention is sdpa where the model offers it (eager where sdpa would change the result: softcaps,
     sinks). Experts are `batched_mm`, the only form whose meaning is local to a token. `config` is
@@ -26,7 +27,7 @@ def build_skeleton(config: Any) -> Any:
     config.use_cache = False
     config._attn_implementation = None
     config._experts_implementation = "batched_mm"
-    cls = _model_class(config)
+    cls = cls or _model_class(config)
     try:
         with torch.device("meta"):
             model = cls._from_config(config, dtype=config.dtype or torch.float32)
@@ -38,7 +39,7 @@ def build_skeleton(config: Any) -> Any:
             found=first_line(error),
             do="install the package, or compile the language model alone, with its own config.json",
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+    except Exception as error:  # every model class has checks and errors of its own
         raise InputError(
             "HETC-I055",
             "no model can be built from the config",

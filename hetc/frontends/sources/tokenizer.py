@@ -87,7 +87,7 @@ def _generation_ids(directory: Path) -> tuple[int, ...]:
     try:
         facts = json.loads(path.read_bytes())
         return _as_ids(facts.get("eos_token_id"))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             "HETC-I070",
             "generation_config.json is not a JSON object",

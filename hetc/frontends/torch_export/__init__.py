@@ -14,6 +14,7 @@ from hetc.frontends.torch_export.importer import (
     import_exported,
     import_whole,
 )
+from hetc.frontends.torch_export.language import why_no_language_model
 
 __all__ = [
     "ImportedGraph",
@@ -26,4 +27,5 @@ __all__ = [
     "load_pt2",
     "makes_tensors",
     "reasons_against",
+    "why_no_language_model",
 ]

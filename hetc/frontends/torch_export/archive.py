@@ -82,9 +82,10 @@ class CheckedArchive:
         self._check_container(path)
         try:
             self.archive_file = torch._C.PyTorchFileReader(self.path)
+            # Names that leave the archive's folder are refused here.
+            self._names = list(self.archive_file.get_all_records())
         except RuntimeError as error:
             raise self._unreadable(str(error).partition("\n")[0]) from error
-        self._names = list(self.archive_file.get_all_records())
         if _PROGRAM not in self._names:
             raise self._unreadable(
                 "no exported program inside (TorchScript and AOTInductor packages are none)"

@@ -18,7 +18,7 @@ from hetc.frontends.torch_export.table_complex import view_as_real
 from hetc.frontends.torch_export.walk import Walk
 from hetc.frontends.torch_export.weights import WeightTable
 from hetc.ir.graph import Graph, GraphBuilder
-from hetc.ir.model import WeightData
+from hetc.ir.model import SizeRange, WeightData
 from hetc.ir.op import Value
 from hetc.ir.ops.source import Weight
 
@@ -35,7 +35,7 @@ class ImportedGraph:
     its own inputs and outputs; `weights` holds the data of its weight ops, by name. `max_sequence`
     is the upper bound that the export declared for S, None where it declared none. `opaque` says
     for every op that no table knows why it was kept as it is; `notes` are sentences that the user
-    should read.
+    should read. `sizes` is the range of every symbol of the inputs.
     """
 
     graph: Graph
@@ -43,6 +43,7 @@ class ImportedGraph:
     max_sequence: int | None
     opaque: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, SizeRange] = field(default_factory=dict)
 
 
 def import_exported(
@@ -118,7 +119,8 @@ class _Import:
                 f"the program is one for at most {length} tokens: beyond them"
                 f" {expression} takes another path"
             )
-        return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes))
+        sizes = {name: _bounds(found) for name, found in ctx.symbols.ranges.items()}
+        return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes), sizes)
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
         tokens = bind_inputs(self.ctx, user_inputs, self.source)
@@ -163,6 +165,11 @@ class _Import:
             if isinstance(value, Value) and kind == "BUFFER":
                 buffers[target] = getattr(value.op, "name", "")
         return user_inputs, buffers
+
+
+def _bounds(found: tuple[float, float]) -> SizeRange:
+    low, high = found
+    return math.ceil(low), math.floor(high) if high < 2**31 else None
 
 
 def _range(found: Any) -> tuple[float, float]:

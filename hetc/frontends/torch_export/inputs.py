@@ -45,7 +45,7 @@ def bind_inputs(ctx: Context, inputs: list[Node], source: str) -> Tokens:
     Raises InputError: HETC-I205 no token input, HETC-I206 a static sequence, HETC-I207 an input
     that hetc cannot bind.
     """
-    chosen = _choose(inputs, source)
+    chosen = choose_tokens(inputs, source)
     fake = chosen.meta["val"]
     try:
         length = ctx.symbols.bind(fake.shape[1], "S")
@@ -116,7 +116,8 @@ def _named(ctx: Context, size: Any, name: str, at: str) -> DimLike:
         ) from None
 
 
-def _choose(inputs: list[Node], source: str) -> Node:
+def choose_tokens(inputs: list[Node], source: str) -> Node:
+    """The one among `inputs` that holds tokens; raises InputError (HETC-I205)."""
     candidates = [node for node in inputs if _is_integer_matrix(node.meta.get("val"))]
     named = [node for name in TOKEN_NAMES for node in candidates if node.name == name]
     others = [node for node in candidates if node.name not in BINDINGS]

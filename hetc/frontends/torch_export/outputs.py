@@ -49,17 +49,24 @@ def choose_logits(
 
 
 def all_outputs(program: ExportedProgram, results: tuple[Any, ...]) -> dict[str, Value]:
-    """Every tensor that the program returns, in order, by the name of the node that made it."""
+    """Every tensor that the program returns, in order: by its key where the program returns a
+    mapping, else by the name of the node that made it."""
     specs = program.graph_signature.output_specs
     users = [
         (spec.arg.name, result)
         for spec, result in zip(specs, results, strict=True)
-        if spec.kind.name == "USER_OUTPUT" and isinstance(result, Value)
+        if spec.kind.name == "USER_OUTPUT"
     ]
-    names = [name for name, _ in users]
+    keys = output_keys(program, len(users))
+    tensors = [
+        (keys.get(index, name), value)
+        for index, (name, value) in enumerate(users)
+        if isinstance(value, Value)
+    ]
+    names = [name for name, _ in tensors]
     return {
         name if names.count(name) == 1 else f"{name}.{index}": value
-        for index, (name, value) in enumerate(users)
+        for index, (name, value) in enumerate(tensors)
     }
 
 
@@ -73,12 +80,19 @@ def _is_logits(value: Value, tokens: Tokens) -> bool:
 
 def _named_logits(program: ExportedProgram, count: int) -> int | None:
     """Position of the output with the key `logits` where the model returns a mapping."""
+    keys = output_keys(program, count)
+    return next((index for index, key in keys.items() if key == "logits"), None)
+
+
+def output_keys(program: ExportedProgram, count: int) -> dict[int, str]:
+    """Position -> key of the outputs, of which there are `count`, that stand in a mapping."""
     spec = program.call_spec.out_spec
     if spec is None or spec.num_leaves != count:
-        return None
+        return {}
     tree = spec.unflatten(list(range(count)))
-    found = tree.get("logits") if isinstance(tree, Mapping) else None
-    return found if isinstance(found, int) else None
+    if not isinstance(tree, Mapping):
+        return {}
+    return {index: str(key) for key, index in tree.items() if isinstance(index, int)}
 
 
 def check_stateless(
