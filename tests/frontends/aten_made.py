@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,18 @@ def made(
         for name in names:
             packet, overload = name.split(".")
             target = getattr(getattr(aten, packet), overload)
-            MADE[name] = lambda dtype, target=target: (
-                function(target, dtype) if dtype in dtypes else ()
-            )
+            MADE[name] = partial(_for_types, function, target, dtypes)
 
     return register
+
+
+def _for_types(
+    function: Callable[[Any, torch.dtype], Iterable[Sample]],
+    target: Any,
+    dtypes: tuple[torch.dtype, ...],
+    dtype: torch.dtype,
+) -> Iterable[Sample]:
+    return function(target, dtype) if dtype in dtypes else ()
 
 
 def numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:

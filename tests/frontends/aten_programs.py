@@ -93,9 +93,9 @@ def program_of(sample: Sample, results: int = 0) -> ExportedProgram:
     args, kwargs = _map_tensors(placeholder, (sample.args, sample.kwargs))
     args, kwargs = _copies_of_written(graph, sample.target, list(args), dict(kwargs))
     call = graph.call_function(sample.target, tuple(args), dict(kwargs))
-    fake_args, fake_kwargs = tree_map(
-        lambda item: item.meta["val"] if isinstance(item, Node) else item, (args, kwargs)
-    )
+    with mode:
+        # Of what is written to a copy: the node keeps the type from before.
+        fake_args, fake_kwargs = tree_map(lambda item: _fake(item, sample.target), (args, kwargs))
     with mode, torch.no_grad():
         call.meta["val"] = made = sample.target(*fake_args, **fake_kwargs)
         if not isinstance(made, torch.Tensor | tuple | list):
@@ -121,6 +121,12 @@ def program_of(sample: Sample, results: int = 0) -> ExportedProgram:
         [entry],
         verifiers=[TrainingIRVerifier],
     )
+
+
+def _fake(item: Any, target: Any) -> Any:
+    if not isinstance(item, Node):
+        return item
+    return item.meta["val"].clone() if target._schema.is_mutable else item.meta["val"]
 
 
 def _copies_of_written(

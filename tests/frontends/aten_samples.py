@@ -124,9 +124,9 @@ def _sources(name: str, dtype: torch.dtype) -> list[OpInfo]:
     names = SOURCES.get(packet, (packet, packet.removeprefix("_")))
     infos = [info for item in dict.fromkeys(names) for info in _infos().get(item, [])]
     if _is_backward(packet) or packet in _FOR_GRADIENTS:
-        types = [info.supported_backward_dtypes("cpu") for info in infos]
+        types = [info.supported_backward_dtypes("cpu") for info in infos]  # type: ignore[no-untyped-call]
     else:
-        types = [info.supported_dtypes("cpu") for info in infos]
+        types = [info.supported_dtypes("cpu") for info in infos]  # type: ignore[no-untyped-call]
     return [info for info, known in zip(infos, types, strict=True) if dtype in known]
 
 
@@ -140,7 +140,8 @@ def _calls(info: OpInfo, name: str, dtype: torch.dtype) -> Iterator[Sample]:
     packet = name.partition(".")[0]
     backward = _is_backward(packet)
     torch.manual_seed(0)
-    inputs = info.sample_inputs("cpu", dtype, requires_grad=backward or packet in _FOR_GRADIENTS)
+    graded = backward or packet in _FOR_GRADIENTS
+    inputs = info.sample_inputs("cpu", dtype, requires_grad=graded)  # type: ignore[no-untyped-call]
     for given in itertools.islice(inputs, 60):
         recorder = _Recorder(name)
         with recorder:
@@ -155,14 +156,14 @@ def _backward(made: Any) -> None:
     for part in parts:
         if isinstance(part, torch.Tensor) and part.requires_grad:
             # Not all ones: a gradient that is the same everywhere hides where it came from.
-            part.backward(torch.randn_like(part), retain_graph=True)
+            part.backward(torch.randn_like(part), retain_graph=True)  # type: ignore[no-untyped-call]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Decomposes what is called as `torch.export` does, and keeps the calls of one op."""
 
     def __init__(self, name: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name = f"aten.{name}"
         self.calls: list[Sample] = []
 

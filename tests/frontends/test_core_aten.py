@@ -53,7 +53,8 @@ def test_sizes(name: str) -> None:
 
     class Sized(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x + SIZES[name](x)
+            moved: Tensor = x + SIZES[name](x)
+            return moved
 
     rows, columns = Dim("rows", min=2, max=99), Dim("columns", min=2, max=99)
     program = torch.export.export(

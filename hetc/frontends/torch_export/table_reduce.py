@@ -167,9 +167,8 @@ def logsumexp(ctx: Context, x: Value, dims: Axes, keepdim: bool = False) -> obje
 
 @aten("cumsum.default")
 def cumsum(ctx: Context, x: Value, dim: int, **_dtype: object) -> Value:
-    if not x.rank:
-        return ctx.cast(x, ctx.dtype)
-    return ctx.op(red.CumSum, ctx.cast(x, ctx.dtype), dim)
+    given = ctx.tensor(x, ctx.dtype)
+    return ctx.op(red.CumSum, given, dim) if x.rank else given
 
 
 def _normalized(ctx: Context, kind: type[Op], x: Value, dim: int) -> Value:

@@ -97,9 +97,9 @@ def slice_(
     ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Value:
     axis = dim % x.rank
-    first = _from_front(start, x.shape[axis])
-    if isinstance(first, int) and isinstance(x.shape[axis], int):
-        first = min(first, x.shape[axis])
+    first, whole = _from_front(start, x.shape[axis]), x.shape[axis]
+    if isinstance(first, int) and isinstance(whole, int):
+        first = min(first, whole)
     if step == 1:
         # The recorded length already clamped the end.
         return ctx.part(x, axis, first, ctx.shape[axis])
@@ -201,7 +201,7 @@ def cat(ctx: Context, xs: Sequence[Value], dim: int = 0) -> Value:
     # PyTorch lets an empty vector stand among tensors of any rank.
     parts = [ctx.cast(x, ctx.dtype) for x in xs if x.rank == rank and x.shape != (0,)]
     if not parts:
-        return ctx.cast(xs[0], ctx.dtype)
+        return ctx.tensor(xs[0], ctx.dtype)
     return parts[0] if len(parts) == 1 else ctx.op(Concat, tuple(parts), dim % rank)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 
 from hetc.ir.dims import Dim, DimLike, evaluate
@@ -111,6 +110,6 @@ class Random(Source):
         if self.normal:
             return draws.standard_normal(numbers(self.shape)).astype(self.dtype.numpy)
         # As many bits as the type has for numbers below 1, so that none rounds up to it.
-        steps = 2 ** (ml_dtypes.finfo(self.dtype.numpy).nmant + 1)
-        uniform = np.floor(draws.random(numbers(self.shape)) * steps) / steps
+        steps = 2 / float(np.spacing(np.ones((), self.dtype.numpy)))
+        uniform: Array = np.floor(draws.random(numbers(self.shape)) * steps) / steps
         return uniform.astype(self.dtype.numpy)
