@@ -110,7 +110,7 @@ def export_stateless(family: str, folder: Path, opset: int | None = None) -> Exp
     return Exported(path, model)
 
 
-def export_legacy(family: str, folder: Path) -> Exported:
+def export_legacy(family: str, folder: Path, opset: int = 17) -> Exported:
     """`family` by the tracing exporter, whose graphs are full of arithmetic on shapes."""
     model = decoder(family)
     path = folder / f"{family}_legacy.onnx"
@@ -120,7 +120,7 @@ def export_legacy(family: str, folder: Path) -> Exported:
         (torch.randint(0, VOCABULARY, (2, 7)), torch.ones(2, 7, dtype=torch.long)),
         str(path),
         dynamo=False,
-        opset_version=17,
+        opset_version=opset,
         input_names=list(dynamic),
         output_names=["logits"],
         dynamic_axes=dynamic,

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import parser
 
+from hetc.errors import InputError
 from hetc.frontends.onnx import ImportedOnnx, import_whole
 from hetc.ir.interpret import interpret
 from hetc.ir.types import Array
@@ -116,3 +117,16 @@ def test_a_choice_that_guards_an_index_stays_one(at: int) -> None:
     imported = agree(GUARDED, {"x": X, "at": np.array(at)})
     (reason,) = imported.opaque
     assert reason.text.endswith("a choice, made by data, that may guard an index")
+
+
+def test_loops_inside_of_loops_share_one_bound() -> None:
+    text = """
+    net (float[3] x) => (float[3] y) <int64 many = {1000}, bool yes = {1}> {
+      y = Loop (many, yes, x) <body = outer (int64 i, bool a, float[3] g)
+        => (bool b, float[3] next) { b = Identity (a)
+          next = Loop (many, yes, g) <body = inner (int64 j, bool c, float[3] h)
+            => (bool d, float[3] after) { d = Identity (c) after = Add (h, h) }> }>
+    }"""
+    with pytest.raises(InputError, match="HETC-I311") as caught:
+        import_whole(parser.parse_model(HEADER + text))
+    assert "loops of more than 4096 trips" in caught.value.found

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import version_converter
 
 from hetc.frontends.onnx import ImportedOnnx, import_onnx, load_onnx
 from hetc.ir.dims import symbol
@@ -75,6 +77,44 @@ def test_stateless_decoder(stateless: Exported) -> None:
             eager = stateless.model(torch.from_numpy(ids)).logits.numpy()
         np.testing.assert_allclose(logits, session({"input_ids": ids})["logits"], atol=1e-4)
         np.testing.assert_allclose(logits, eager, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("export", "family", "opset"),
+    [
+        *((export_stateless, "llama", opset) for opset in (18, 20, 22, 23, 24, 25)),
+        *((export_legacy, "llama", opset) for opset in (14, 18, 20)),
+        # The tracing exporter has the attention of llama from operator set 14 on.
+        (export_legacy, "gpt2", 13),
+    ],
+)
+def test_operator_sets_of_both_exporters(
+    export: Callable[..., Exported], family: str, opset: int, tmp_path: Path
+) -> None:
+    exported = export(family, tmp_path, opset)
+    imports = {item.domain: item.version for item in onnx.load(exported.path).opset_import}
+    assert imports[""] == opset
+    model = imported(exported.path)
+    assert model.opaque == ()
+    ids = tokens(2, 6)
+    (logits,) = run(model, [ids])
+    with torch.no_grad():
+        expected = exported.model(torch.from_numpy(ids)).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_model_that_onnx_converted_to_an_older_operator_set(tmp_path: Path) -> None:
+    exported = export_legacy("llama", tmp_path, 17)
+    # Further down ONNX has no converter for what the exporter writes.
+    older = version_converter.convert_version(onnx.load(exported.path), 16)
+    onnx.save(older, tmp_path / "older.onnx")
+    model = imported(tmp_path / "older.onnx")
+    assert model.opaque == ()
+    (found,) = run(model, [tokens(2, 6)])
+    (expected,) = run(imported(exported.path), [tokens(2, 6)])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_decoder_with_past(with_past: Exported) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.frontends.onnx_nodes.cases import KNOWN, NodeCase, difference, failure, node_cases
-from tests.frontends.onnx_nodes.page import PAGE, counts, page
+from tests.frontends.onnx_nodes.page import PAGE, counts, page, runtime_operators
 from tests.frontends.onnx_nodes.scope import FAILING, NAMED, out_of_scope
 
 QUICK = ("test_add", "test_matmul_4d", "test_softmax_axis_1", "test_cast_FLOAT_to_DOUBLE")
@@ -63,6 +64,13 @@ def test_the_tables_name_what_exists() -> None:
     assert known >= NAMED
     assert cases.keys() >= FAILING.keys()
     assert {case.op for case in cases.values()} >= KNOWN.keys()
+
+
+def test_every_operator_of_onnx_runtime_is_tested_against_it() -> None:
+    folder = Path(__file__).parent
+    names = ("test_onnx_runtime_attention", "test_onnx_runtime_nodes", "test_onnx_quantized")
+    sources = "".join((folder / f"{name}.py").read_text("utf-8") for name in names)
+    assert [name for name in runtime_operators() if f'"{name}"' not in sources] == []
 
 
 def test_a_wrong_result_is_seen() -> None:

@@ -132,5 +132,6 @@ def test_bounds_of_sizes() -> None:
     assert (at_least(S + 2), at_least(P), at_least(P - T)) == (3, 0, None)
     assert (at_most(4 - S), at_most(S)) == (3, None)
     assert (equal(S, S), equal(S, -1), equal(S, 1)) == (True, False, None)
+    assert (at_least(symbol("U0") + S), at_least(symbol("N0"))) == (1, 1)
     found = [bounded_count(value, 8) for value in (S, P + T + 1, symbol("N2") - 1, B, 2 * S, S - B)]
     assert found == [(S, 8), (P + T, 7), (symbol("N2"), 9), None, None, None]

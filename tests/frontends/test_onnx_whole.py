@@ -118,3 +118,23 @@ def test_data_in_another_file_need_the_folder(tmp_path: Path) -> None:
         import_whole(bare, known=known)
     imported = import_whole(bare, source=str(path), known=known)
     assert np.array_equal(imported.weights["scale"].load(), weight)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y = DFT (x, many)",
+        'y = Resize <mode = "linear"> (x, , , sizes)',
+        'y = Pad <mode = "edge"> (x, pads)',
+    ],
+)
+def test_tables_without_a_bound_are_not_worked_out(line: str) -> None:
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 20]>
+        net (float[1, 4, 1] x) => (float[a, b, c] y)
+        <int64 many = {{{2**40}}}, int64[3] sizes = {{1, {2**40}, 1}},
+         int64[6] pads = {{0, {2**40}, 0, 0, 0, 0}}> {{ {line} }}"""
+    )
+    imported = import_whole(model)
+    (reason,) = imported.opaque
+    assert "a table of" in reason.text or "elements" in reason.text

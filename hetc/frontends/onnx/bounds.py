@@ -9,8 +9,8 @@ import re
 from hetc.ir.dims import Dim, DimLike
 
 _SIZE = re.compile("N[0-9]+")
-# A past may be empty; a batch and a run of new tokens may not.
-_LEAST = {"P": 0}
+# A past may be empty, and so may what data count; a batch and a run of new tokens may not.
+_MAY_BE_EMPTY = re.compile("P|U[0-9]+")
 
 
 def at_least(value: DimLike) -> int | None:
@@ -23,7 +23,7 @@ def at_least(value: DimLike) -> int | None:
             return None
         product = factor
         for name in monomial:
-            product *= _LEAST.get(name, 1)
+            product *= 0 if _MAY_BE_EMPTY.fullmatch(name) else 1
         least += product
     return least
 

@@ -46,6 +46,8 @@ class Context:
         self.env: dict[str, Bound] = {}
         self.loc = ""
         self.opaque: list[Reason] = []
+        # Trips of loops that are written out already, of all loops together.
+        self.trips = 0
         self.notes: list[str] = []
         # The most that a count of tokens or a size may be, because of a table or mask.
         self.limits: dict[Dim, int] = {}

@@ -25,7 +25,8 @@ Run = Callable[["GraphProto", Mapping[str, Bound]], tuple[Bound, ...]]
 
 # What fails on data that a condition may have kept from it.
 _MAY_FAIL = (Embedding, Gather, Index, IndexPut, Opaque, PutAlong, TakeAlong)
-# A longer loop would make a graph that nobody wants to read or compile.
+# More trips of all loops, inner ones included, would make a graph that nobody wants to read or
+# compile.
 _MAX_TRIPS = 4096
 
 
@@ -65,8 +66,7 @@ def _loop(ctx: Context, node: Node, given: Sequence[Bound | None], run: Run) -> 
     while most is None or len(rows) < most:
         if isinstance(condition, Item) and _decided(condition) is False:
             break
-        if len(rows) == _MAX_TRIPS:
-            raise Unsupported(f"a loop of more than {_MAX_TRIPS} trips")
+        _count_trip(ctx)
         values = dict(zip(names[2:], state, strict=True))
         # The body may leave its first two inputs unread; it may not leave them out.
         trip, going = ctx.number(len(rows)), condition or ctx.number(True)
@@ -95,11 +95,12 @@ def _scan(ctx: Context, node: Node, given: Sequence[Bound | None], run: Run) -> 
     ]
     backwards = node.get("scan_input_directions") or [0] * count
     length = sources[0].shape[axes[0]]
-    if not isinstance(length, int) or not 0 < length <= _MAX_TRIPS:
+    if not isinstance(length, int) or length == 0:
         raise Unsupported(f"a Scan over {length} rows")
     names = [item.name for item in body.input]
     rows: list[tuple[Bound, ...]] = []
     for trip in range(length):
+        _count_trip(ctx)
         steps = [
             _row(ctx, x, axis, length - 1 - trip if reverse else trip)
             for x, axis, reverse in zip(sources, axes, backwards, strict=True)
@@ -113,6 +114,12 @@ def _scan(ctx: Context, node: Node, given: Sequence[Bound | None], run: Run) -> 
     for column, axis, reverse in zip(zip(*rows, strict=True), axes, turned, strict=True):
         made.append(_stacked(ctx, column[::-1] if reverse else column, axis))
     return (*_bound(state), *made)
+
+
+def _count_trip(ctx: Context) -> None:
+    ctx.trips += 1
+    if ctx.trips > _MAX_TRIPS:
+        raise Unsupported(f"loops of more than {_MAX_TRIPS} trips")
 
 
 def _trips(limit: Item) -> int:

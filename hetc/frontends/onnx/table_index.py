@@ -13,7 +13,7 @@ from hetc.ir.dims import Dim, DimLike, product
 from hetc.ir.op import Value
 from hetc.ir.ops import index as ops
 from hetc.ir.ops.elementwise import Add, Lt, Mod, Mul, Sub, Where, broadcast_shapes
-from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, normalize_axis
+from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose, normalize_axis
 from hetc.ir.ops.source import Constant, Iota
 from hetc.ir.types import I64, TensorType
 
@@ -108,15 +108,28 @@ def scatter_nd(ctx: Context, node: Node, x: Item, indices: Item, updates: Item) 
     return reshaped(ctx, ctx.emit(ops.PutAlong, flat, ids, values, 0, reduction), x.shape)
 
 
+def _places_of(ctx: Context, x: Item) -> Item:
+    """Where `x` is not zero: a row of coordinates for each place, as many as data decide."""
+    count = sum(isinstance(op, ops.NonZero) for op in ctx.builder.ops)
+    return ctx.emit(ops.NonZero, x, f"U{count}")
+
+
+@onnx_op("NonZero")
+def non_zero(ctx: Context, node: Node, x: Item) -> Item:
+    return ctx.emit(Transpose, _places_of(ctx, x), (1, 0))
+
+
 @onnx_op("Compress")
 def compress(ctx: Context, node: Node, x: Item, condition: Item) -> Item:
-    kept = elements(condition)
-    if kept is None:
-        raise Unsupported("a result whose size depends on data")
-    rows = tuple(place for place, flag in enumerate(kept) if flag)
     axis = node.get("axis")
     source = reshaped(ctx, x, (x.type.size,)) if axis is None else x
-    return ctx.emit(ops.Gather, source, ctx.emit(Constant, rows, I64), axis or 0)
+    kept = elements(condition)
+    if kept is not None:
+        rows = tuple(place for place, flag in enumerate(kept) if flag)
+        return ctx.emit(ops.Gather, source, ctx.emit(Constant, rows, I64), axis or 0)
+    # The condition may be shorter than the axis; what it does not reach is left out.
+    places = _places_of(ctx, condition)
+    return ctx.emit(ops.Gather, source, reshaped(ctx, places, places.shape[:1]), axis or 0)
 
 
 @onnx_op("ReverseSequence")

@@ -17,7 +17,7 @@ from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
 from hetc.frontends.onnx.item import Item, is_stored, loader
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
-from hetc.frontends.onnx.table_source import literal
+from hetc.frontends.onnx.table_source import literal, require_small
 from hetc.ir.ops.elementwise import Where
 from hetc.ir.ops.index import Gather
 from hetc.ir.ops.linear import Linear
@@ -107,6 +107,7 @@ def _fractions(item: Item | None, given: tuple[float, ...] | None) -> tuple[floa
 def _resized(ctx: Context, node: Node, x: Item, sizes: list[AxisSize]) -> Item:
     beyond: list[tuple[int, Array]] = []
     for size in sizes:
+        require_small(size.before, size.after)
         places = _coordinates(node, size)
         beyond.append((size.axis, (places < 0) | (places > size.before - 1)))
         if node.get("mode", "nearest") == "nearest":

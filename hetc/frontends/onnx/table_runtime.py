@@ -51,7 +51,7 @@ def embed_layer_normalization(
     return (normal, lengths, total)[: max(1, len(node.outputs))]
 
 
-@onnx_op("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
+@onnx_op("com.microsoft::FusedMatMul")
 def fused_matmul(ctx: Context, node: Node, a: Item, b: Item) -> Item:
     if node.get("transBatchA", 0) or node.get("transBatchB", 0):
         raise Unsupported("a product whose batch axes are turned")

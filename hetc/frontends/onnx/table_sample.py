@@ -15,7 +15,7 @@ from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_elementwise import converted
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.frontends.onnx.table_source import literal
+from hetc.frontends.onnx.table_source import literal, require_small
 from hetc.ir.dims import DimLike, product
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.index import Gather, TakeAlong
@@ -197,6 +197,7 @@ def deform_conv(
     pads, dilation = node.get("pads") or (0,) * 4, node.get("dilations") or (1, 1)
     groups, moved = node.get("group", 1), node.get("offset_group", 1)
     batch, count, places = x.shape[0], taps[0] * taps[1], out[0] * out[1]
+    require_small(count, places)
     shifts = reshaped(ctx, offset, (batch * moved, count, 2, places))
     found = []
     for axis in range(2):
@@ -236,6 +237,7 @@ def roi_align(ctx: Context, node: Node, x: Item, rois: Item, batch: Item) -> Ite
         raise Unsupported("boxes in images of a size that varies, or with places by their size")
     half = node.get("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     cells = (node.get("output_height", 1), node.get("output_width", 1))
+    require_small(*cells, per_cell, per_cell)
     images = ctx.emit(Gather, _flat(ctx, x), batch, 0)
     boxes = ctx.emit(ew.Mul, rois, node.get("spatial_scale", 1.0))
     if half:

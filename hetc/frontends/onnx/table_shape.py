@@ -257,6 +257,8 @@ def _padded_by(ctx: Context, x: Item, mode: str, low: list[DimLike], high: list[
             isinstance(size, int) and isinstance(before, int) and isinstance(after, int)
         ):
             raise Unsupported(f"padding by {mode} along a size that varies")
+        if size + abs(before) + abs(after) > _MAX_PARTS:
+            raise Unsupported(f"padding by {mode} to more than {_MAX_PARTS} elements")
         rows = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
         widths = (max(before, 0), max(after, 0))
         ids = np.pad(rows, widths, mode=numpy_modes[mode])  # type: ignore[call-overload]

@@ -11,7 +11,7 @@ from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.frontends.onnx.table_source import literal
+from hetc.frontends.onnx.table_source import literal, require_small
 from hetc.frontends.onnx.tensors import dtype_named
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops.index import Gather
@@ -69,6 +69,7 @@ def _transform(
         length = 2 * (size - 1) if half else size
     x = _with_length(ctx, x, axis, size, length // 2 + 1 if half else length)
     count = length // 2 + 1 if onesided and not inverse else length
+    require_small(length, count)
     cosines, sines = _matrices(length, count, inverse=inverse)
     if half:
         cosines, sines = _folded(cosines, length), _folded(sines, length)
@@ -145,6 +146,7 @@ def stft(
     stride, total = _number(step), x.shape[1]
     if width is None or stride is None or not isinstance(total, int):
         raise Unsupported("frames of a length that varies")
+    require_small(total, width)
     signal = x if x.rank == 3 else reshaped(ctx, x, (*x.shape, 1))
     starts = np.arange(0, total - width + 1, stride)[:, None]
     ids = literal(ctx, f"{node.outputs[0]}_frames", starts + np.arange(width))
@@ -169,6 +171,7 @@ def mel_weight_matrix(
         return 2595 * float(np.log10(1 + hertz / 700))
 
     spectrum = int(size) // 2 + 1
+    require_small(spectrum, int(count) + 2)
     step = (mel(highest) - mel(lowest)) / (int(count) + 2)
     mels = mel(lowest) + np.arange(int(count) + 2) * step
     corners = np.floor((size + 1) * 700 * (10 ** (mels / 2595) - 1) / sampling).astype(int)

@@ -24,6 +24,8 @@ from hetc.ir.types import BOOL, I32, I64, Array, DType, dtype_of
 if TYPE_CHECKING:
     from onnx import TensorProto
 
+# Tables that are worked out at import: a damaged file may ask for any number of elements.
+_MOST_ELEMENTS = 2**26
 # The IR's range counts in integers; another is data.
 _MAX_FRACTIONS = 2**20
 
@@ -50,6 +52,12 @@ def literal(ctx: Context, name: str, array: Array, dtype: DType | None = None) -
     """A tensor that stands in the model's text."""
     typed = dtype or dtype_of(array)
     return stored(ctx, name, WeightData(array.shape, typed, lambda: array))
+
+
+def require_small(*sizes: int) -> None:
+    """Raise Unsupported unless a table of these sizes may be worked out at import."""
+    if any(size < 0 for size in sizes) or math.prod(sizes) > _MOST_ELEMENTS:
+        raise Unsupported(f"a table of {' x '.join(map(str, sizes))} elements")
 
 
 @onnx_op("Constant")

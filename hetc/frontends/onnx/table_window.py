@@ -13,7 +13,7 @@ from hetc.frontends.onnx.item import Item
 from hetc.frontends.onnx.known import elements
 from hetc.frontends.onnx.nodes import Node
 from hetc.frontends.onnx.table_shape import reshaped
-from hetc.frontends.onnx.table_source import literal
+from hetc.frontends.onnx.table_source import literal, require_small
 from hetc.ir.dims import DimLike, product
 from hetc.ir.ops import elementwise as ew
 from hetc.ir.ops import window as ops
@@ -229,6 +229,7 @@ def col2im(ctx: Context, node: Node, x: Item, image: Item, block: Item) -> Item:
         (windows[i] - 1) * stride[i] + reaches[i] - pads[i] - size for i, size in enumerate(sizes)
     )
     places = math.prod(taps)
+    require_small(x.shape[1], places)
     filters = np.tile(np.eye(places), (x.shape[1] // places, 1)).reshape(x.shape[1], 1, *taps)
     weight = literal(ctx, f"{node.outputs[0]}_places", filters.astype(x.dtype.numpy), x.dtype)
     columns = reshaped(ctx, x, (*x.shape[:2], *windows))

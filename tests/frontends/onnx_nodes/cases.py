@@ -26,7 +26,6 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "BlackmanWindow": ("x",),
     "CenterCropPad": ("shape",),
     "Col2Im": ("image_shape", "block_shape"),
-    "Compress": ("condition",),
     "ConstantOfShape": ("x",),
     "CumProd": ("axis",),
     "CumSum": ("axis",),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from hetc.frontends.onnx.context import TABLE
 from tests.frontends.onnx_nodes.cases import KNOWN, node_cases
 from tests.frontends.onnx_nodes.scope import FAILING, out_of_scope
 
@@ -67,7 +68,19 @@ def page(failures: Mapping[str, str]) -> str:
 All of their tests in scope pass, as many as stand behind the name.
 
 {_passing(failures)}
+
+## ONNX Runtime's own operators
+
+Imported from `com.microsoft`, and tested against ONNX Runtime with random sizes:
+
+{_filled(" · ".join(runtime_operators()))}
 """
+
+
+def runtime_operators() -> list[str]:
+    """The operators of `com.microsoft` that a table has."""
+    prefix = "com.microsoft::"
+    return sorted(kind.removeprefix(prefix) for kind in TABLE if kind.startswith(prefix))
 
 
 def _filled(text: str) -> str:

@@ -26,7 +26,7 @@ _BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "floats of 4 bits and scales without a sign (microscaling)": ("FLOAT4E2M1", "FLOAT8E8M0"),
 }
 _BY_OP: Mapping[str, tuple[str, ...]] = {
-    "sizes of results that data decide": ("NonMaxSuppression", "NonZero", "Unique"),
+    "results as long as an algorithm on data makes them": ("NonMaxSuppression", "Unique"),
     "random numbers": ("Bernoulli",),
     "steps of training": ("Adagrad", "Adam", "Momentum"),
     "compressed images": ("ImageDecoder",),
