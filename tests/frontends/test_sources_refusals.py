@@ -67,7 +67,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "remote_code": lambda d: _change_config(d, model_type="own", auto_map={"AutoModel": "m.M"}),
     "encoder_decoder": lambda d: _change_config(d, model_type="t5", is_encoder_decoder=True),
     "no_language_model": lambda d: _change_config(
-        d, architectures=["LlamaForSequenceClassification"]
+        d, architectures=["BartForConditionalGeneration"]
     ),
     "quantized": lambda d: _change_config(d, quantization_config={"quant_method": "gptq"}),
     "missing": _drop,

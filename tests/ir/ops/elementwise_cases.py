@@ -288,3 +288,10 @@ def complex_numbers(draw: Draw) -> Trial:
         for _ in range(2)
     )
     return Trial({"x": x, "y": y}, [BINARY[draw.kind](as_torch(x), as_torch(y))])
+
+
+@case("pow", dtypes=INTS)
+def negative_powers_of_integers(draw: Draw) -> Trial:
+    x = draw.array(*draw.shape(), low=-3, high=3)
+    y = draw.array(*draw.under(x.shape), low=-3, high=3)
+    return Trial({"x": x, "y": y}, [torch.pow(as_torch(x), as_torch(y))])

@@ -99,3 +99,9 @@ def softmax(draw: Draw) -> Trial:
 def softmax_of_a_masked_row(draw: Draw) -> Trial:
     x = np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32)
     return Trial({"x": x, "axis": 1}, [np.array([[0, 0], [1, 0]], np.float32)])
+
+
+@case("softmax", "log_softmax")
+def softmax_of_nothing(draw: Draw) -> Trial:
+    x = np.zeros((3, 0), np.float32)
+    return Trial({"x": x, "axis": 1}, [x])
