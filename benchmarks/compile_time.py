@@ -124,7 +124,8 @@ def main() -> None:
         each = ", ".join(f"{value:.1f}" for value in seconds)
         peak = statistics.median(run["peak_gb"] for run in taken)
         print(
-            f"| {case.title} | {case.prefill or 'default'} + {case.decode} | {statistics.median(seconds):.1f}"
+            f"| {case.title} | {case.prefill or 'default'} + {case.decode}"
+            f" | {statistics.median(seconds):.1f}"
             f" | {each} | {case.most_seconds:g} | {peak:.2f} | {case.most_gb:g} |"
         )
     print("\n| seconds of the last run | " + " | ".join(case.title for case in CASES) + " |")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine, smollm2, versions
+from hetc.frontends.original import _from_gguf
 
 SIDES = ("eager", "hetc", "inductor")
 PROMPT, NEW = 64, 64
@@ -29,19 +30,12 @@ PROMPT, NEW = 64, 64
 
 def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
     """Seconds and tokens of one side, in this process."""
-    from hetc.frontends.original import _from_gguf
-
     warnings.simplefilter("ignore")
     model = _from_gguf(smollm2()).to(getattr(torch, dtype)).eval()
     model.config.use_cache = model.generation_config.use_cache = True
     model.generation_config.eos_token_id = None
     if side != "eager":
-        import hetc.interop
-
-        torch.compiler  # noqa
-        model.forward = torch.compile(
-            model.forward, backend=hetc.interop.backend if side == "hetc" else side
-        )
+        model.forward = torch.compile(model.forward, backend=side)
     ids = torch.tensor([np.random.default_rng(PROMPT).integers(20, 40000, PROMPT).tolist()])
 
     def generate(new: int) -> tuple[float, list[int]]:

@@ -24,6 +24,7 @@ from hetc.passes.prove_causal import prove_causal
 from hetc.passes.quantize_weights import Quantized, Scheme, quantize_weights
 from hetc.passes.retype import float_dtype, retype
 from hetc.passes.scan_sums import scan_sums
+from hetc.passes.shift_tokens import shift_tokens
 from hetc.passes.simplify import simplify
 from hetc.passes.synthesize_state import synthesize_state
 
@@ -167,7 +168,8 @@ def _derive(model: Model, graph: Graph, reader: WeightReader, context: int) -> P
     graph = simplify(fold_uniform(graph, reader, context))
     proof = prove_causal(graph, reader, context)
     facts = (*proof.facts, f"sequences of up to {context} tokens")
-    return synthesize_state(scan_sums(proof.graph), reader, context, facts)
+    graph = shift_tokens(scan_sums(proof.graph))
+    return synthesize_state(graph, reader, context, facts)
 
 
 def _context(longest: int, options: CompileOptions) -> int:

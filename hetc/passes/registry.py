@@ -53,6 +53,7 @@ _PASSES: dict[str, _Entry] = {
     "outline-layers": _Entry("outline_layers:outline_layers"),
     "prove-causal": _Entry("prove_causal:prove_causal", _proving, ensures=("causal",)),
     "scan-sums": _Entry("scan_sums:scan_sums"),
+    "shift-tokens": _Entry("shift_tokens:shift_tokens"),
     "simplify": _Entry("simplify:simplify", stage=Stage.CANONICAL),
     "synthesize-state": _Entry(
         "synthesize_state:synthesize_state", _evaluating, requires=("causal",)
@@ -81,6 +82,7 @@ PIPELINES: dict[str, tuple[str, ...]] = {
         "fold-uniform",  # a mask that no longer hides behind a running sum can be proven
         "prove-causal",
         "scan-sums",
+        "shift-tokens",
         "synthesize-state",
         "simplify",  # slices of positions that begin at 0
         "outline-layers",  # last: the other passes look for patterns within one graph

@@ -148,7 +148,7 @@ def scan(draw: Draw, op: Any) -> Any:
     rest: Shape = tuple(dim for at, dim in enumerate(shape) if at != axis % 4)
     initial = draw.pick(None, draw.x(rest, dtype))
     decay = draw.pick(draw.x(shape, dtype, 0, 1), 0.5)
-    return op(draw.x(shape, dtype), decay, initial, axis)
+    return op(draw.x(shape, dtype), decay, initial, axis, draw.pick(False, True))
 
 
 @case("scan")

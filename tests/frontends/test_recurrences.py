@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch.export import Dim
+from transformers.models.kimi_linear import modeling_kimi_linear
 from transformers.models.mamba import modeling_mamba
 from transformers.models.mamba2 import modeling_mamba2
+from transformers.models.minimax import modeling_minimax
 from transformers.models.qwen3_next import modeling_qwen3_next
 from transformers.models.recurrent_gemma import modeling_recurrent_gemma
+from transformers.models.rwkv import modeling_rwkv
+from transformers.models.xlstm import modeling_xlstm
 
 from hetc.errors import InputError
 from hetc.frontends.recurrences import register_ops, supplied
@@ -31,7 +35,11 @@ FILES: dict[str, ModuleType] = {
     "mamba2_chunk_scan": modeling_mamba2,
     "mamba_selective_scan": modeling_mamba,
     "torch_chunk_gated_delta_rule": modeling_qwen3_next,
+    "MiniMaxLightningAttention.forward": modeling_minimax,
     "RecurrentGemmaRglru._rnn_scan": modeling_recurrent_gemma,
+    "chunk_kimi_delta_attention": modeling_kimi_linear,
+    "rwkv_linear_attention": modeling_rwkv,
+    "xLSTMBackend.forward": modeling_xlstm,
 }
 
 
@@ -43,8 +51,13 @@ def original(name: str) -> Any:
 
 
 def tensors(result: Any) -> list[torch.Tensor]:
-    items = result if isinstance(result, tuple) else (result,)
-    return [item for item in items if item is not None]
+    if isinstance(result, tuple | list):
+        return [tensor for item in result for tensor in tensors(item)]
+    return [] if result is None else [result]
+
+
+def test_every_replacement_is_tried_here() -> None:
+    assert FILES.keys() == TABLE.keys()
 
 
 @pytest.mark.parametrize("name", FILES)

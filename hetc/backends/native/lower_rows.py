@@ -194,7 +194,8 @@ def _scan(half: HalfValues, scope: Scope, op: Scan) -> None:
     decay = rates[0] if rates else op.decay
     assert isinstance(decay, Along | int | float)
     initial = views[-1] if held else None
-    half.add(ScanStage(taken, decay, initial, out, end, shape[axis], half.prefill))
+    count = shape[axis]
+    half.add(ScanStage(taken, decay, initial, out, end, count, half.prefill, op.maximum))
 
 
 ROW_PLANS: Mapping[type[Op], Callable[[HalfValues, Scope, Any], None]] = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hetc.backends.dataflow.blocks import find_blocks
+from hetc.backends.dataflow.blocks import Run, find_blocks
 from hetc.backends.native.coded import Coded
 from hetc.backends.native.groups import format_of, lookups_of_matrices
 from hetc.backends.native.normal_form import normal_form
@@ -20,6 +20,7 @@ from hetc.ir.graph import Graph
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.linear import ExpertLinear, Linear, MatMul
+from hetc.passes.inline import inline_calls
 
 # The position at which a table is tried out.
 _TRIED = 3
@@ -60,9 +61,13 @@ class Model:
         with states in memory as `state_element` (as the contract has them where None). With
         `lossless` and weights, matrices of bf16 are stored in 12 bits where they fit."""
         graph = normal_form(lookups_of_matrices(graph))
+        runs = find_blocks(graph)
+        if _share_a_graph(runs):
+            graph = inline_calls(graph)
+            runs = find_blocks(graph)
         model = Model(graph, positions, weights, state_element)
         plain: set[Op] = set()
-        for run in find_blocks(graph):
+        for run in runs:
             scope = Scope(graph, run)
             model.scopes.append(scope)
             model.storage.regions.append(Region(scope))
@@ -122,6 +127,12 @@ class Model:
     def groups(self, op: MatMul) -> Experts:
         """How the stored matrices [G, K, N] of a product are stored."""
         return Experts(op.b, None, True, form_of(op.b, op.b.shape[1], blocks=False))
+
+
+def _share_a_graph(runs: Sequence[Run]) -> bool:
+    """Whether two blocks call one graph: each of its values would have to be in two places."""
+    called = [run.graph for run in runs if run.calls]
+    return len(set(map(id, called))) < len(called)
 
 
 def form_of(weight: Value, inner: DimLike, *, blocks: bool = True) -> TileForm:

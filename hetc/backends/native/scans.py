@@ -22,7 +22,8 @@ class Along:
 @dataclass(frozen=True)
 class Scan:
     """`out` = `decay` times the one before + `x`, step by step from `initial` or zeros; `last` gets
-    the last of `count` steps. All are of the shape of one step."""
+    the last of `count` steps. All are of the shape of one step. With `maximum`, times is + and + is
+    the larger of two."""
 
     x: Along
     decay: Along | float
@@ -31,6 +32,7 @@ class Scan:
     last: View
     count: DimLike
     split: bool
+    maximum: bool = False
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -53,15 +55,17 @@ class Scan:
         def row(last: Ssa, *places: Ssa) -> None:
             out, x, *others = places
 
+            times, plus = (e.add, e.maximum) if self.maximum else (e.mul, e.add)
+
             def some(column: Ssa, lanes: int) -> tuple[()]:
                 def step(number: Ssa, before: Ssa) -> tuple[Ssa]:
                     now = w.lanes(self.x.first, at(self.x, x, number), column, lanes)
                     if isinstance(self.decay, Along):
                         place = at(self.decay, others[0], number)
-                        before = e.mul(before, w.lanes(self.decay.first, place, column, lanes))
-                    elif self.decay != 1:
-                        before = e.mul(before, literal(e, self.decay, before.type))
-                    now = e.add(before, now)
+                        before = times(before, w.lanes(self.decay.first, place, column, lanes))
+                    elif self.decay != (0 if self.maximum else 1):
+                        before = times(before, literal(e, self.decay, before.type))
+                    now = plus(before, now)
                     w.put(now, self.out.first, at(self.out, out, number), column)
                     return (now,)
 

@@ -12,7 +12,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from hetc.errors import InputError
-from hetc.frontends.recurrences import delta_rule, diagonal, linear_attention, state_space
+from hetc.frontends.recurrences import (
+    delta_rule,
+    diagonal,
+    exponentials,
+    linear_attention,
+    state_space,
+)
 from hetc.frontends.recurrences.replacement import TABLE, Replacement
 from hetc.frontends.recurrences.torch_ops import register_ops
 
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 # Imported for what they put into TABLE.
-_FILES = (delta_rule, diagonal, linear_attention, state_space)
+_FILES = (delta_rule, diagonal, exponentials, linear_attention, state_space)
 
 _TOLERANCE = 1e-4
 # Two exports would take each other's replacements away.
@@ -122,8 +128,9 @@ def _check(place: _Place) -> None:
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:
-    items = result if isinstance(result, tuple) else (result,)
-    return [item for item in items if item is not None]
+    if isinstance(result, tuple | list):
+        return [tensor for item in result for tensor in _tensors(item)]
+    return [] if result is None else [result]
 
 
 def _largest_difference(mine: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:

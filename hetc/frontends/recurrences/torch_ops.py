@@ -42,11 +42,18 @@ def linear_attention(
     return result
 
 
-def scan(x: torch.Tensor, decay: torch.Tensor, initial: torch.Tensor | None, axis: int) -> Pair:
+def scan(
+    x: torch.Tensor,
+    decay: torch.Tensor,
+    initial: torch.Tensor | None = None,
+    axis: int = 1,
+    *,
+    maximum: bool = False,
+) -> Pair:
     """The op `scan` of the IR: every state, and the last one."""
     import torch
 
-    result: Pair = torch.ops.hetc.scan(x, decay, initial, axis)
+    result: Pair = torch.ops.hetc.scan(x, decay, initial, axis, maximum)
     return result
 
 
@@ -75,18 +82,23 @@ def _fake_linear_attention(
     return v.new_empty(v.shape), v.new_empty(v.shape[0], v.shape[1], q.shape[3], v.shape[3])
 
 
-def _run_scan(x: Any, decay: Any, initial: Any = None, axis: int = 1) -> Pair:
+def _run_scan(
+    x: Any, decay: Any, initial: Any = None, axis: int = 1, maximum: bool = False
+) -> Pair:
     import torch
 
     state = torch.zeros_like(x.select(axis, 0)) if initial is None else initial
     rows = []
     for t in range(x.shape[axis]):
-        state = decay.select(axis, t) * state + x.select(axis, t)
+        rate, now = decay.select(axis, t), x.select(axis, t)
+        state = torch.maximum(rate + state, now) if maximum else rate * state + now
         rows.append(state)
     return torch.stack(rows, axis), state.clone()
 
 
-def _fake_scan(x: Any, decay: Any, initial: Any = None, axis: int = 1) -> Pair:
+def _fake_scan(
+    x: Any, decay: Any, initial: Any = None, axis: int = 1, maximum: bool = False
+) -> Pair:
     rest = [size for place, size in enumerate(x.shape) if place != axis % x.dim()]
     return x.new_empty(x.shape), x.new_empty(rest)
 
@@ -103,6 +115,7 @@ _OPS = (
         "scan",
         _run_scan,
         _fake_scan,
-        "(Tensor x, Tensor decay, Tensor? initial=None, int axis=1) -> (Tensor, Tensor)",
+        "(Tensor x, Tensor decay, Tensor? initial=None, int axis=1, bool maximum=False)"
+        " -> (Tensor, Tensor)",
     ),
 )

@@ -24,6 +24,11 @@ def linear_attention(
 
 @aten("hetc.scan.default")
 def scan(
-    ctx: Context, x: Value, decay: Value, initial: Value | None = None, axis: int = 1
+    ctx: Context,
+    x: Value,
+    decay: Value,
+    initial: Value | None = None,
+    axis: int = 1,
+    maximum: bool = False,
 ) -> tuple[Value, ...]:
-    return ctx.ops(Scan, x, decay, initial, axis=axis)
+    return ctx.ops(Scan, x, decay, initial, axis=axis, maximum=maximum)

@@ -117,16 +117,19 @@ class Scan(Recurrence):
     """The linear recurrence h[t] = decay[t] * h[t-1] + x[t] along `axis`, from `initial` or zeros.
 
     Results: every h, and the last one (the state to carry on). With a decay of 1 it is a running
-    sum.
+    sum. With `maximum` it is the same over (max, +): h[t] = max(decay[t] + h[t-1], x[t]), what
+    exponentials of a recurrence are scaled by so that they stay small.
     """
 
     x: Value
     decay: Scalar
     initial: Value | None = None
     axis: int = 1
+    maximum: bool = False
 
     def infer(self) -> tuple[TensorType, TensorType]:
         self.require(self.x.dtype is not BOOL, "bools have no sum: cast them first")
+        self.require(not self.maximum or self.x.dtype.is_float, "a running maximum is of floats")
         if isinstance(self.decay, Value):
             self.require(self.x.type == self.decay.type, "x and decay must have one type")
         else:
@@ -143,7 +146,7 @@ class Scan(Recurrence):
     @property
     def is_running_sum(self) -> bool:
         """Whether nothing decays: every h is the sum of the x so far."""
-        return not isinstance(self.decay, Value) and self.decay == 1
+        return not isinstance(self.decay, Value) and self.decay == 1 and not self.maximum
 
     def cost(self) -> Cost:
         base = super().cost()
@@ -163,6 +166,6 @@ class Scan(Recurrence):
         state = np.zeros(steps.shape[1:], steps.dtype) if initial is None else as_f32(initial)
         history = np.empty_like(steps)
         for index, (step, rate) in enumerate(zip(steps, rates, strict=True)):
-            state = rate * state + step
+            state = np.maximum(rate + state, step) if self.maximum else rate * state + step
             history[index] = state
         return np.moveaxis(history, 0, self.axis).astype(x.dtype), state.astype(x.dtype)

@@ -93,11 +93,12 @@ def test_convolutions(groups: int, bias: bool, tmp_path: Path) -> None:
     check(made, tmp_path)
 
 
+@pytest.mark.parametrize("maximum", ["", ", maximum"])
 @pytest.mark.parametrize("decay", ["0.5", "%d"])
-def test_recurrences(decay: str, tmp_path: Path) -> None:
+def test_recurrences(decay: str, maximum: str, tmp_path: Path) -> None:
     body = f"""%p = mul %x, %w
   %d = sigmoid %p
-  %a, %l = scan %x, {decay} {{initial = %held, axis = 1}}
+  %a, %l = scan %x, {decay} {{initial = %held, axis = 1{maximum}}}
   %r = tanh %a
   return %r, %l"""
     made = case(two_layers(body, 20, {"w": "f32[20]"}, {"held": "f32[B,20]"}))
@@ -153,6 +154,35 @@ def test_latents(rank: int, tmp_path: Path) -> None:
     same_in_normal_form(made)
     # Of logits that reach 50.
     check(made, tmp_path, 3e-4)
+
+
+def test_layers_that_read_positions_of_their_own(tmp_path: Path) -> None:
+    """Two calls of one graph that are no loop: what differs between them is no weight."""
+    made = case("""
+graph @layer(%x: f32[B,T,20], %w: f32[20,20], %d: f32[B,T,20], %held: f32[B,20]) ->
+  (f32[B,T,20], f32[B,20]) {
+  %p = linear %x, %w
+  %a, %l = scan %p, %d {initial = %held}
+  %r = tanh %a
+  return %r, %l
+}
+graph @decode(%tokens: i64[B,T], %past: i64[], %l0.held: f32[B,20], %l1.held: f32[B,20]) ->
+  (logits: f32[B,T,20], l0.held.out: f32[B,20], l1.held.out: f32[B,20]) {
+  %t = weight {name = "table", type = f32[50,20]}
+  %h = embedding %t, %tokens
+  %w0 = weight {name = "w0", type = f32[20]}
+  %b0 = broadcast %w0 {shape = [B, T, 20]}
+  %d0 = tanh %b0
+  %w1 = weight {name = "w1", type = f32[20]}
+  %b1 = broadcast %w1 {shape = [B, T, 20]}
+  %d1 = tanh %b1
+  %m0 = weight {name = "m0", type = f32[20,20]}
+  %m1 = weight {name = "m1", type = f32[20,20]}
+  %y0, %s0 = call @layer(%h, %m0, %d0, %l0.held)
+  %y1, %s1 = call @layer(%y0, %m1, %d1, %l1.held)
+  return %y1, %s0, %s1
+}""")
+    check(made, tmp_path)
 
 
 @pytest.mark.parametrize("delta", [False, True])

@@ -159,16 +159,19 @@ def scan(draw: Draw) -> Trial:
     axis = draw.axis(shape)
     x = draw.array(*shape)
     decay = draw.choice([draw.array(*shape, low=0, high=1), 1, 2])
+    maximum = draw.dtype in FLOATS and draw.flag()
     rates = wide(decay) if isinstance(decay, np.ndarray) else torch.full(shape, decay)
     rest = tuple(size for place, size in enumerate(shape) if place != axis % len(shape))
     initial = draw.array(*rest) if draw.flag() else None
     state = torch.zeros(rest, dtype=wide(x).dtype) if initial is None else wide(initial)
     states = []
     for step in range(shape[axis]):
-        state = rates.select(axis, step) * state + wide(x).select(axis, step)
+        rate, now = rates.select(axis, step), wide(x).select(axis, step)
+        state = torch.maximum(rate + state, now) if maximum else rate * state + now
         states.append(state)
     expected = [narrow(torch.stack(states, axis), x), narrow(state, x)]
-    return Trial({"x": x, "decay": decay, "initial": initial, "axis": axis}, expected)
+    fields = {"x": x, "decay": decay, "initial": initial, "axis": axis, "maximum": maximum}
+    return Trial(fields, expected)
 
 
 @case("linear_attention", dtypes=FLOATS)

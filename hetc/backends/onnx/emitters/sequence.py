@@ -81,8 +81,8 @@ def _looped(c: Context, op: Scan) -> tuple[str, str]:
     kept, after, row = (c.w.fresh() for _ in range(3))
     body = Body(
         (
-            Node("Mul", (decay, state), (kept,)),
-            Node("Add", (kept, x), (after,)),
+            Node("Add" if op.maximum else "Mul", (decay, state), (kept,)),
+            Node("Max" if op.maximum else "Add", (kept, x), (after,)),
             Node("Identity", (after,), (row,)),
         ),
         ((state, dtype), (x, dtype), (decay, dtype)),
