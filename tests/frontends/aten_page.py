@@ -9,7 +9,7 @@ import torch
 from tests.frontends.aten_coverage import DTYPES, RANDOM, REFUSED, UNDEFINED, Covered, cover
 from tests.frontends.aten_samples import core_ops, samples
 
-MOST = 20
+MOST = 4
 NOTES = {
     **dict.fromkeys(RANDOM, "drawn from a seed of the graph; the values are not PyTorch's"),
     **dict.fromkeys(UNDEFINED, "zeros; PyTorch leaves the values undefined"),
