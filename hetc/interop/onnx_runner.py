@@ -66,7 +66,9 @@ class _Session:
     def __init__(self, graph: Graph, session: InferenceSession) -> None:
         self._name = graph.name
         self._session = session
-        self._inputs = [(value.name, onnx_type(value.dtype), value.dtype) for value in graph.inputs]
+        self._inputs = [
+            (value.name, onnx_type(value.dtype), torch_dtype(value.dtype)) for value in graph.inputs
+        ]
         self._outputs = [
             (name, onnx_type(value.dtype), torch_dtype(value.dtype), value.shape)
             for name, value in zip(graph.output_names, graph.outputs, strict=True)
