@@ -33,9 +33,7 @@ for graph in report.graphs:
     print(f"{graph.phase:8} {graph.ops} ops, called {graph.calls} times")
     for region in graph.regions:
         print(f"  region of {region.ops} ops on {region.executor}, {region.calls} calls")
-        print(
-            f"  on {region.target}: {dict(region.marks)}, {region.estimated_s * 1e6:.0f} us estimated"
-        )
+        print(f"  {region.target}: {dict(region.marks)}, {region.estimated_s:.1e} s estimated")
     for fallback in graph.fallbacks:
         print(f"  by PyTorch: {fallback.count} x {fallback.op}: {fallback.reason}")
 for recompile in report.recompiles:

@@ -66,7 +66,9 @@ class _Session:
     def __init__(self, graph: Graph, session: InferenceSession) -> None:
         self._name = graph.name
         self._session = session
-        self._inputs = [(value.name, onnx_type(value.dtype), value.dtype) for value in graph.inputs]
+        self._inputs = [
+            (value.name, onnx_type(value.dtype), torch_dtype(value.dtype)) for value in graph.inputs
+        ]
         self._outputs = [
             (name, onnx_type(value.dtype), torch_dtype(value.dtype), value.shape)
             for name, value in zip(graph.output_names, graph.outputs, strict=True)
@@ -85,7 +87,10 @@ class _Session:
         binding, bound = self._binding()
         # Contiguous copies live until the run is over.
         kept = [tensor.contiguous() for tensor in tensors]
-        for (name, kind, _), tensor in zip(self._inputs, kept, strict=True):
+        for (name, kind, dtype), tensor in zip(self._inputs, kept, strict=True):
+            if tensor.dtype != dtype:
+                # An op before the region made something else than its fake tensor said.
+                raise _misfit(f"{self._name}, {name}", dtype, tensor.dtype)
             where = (tensor.data_ptr(), tensor.shape)
             if name in self._used and bound.get(name) != where:
                 binding.bind_input(name, "cpu", 0, kind, list(tensor.shape), _address(where[0]))
@@ -127,6 +132,16 @@ def _onnxruntime() -> Any:
     except ImportError as error:
         raise MissingDependency("onnxruntime", "", needed_for="the executor onnx") from error
     return onnxruntime
+
+
+def _misfit(at: str, expected: object, found: object) -> BackendError:
+    return BackendError(
+        "HETC-E017",
+        "an input of a region is of another type than PyTorch had announced",
+        at=at,
+        expected=expected,
+        found=found,
+    )
 
 
 def _fault(what: str, at: str, error: Exception) -> BackendError:

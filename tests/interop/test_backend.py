@@ -273,3 +273,24 @@ def test_a_reset_of_dynamo_forgets_the_report() -> None:
     assert last_report().graphs
     torch._dynamo.reset()
     assert not last_report().graphs
+
+
+@torch.library.custom_op("hetc_tests::liar", mutates_args=())
+def liar(x: torch.Tensor) -> torch.Tensor:
+    """An op whose result is of another type than its fake tensor."""
+    return x > 0
+
+
+@liar.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def test_a_tensor_of_another_type_than_announced_is_not_read() -> None:
+    x = torch.randn(5)
+    with torch.no_grad():
+        made = compiled(lambda x: liar(x).to(torch.bool, copy=True))(x)
+    assert torch.equal(made, x > 0)
+    reasons = [item.reason for item in last_report().fallbacks if "_to_copy" in item.op]
+    assert [reason.code for reason in reasons] == ["HETC-E017"]
+    assert "another type" in reasons[0].text
