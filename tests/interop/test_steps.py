@@ -98,7 +98,7 @@ class Stepper:
 
     def __init__(self) -> None:
         self.model = model_of("llama")
-        self.step = torch.compile(self.model.forward, backend=backend, dynamic=True)
+        self.step: Any = torch.compile(self.model.forward, backend=backend, dynamic=True)
         with torch.no_grad():
             self.past: Any = self.model(prompt(), use_cache=True).past_key_values
 
