@@ -29,12 +29,13 @@ Compiled = Callable[..., Any]
 WholeGraphCompiler = Callable[
     [Captured, Callable[[], Compiled], Callable[[Reason], None]], WholeGraph | Reason
 ]
-# Tried in order before regions are cut: each takes a graph as a whole, or says why it does not.
 EXECUTORS: Mapping[str, Callable[[], Executor]] = {
+    "native": OnnxRunner,
     "onnx": OnnxRunner,
     "reference": ReferenceRunner,
 }
-WHOLE_GRAPH_COMPILERS: dict[str, WholeGraphCompiler] = {"native": compile_step}
+# Tried before regions are cut: takes a graph as a whole, or says why it does not.
+WHOLE_GRAPH_COMPILERS: Mapping[str, WholeGraphCompiler] = {"native": compile_step}
 # Ops that no table knows, and ops that may write, such as normalisation over a batch: PyTorch may
 # have other words for both.
 _UNKNOWN = ("HETC-I210", "HETC-I242")
@@ -49,7 +50,8 @@ def lower(captured: Captured, record: GraphRecord) -> Compiled:
     record.ops = sum(node.op == "call_function" and makes_tensors(node) for node in nodes)
     record.phase = phase_of(captured.module)
     otherwise = cache(lambda: _by_regions(captured, record))
-    for name, compile_whole in WHOLE_GRAPH_COMPILERS.items():
+    name = captured.options.executor
+    if compile_whole := WHOLE_GRAPH_COMPILERS.get(name):
         made = compile_whole(captured, otherwise, record.refuse)
         if not isinstance(made, Reason):
             record.compiled_whole, record.whole = name, made

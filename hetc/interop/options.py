@@ -9,7 +9,7 @@ from typing import Any
 from hetc.errors import UsageError
 from hetc.targets import load
 
-EXECUTORS = ("onnx", "reference")
+EXECUTORS = ("native", "onnx", "reference")
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,14 @@ class Options:
     """What a compiled model is asked to do.
 
     `prefill` and `decode` are the targets whose marks a graph gets when it is called with many
-    tokens a sequence and with one. `executor` runs the regions that hetc takes. `strict` makes an
-    error of everything that would run eagerly.
+    tokens a sequence and with one. `executor` runs what hetc takes: `native` runs decode steps of
+    language models on the native engine and all other regions in ONNX Runtime, `onnx` and
+    `reference` run all in one. `strict` makes an error of everything that would run eagerly.
     """
 
     prefill: str = "h200"
     decode: str = "sn40l"
-    executor: str = "onnx"
+    executor: str = "native"
     strict: bool = False
 
     @staticmethod

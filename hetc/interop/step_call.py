@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Compiled = Callable[..., Any]
 # Room that a growing cache gets at first, in tokens.
 _LEAST_ROOM = 1024
+# How many places along each axis of a weight are watched.
+_WATCHED = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,40 @@ class MadeStep:
     states: Sequence[StateLayout]
     outputs: Sequence[str | Array]
     weights: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A weight that the step was made with.
+
+    PyTorch counts writes into a tensor, but for those through `.data`: some of its numbers,
+    spread over all of it, are looked at as well.
+    """
+
+    place: int
+    tensor: torch.Tensor
+    address: int
+    version: int
+    watched: Array
+    before: Array
+
+    @staticmethod
+    def of(place: int, tensor: torch.Tensor) -> _Bound:
+        array = to_numpy(tensor)
+        spread = tuple(slice(None, None, max(1, size // _WATCHED)) for size in array.shape)
+        watched = array[spread]
+        return _Bound(place, tensor, tensor.data_ptr(), tensor._version, watched, watched.copy())
+
+    def is_same(self, tensor: torch.Tensor) -> bool:
+        if not self.tensor.ndim:
+            # Numbers of the program come as a new tensor at each call.
+            return tensor.equal(self.tensor)
+        return (
+            tensor is self.tensor
+            and tensor._version == self.version
+            and tensor.data_ptr() == self.address
+            and self.watched.tobytes() == self.before.tobytes()
+        )
 
 
 class StepCall:
@@ -69,7 +105,7 @@ class StepCall:
         self._make, self._eager, self._tolerance = make, eager, tolerance
         self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
-        self._bound: list[tuple[int, torch.Tensor, int]] = []
+        self._bound: list[_Bound] = []
         self._held: list[tuple[int, int] | None] = []
         self._past = -1
         self.calls = 0
@@ -130,7 +166,7 @@ class StepCall:
         if past >= made.capacity:
             return Reason("HETC-E054", "the position is beyond what the step can be made for")
         self._cache = made.native.cache(given[self._tokens].shape[0], made.capacity)
-        self._bound = [(i, given[i], given[i]._version) for i in self._weights]
+        self._bound = [_Bound.of(place, given[place]) for place in self._weights]
         logits, rows = self._step_natively(made, given, past)
         found = ""
         for kind, theirs in zip(made.outputs, self._eager(*given), strict=True):
@@ -146,13 +182,7 @@ class StepCall:
         return made
 
     def _are_same(self, given: tuple[Any, ...]) -> bool:
-        for place, tensor, version in self._bound:
-            item = given[place]
-            is_same = item is tensor and tensor._version == version
-            # Numbers of the program come as a new tensor at each call.
-            if not is_same and (tensor.ndim or not item.equal(tensor)):
-                return False
-        return True
+        return all(bound.is_same(given[bound.place]) for bound in self._bound)
 
     # Running it.
 

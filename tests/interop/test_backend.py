@@ -46,7 +46,7 @@ def test_the_entry_point_is_the_backend() -> None:
     [
         ({"prefil": "h200"}, UsageError, "prefill, decode, executor, strict"),
         ({"strict": 1}, UsageError, "the option strict is of another type"),
-        ({"executor": "gpu"}, UsageError, "onnx, reference"),
+        ({"executor": "gpu"}, UsageError, "native, onnx, reference"),
         ({"decode": "abacus"}, TargetError, "abacus"),
     ],
 )

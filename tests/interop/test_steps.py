@@ -149,3 +149,19 @@ def test_what_is_no_step_says_why() -> None:
     generate(model, prompt(), "dynamic")
     assert steps()
     assert all(graph.refusals and not graph.whole_calls for graph in steps())
+
+
+def test_a_write_that_pytorch_does_not_count_is_noticed() -> None:
+    stepper = Stepper()
+    stepper.both(5)
+    stepper.model.model.layers[0].mlp.up_proj.weight.data.mul_(1.5)
+    torch.testing.assert_close(*stepper.both(6), rtol=1e-4, atol=1e-4)
+    assert sum(graph.whole_calls for graph in steps()) == 1
+
+
+def test_other_executors_take_no_steps() -> None:
+    model = model_of("llama")
+    expected = generate(model, prompt(), "static")
+    model.forward = torch.compile(model.forward, backend=backend, options={"executor": "onnx"})
+    assert generate(model, prompt(), "static") == expected
+    assert [graph.compiled_whole for graph in steps()] == [""]
