@@ -218,25 +218,39 @@ def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
     assert executors(report) == ["onnx"]
 
 
+class Whole:
+    """Runs a captured graph with PyTorch, and counts."""
+
+    def __init__(self, captured: Captured) -> None:
+        self.captured = captured
+        self.calls = 0
+
+    def __call__(self, *given: Any) -> Any:
+        self.calls += 1
+        return self.captured.module(*given)
+
+
 def test_a_compiler_of_whole_graphs_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Captured] = []
+    seen: list[Whole] = []
 
-    def refuses(captured: Captured) -> Reason:
-        return Reason("HETC-X999", "not mine")
+    def takes(captured: Captured, otherwise: Any, tell: Any) -> Whole | Reason:
+        if seen:
+            return Reason("HETC-X999", "not mine")
+        seen.append(Whole(captured))
+        return seen[0]
 
-    def takes(captured: Captured) -> Any:
-        seen.append(captured)
-        return captured.module.forward
-
-    monkeypatch.setattr(lower, "WHOLE_GRAPH_COMPILERS", {"first": refuses, "second": takes})
+    monkeypatch.setattr(lower, "WHOLE_GRAPH_COMPILERS", {"native": takes})
     model = nn.Linear(4, 3)
     with torch.no_grad():
         x = torch.randn(2, 4)
         same(compiled(model)(x), model(x))
-    (graph,) = last_report().graphs
-    assert graph.compiled_whole == "second"
-    assert graph.refusals == (Reason("HETC-X999", "not mine"),)
-    names = sorted(seen[0].parameters.values())
+        (taken,) = last_report().graphs
+        same(compiled(lambda x: x * 2)(x), x * 2)
+        (other,) = last_report().graphs
+    assert (taken.compiled_whole, taken.whole_calls, taken.refusals) == ("native", 1, ())
+    assert other.compiled_whole == ""
+    assert other.refusals == (Reason("HETC-X999", "not mine"),)
+    names = sorted(seen[0].captured.parameters.values())
     assert len(names) == 2
     assert "bias" in names[0]
     assert "weight" in names[1]
