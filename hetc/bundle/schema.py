@@ -11,6 +11,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hetc.bundle.contract import PHASES, Contract, Phase, StateSpec
+from hetc.bundle.entries import (
+    Fallback,
+    FileEntry,
+    Golden,
+    HalfEntry,
+    ModelInfo,
+    TargetRef,
+    ToolInfo,
+    Workload,
+)
 from hetc.bundle.fields import Fields, bad_field
 from hetc.bundle.filenames import HANDOFF_FILE, MANIFEST, check_filename, refuse_collisions
 from hetc.bundle.forward import ForwardEntry, Tensor
@@ -43,132 +53,6 @@ KINDS = ("plan", "runnable")
 # The version from which on a bundle may have no phases.
 _FORWARD = Version("hetc.bundle", 1, 1)
 _STATES_KEY: dict[Phase, str] = {"prefill": "state_outputs", "decode": "state_inputs"}
-
-
-@dataclass(frozen=True)
-class ToolInfo:
-    """The program that wrote the bundle."""
-
-    name: str
-    version: str
-
-    @classmethod
-    def read(cls, f: Fields) -> ToolInfo:
-        """Reads `tool`."""
-        return cls(f.text("name"), f.text("version"))
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What was compiled: parameters counted, max_context in tokens, dtype of the stored weights.
-
-    A model without phases has 0 for what it does not have.
-    """
-
-    name: str
-    family: str
-    parameters: int
-    layers: int
-    vocab: int
-    max_context: int
-    dtype: str
-
-    @classmethod
-    def read(cls, f: Fields) -> ModelInfo:
-        """Reads `model`."""
-        return cls(
-            name=f.text("name"),
-            family=f.text("family"),
-            parameters=f.integer("parameters"),
-            layers=f.integer("layers"),
-            vocab=f.integer("vocab"),
-            max_context=f.integer("max_context"),
-            dtype=f.text("dtype"),
-        )
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What the cut was made for: sequences at once, and lengths in tokens."""
-
-    batch: int
-    context: int
-    prompt_tokens: int
-    new_tokens: int
-
-    @classmethod
-    def read(cls, f: Fields) -> Workload:
-        """Reads `workload`."""
-        counts = ("batch", "context", "prompt_tokens", "new_tokens")
-        return cls(*(f.integer(key, low=1) for key in counts))
-
-
-@dataclass(frozen=True)
-class TargetRef:
-    """A target by name and by the hash of its file's contents."""
-
-    name: str
-    sha256: str
-
-    @classmethod
-    def read(cls, f: Fields) -> TargetRef:
-        """Reads `targets.<phase>`."""
-        return cls(f.text("name"), f.sha256("sha256"))
-
-
-@dataclass(frozen=True)
-class HalfEntry:
-    """The files of one half, and its state tensors in hand-off order.
-
-    `states` is `state_outputs` of the prefill half and `state_inputs` of the decode half. A decode
-    half for a spatial target has its `plan`, and the graph of one `socket` that the plan is of.
-    """
-
-    graph: str
-    onnx: str | None
-    states: tuple[str, ...]
-    plan: str | None = None
-    socket: str | None = None
-
-
-@dataclass(frozen=True)
-class Golden:
-    """How many tokens the golden vectors prefill, and how many they decode."""
-
-    prefill_tokens: int
-    decode_tokens: int
-
-    @classmethod
-    def read(cls, f: Fields) -> Golden:
-        """Reads `golden`."""
-        return cls(f.integer("prefill_tokens", low=1), f.integer("decode_tokens", low=1))
-
-
-@dataclass(frozen=True)
-class Fallback:
-    """One op that did not get its first choice: reason code, op, reason."""
-
-    code: str
-    op: str
-    reason: str
-
-    @classmethod
-    def read(cls, f: Fields) -> Fallback:
-        """Reads one entry of `fallbacks`."""
-        return cls(f.text("code"), f.text("op"), f.text("reason"))
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """Size in bytes and SHA-256 of one file."""
-
-    size: int
-    sha256: str
-
-    @classmethod
-    def read(cls, f: Fields) -> FileEntry:
-        """Reads `files.<name>`."""
-        return cls(f.integer("size"), f.sha256("sha256"))
 
 
 @dataclass(frozen=True)

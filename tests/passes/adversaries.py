@@ -289,7 +289,7 @@ REFUSED: dict[str, tuple[str, Mixer]] = {
         ),
     ),
     "own_output_in_its_mask": (
-        "HETC-S011",
+        "HETC-S010",
         lambda x, t: attend(x, Add(ALIBI, Slice(heads(x, "m"), 3, 0, 1).result).result),
     ),
     "future_by_arithmetic": (
