@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
 from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
+from hetc.interop.watched import Watched
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import state_name
 from hetc.runtime.native.step import NativeStep
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 Compiled = Callable[..., Any]
 # Room that a growing cache gets at first, in tokens.
 _LEAST_ROOM = 1024
-# How many places along each axis of a weight are watched.
-_WATCHED = 3
 
 
 @dataclass(frozen=True)
@@ -38,40 +38,6 @@ class MadeStep:
     states: Sequence[StateLayout]
     outputs: Sequence[str | Array]
     weights: tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """A weight that the step was made with.
-
-    PyTorch counts writes into a tensor, but for those through `.data`: some of its numbers,
-    spread over all of it, are looked at as well.
-    """
-
-    place: int
-    tensor: torch.Tensor
-    address: int
-    version: int
-    watched: Array
-    before: Array
-
-    @staticmethod
-    def of(place: int, tensor: torch.Tensor) -> _Bound:
-        array = to_numpy(tensor)
-        spread = tuple(slice(None, None, max(1, size // _WATCHED)) for size in array.shape)
-        watched = array[spread]
-        return _Bound(place, tensor, tensor.data_ptr(), tensor._version, watched, watched.copy())
-
-    def is_same(self, tensor: torch.Tensor) -> bool:
-        if not self.tensor.ndim:
-            # Numbers of the program come as a new tensor at each call.
-            return tensor.equal(self.tensor)
-        return (
-            tensor is self.tensor
-            and tensor._version == self.version
-            and tensor.data_ptr() == self.address
-            and self.watched.tobytes() == self.before.tobytes()
-        )
 
 
 class StepCall:
@@ -105,20 +71,24 @@ class StepCall:
         self._make, self._eager, self._tolerance = make, eager, tolerance
         self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
-        self._bound: list[_Bound] = []
-        self._held: list[tuple[int, int] | None] = []
+        self._bound: list[tuple[int, Watched]] = []
+        # The caches as the last call left them, and how many rows the engine has of them.
+        self._left: list[Watched | None] = []
         self._past = -1
+        # The engine's copy is of one cache at a time.
+        self._turn = threading.Lock()
         self.calls = 0
 
     def __call__(self, *given: Any) -> Any:
-        past = self._position(given)
-        made = past if isinstance(past, Reason) else self._prepared(given, past)
-        if isinstance(past, Reason) or isinstance(made, Reason):
-            assert isinstance(made, Reason)
-            self._tell(made)
-            return self._otherwise()(*given)
-        self.calls += 1
-        return self._run(made, given, past)
+        with self._turn:
+            past = self._position(given)
+            made = past if isinstance(past, Reason) else self._prepared(given, past)
+            if not isinstance(past, Reason) and not isinstance(made, Reason):
+                self.calls += 1
+                return self._run(made, given, past)
+        assert isinstance(made, Reason)
+        self._tell(made)
+        return self._otherwise()(*given)
 
     # Whether a call fits.
 
@@ -134,7 +104,7 @@ class StepCall:
         if self._roles.is_static and past >= length:
             return Reason("HETC-E054", "the cache has no room for one more token")
         for place in self._masks:
-            seen = given[place].numpy().reshape(-1, length)
+            seen = given[place].numpy()
             if not (seen == (np.arange(length) <= past)).all():
                 return Reason("HETC-E054", "the mask hides tokens of the past")
         return past
@@ -154,19 +124,24 @@ class StepCall:
 
     def _new(self, given: tuple[Any, ...], past: int) -> MadeStep | Reason:
         """A step for this position and as many again, once it computes what PyTorch does."""
-        if any(given[place].is_inference() for place in self._weights):
+        bound = [(place, Watched.of(given[place])) for place in self._weights]
+        self._bound = [(place, watched) for place, watched in bound if watched is not None]
+        if len(self._bound) != len(bound):
             return Reason("HETC-E054", "nothing tells whether weights made for inference change")
-        self._held, self._past = [], -1
+        self._left, self._past = [], -1
         try:
             made = self._make(given, max(_LEAST_ROOM, 1 << (2 * past).bit_length()))
         except HetcError as error:
             return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
+        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+            # A mistake of hetc's must not stop a program that runs without it.
+            found = f"{type(error).__name__}: {error}"
+            return Reason("HETC-Z002", f"a decode step could not be made: {found}")
         if isinstance(made, Reason):
             return made
         if past >= made.capacity:
             return Reason("HETC-E054", "the position is beyond what the step can be made for")
         self._cache = made.native.cache(given[self._tokens].shape[0], made.capacity)
-        self._bound = [_Bound.of(place, given[place]) for place in self._weights]
         logits, rows = self._step_natively(made, given, past)
         found = ""
         for kind, theirs in zip(made.outputs, self._eager(*given), strict=True):
@@ -182,7 +157,13 @@ class StepCall:
         return made
 
     def _are_same(self, given: tuple[Any, ...]) -> bool:
-        return all(bound.is_same(given[bound.place]) for bound in self._bound)
+        for place, watched in self._bound:
+            # Numbers of the program come as a new tensor at each call.
+            is_number = watched.tensor.ndim == 0
+            item = given[place]
+            if not (watched.tensor.equal(item) if is_number else watched.is_still(item)):
+                return False
+        return True
 
     # Running it.
 
@@ -190,7 +171,7 @@ class StepCall:
         """What the graph returns, after what it writes is written."""
         logits, rows = self._step_natively(made, given, past)
         grown = self._grown(given, rows, past)
-        self._held, self._past = _states_of(grown.values()), past + 1
+        self._left, self._past = [Watched.of(cache) for cache in grown.values()], past + 1
         results = {
             node: self._result(kind, logits, grown, past)
             for node, kind in zip(self._roles.results, made.outputs, strict=True)
@@ -208,7 +189,7 @@ class StepCall:
         import torch
 
         caches = self._by_name(given)
-        if self._past != past or None in self._held or self._held != _states_of(caches.values()):
+        if self._past != past or not self._are_left(caches.values()):
             self._fill(made, caches, past)
         tokens = np.ascontiguousarray(given[self._tokens].numpy())
         logits = made.native.run(tokens, np.full(tokens.shape[0], past, np.int64), self._cache)
@@ -225,6 +206,11 @@ class StepCall:
             if isinstance(kind, str) and kind == "logits"
         )
         return torch.from_numpy(np.ascontiguousarray(logits)).to(dtype), rows
+
+    def _are_left(self, caches: Iterable[torch.Tensor]) -> bool:
+        """Whether the caches are those that the last call left."""
+        pairs = zip(self._left, caches, strict=True)
+        return all(was is not None and was.is_still(cache) for was, cache in pairs)
 
     def _by_name(self, given: tuple[Any, ...]) -> dict[str, torch.Tensor]:
         return {state_name(i): given[place] for i, place in enumerate(self._caches)}
@@ -262,12 +248,3 @@ class StepCall:
         if not isinstance(kind, str):
             return torch.from_numpy(np.array(kind[past]))
         return logits if kind == "logits" else grown[kind.removesuffix(".out")]
-
-
-def _states_of(tensors: Iterable[torch.Tensor]) -> list[tuple[int, int] | None]:
-    return [_state_of(tensor) for tensor in tensors]
-
-
-def _state_of(tensor: torch.Tensor) -> tuple[int, int] | None:
-    """What changes when a tensor is another one, or is written into; None where nothing tells."""
-    return None if tensor.is_inference() else (tensor.data_ptr(), tensor._version)

@@ -70,6 +70,11 @@ def find_roles(captured: Captured) -> StepRoles | Reason:
             weights[node] = captured.parameters.get(node, node.name)
     if not caches:
         return Reason("HETC-E053", "the graph appends to no cache")
+    if any(target in caches for target, _ in written) and not counters:
+        return Reason("HETC-E053", "nothing tells how many rows of the cache are written")
+    rows = caches[0].meta["val"].shape[2]
+    if not all(isinstance(rows, int) and _val(mask).shape[-1] == rows for mask in masks):
+        return Reason("HETC-E053", "a mask is not one of the rows of a cache")
     return StepRoles(
         tokens,
         tuple(caches),

@@ -203,7 +203,8 @@ class _Walk:
                 raise _refused(op.loc, "rows of a cache are written elsewhere than at the position")
         if axis != 2 or new.shape != (*cache.shape[:2], 1, cache.shape[3]):
             raise _refused(op.loc, f"a cache {cache.type} takes {new.type} along axis {axis}")
-        return self.builder.add(KVAppend(self.new[cache], self.new[new], 2, loc=op.loc))
+        rows = KVAppend(self.new[cache], self._operand(op, new), 2, loc=op.loc)
+        return self.builder.add(rows)
 
     def _attention(self, op: Attention) -> Op:
         if op.k not in self.rows or op.v not in self.rows:
@@ -217,7 +218,7 @@ class _Walk:
             raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
         sinks = None if op.sinks is None else self._operand(op, op.sinks)
         return Attention(
-            self.new[op.q],
+            self._operand(op, op.q),
             self.rows[op.k],
             self.rows[op.v],
             sinks=sinks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -165,3 +166,23 @@ def test_other_executors_take_no_steps() -> None:
     model.forward = torch.compile(model.forward, backend=backend, options={"executor": "onnx"})
     assert generate(model, prompt(), "static") == expected
     assert [graph.compiled_whole for graph in steps()] == [""]
+
+
+def test_another_prompt_in_the_same_memory_is_read_anew() -> None:
+    model = model_of("llama")
+    prompts = [prompt(), prompt() - 1]
+    expected = [generate(model, ids, "dynamic") for ids in prompts]
+    model.forward = torch.compile(model.forward, backend=backend)
+    for _ in range(3):
+        assert [generate(model, ids, "dynamic") for ids in prompts] == expected
+
+
+def test_two_threads_with_caches_of_their_own() -> None:
+    model = model_of("llama")
+    prompts = [prompt(), prompt() - 1]
+    expected = [generate(model, ids, "static") for ids in prompts]
+    model.forward = torch.compile(model.forward, backend=backend)
+    generate(model, prompts[0], "static")
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda ids: generate(model, ids, "static"), prompts))
+    assert found == expected
