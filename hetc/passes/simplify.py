@@ -109,6 +109,7 @@ def _put_along(op: PutAlong) -> Answer:
     sort = source.op
     everywhere = (
         isinstance(sort, Sort)
+        and op.reduction == "none"
         and source.index == 1
         and normalize_axis(sort.axis, sort.x.rank) == axis
         and op.ids.shape == op.x.shape

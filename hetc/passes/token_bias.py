@@ -38,7 +38,8 @@ def positional_part(mask: Value, hidden: float, index_only: IndexOnly) -> Value 
     if index_only(mask):
         return mask if mask.dtype is BOOL else Gt(mask, hidden, loc=op.loc if op else "").result
     match op:
-        case Cast():
+        case Cast() if (op.dtype is BOOL) == (op.x.dtype is BOOL):
+            # Between bools and addends a cast changes what a mask means.
             return positional_part(op.x, hidden, index_only)
         case Reshape() | Broadcast():
             inner = positional_part(op.x, hidden, index_only)

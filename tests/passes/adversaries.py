@@ -292,6 +292,13 @@ REFUSED: dict[str, tuple[str, Mixer]] = {
         "HETC-S010",
         lambda x, t: attend(x, Add(ALIBI, Slice(heads(x, "m"), 3, 0, 1).result).result),
     ),
+    "shown_by_numbers": (
+        "HETC-S011",
+        lambda x, t: attend(
+            x,
+            Cast(And(SEEN, Gt(Slice(heads(x, "m"), 3, 0, 1).result, 0).result).result, F32).result,
+        ),
+    ),
     "future_by_arithmetic": (
         "HETC-S012",
         lambda x, t: attend(

@@ -66,7 +66,6 @@ class Model:
             graph = inline_calls(graph)
             runs = find_blocks(graph)
         model = Model(graph, positions, weights, state_element)
-        plain: set[Op] = set()
         for run in runs:
             scope = Scope(graph, run)
             model.scopes.append(scope)
@@ -74,12 +73,7 @@ class Model:
             groups = _products_of_one_input(scope)
             model.matrices.update(groups)
             if weights is not None and lossless:
-                coded = _coded(scope, groups, weights)
-                model.coded.update(coded)
-                plain |= groups.keys() - coded.keys()
-        # A graph that several blocks call is stored in one form in all of them.
-        for op in plain:
-            model.coded.pop(op, None)
+                model.coded.update(_coded(scope, groups, weights))
         return model
 
     def matrix(self, op: Linear) -> Matrix:

@@ -75,8 +75,6 @@ class Planner:
 
     def _plan_run(self, scope: Scope) -> None:
         half, run = self.values, scope.run
-        if run.calls:
-            half.forget(run.ops)
         carried = self._enter(scope)
         block = Block(run.repeat)
         half.blocks.append(block)

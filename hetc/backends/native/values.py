@@ -7,7 +7,6 @@ everything are shared out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from hetc.backends.native.barriers import Access
@@ -69,15 +68,6 @@ class HalfValues:
         self.written: set[Value] = set()
         # Numbers of experts -> the rows in their order.
         self.orders: dict[View, Order] = {}
-
-    def forget(self, ops: Iterable[Op]) -> None:
-        """Plan `ops` anew: a graph that several blocks call is planned in each of them."""
-        for op in ops:
-            for value in op.results:
-                self.views.pop(value, None)
-                self.appended.pop(value, None)
-                self.targets.pop(value, None)
-                self.written.discard(value)
 
     def shape(self, value: Value) -> Shape:
         """Sizes of a result; of what only the last token's logits need, for one token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -54,15 +55,16 @@ def supplied(model: torch.nn.Module) -> Iterator[tuple[str, ...]]:
     name computes something else.
     """
     register_ops()
-    places = list(_places(model))
-    for place in places:
-        _check(place)
+    # What stands in the files now may be another thread's.
     with _ONE_AT_A_TIME:
-        before = _here.inside
+        places = list(_places(model))
         for place in places:
-            setattr(place.owner, place.attribute, _dispatch(place))
-        _here.inside = True
+            _check(place)
+        before = _here.inside
         try:
+            for place in places:
+                setattr(place.owner, place.attribute, _dispatch(place))
+            _here.inside = True
             yield tuple(place.replacement.name for place in places)
         finally:
             _here.inside = before
@@ -134,9 +136,11 @@ def _tensors(result: Any) -> list[torch.Tensor]:
 
 
 def _largest_difference(mine: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
-    if [x.shape for x in mine] != [x.shape for x in theirs]:
-        return float("inf")
-    return max(float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True))
+    if [(x.shape, x.dtype) for x in mine] != [(x.shape, x.dtype) for x in theirs]:
+        return math.inf
+    found = [float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True)]
+    # NaN is no agreement, and `max` may pass it over.
+    return math.inf if any(map(math.isnan, found)) else max(found)
 
 
 def _differs(place: _Place, found: str, expected: str) -> InputError:

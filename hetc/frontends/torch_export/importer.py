@@ -101,7 +101,7 @@ class _Import:
         bounds = {key: _range(found) for key, found in program.range_constraints.items()}
         self.ctx = ctx = Context(Symbols(bounds), GraphBuilder(self.name))
         places = Places(wrapper_of(program))
-        self.walk = Walk(ctx, places, holds_sizes=not self.whole)
+        self.walk = Walk(ctx, places)
         self.weights.wrapper = places.wrapper
         self.weights.name_all(program.state_dict)
         user_inputs, buffers = self._bind_tensors()

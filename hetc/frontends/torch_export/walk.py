@@ -78,11 +78,10 @@ _NUMBERS = ("aten._local_scalar_dense.default", "aten.item.default")
 @dataclass
 class Walk:
     """One walk over one graph: `ctx` holds what was made so far, `unknown` the ops that no table
-    knows. With `holds_sizes`, sizes are bound to what the graph asserts of them."""
+    knows. Sizes are bound to what the graph asserts of them."""
 
     ctx: Context
     places: Places
-    holds_sizes: bool = False
     unknown: list[tuple[Any, Reason, Op]] = field(default_factory=list)
     has_pairs: bool = False
     _handlers: dict[Any, tuple[Handler | None, Handler | None, bool]] = field(default_factory=dict)
@@ -114,7 +113,7 @@ class Walk:
         is_tensor = isinstance(val, tuple | list) or hasattr(val, "dtype")
         if not is_tensor and str(target) not in _NUMBERS:
             # Sizes are read where they are used; assertions say nothing about values.
-            if str(target) == "aten._assert_scalar.default" and self.holds_sizes:
+            if str(target) == "aten._assert_scalar.default":
                 self._require(node)
             return
         self.ctx.node = node
