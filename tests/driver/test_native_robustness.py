@@ -64,9 +64,11 @@ def test_a_thousand_generations_leave_nothing(bundle: Bundle) -> None:
         return files, threading.active_count(), resident_bytes()
 
     files, threads, before = generate(100)
-    assert generate(900)[:2] == (files, threads)
-    # A kilobyte for each would be seen.
-    assert resident_bytes() - before < 900 * 1024
+    rounds = [generate(450) for _ in range(2)]
+    assert {taken[:2] for taken in rounds} == {(files, threads)}
+    # A kilobyte for each would be seen, and in both: what other tests left is given back in one.
+    growth = (rounds[0][2] - before, rounds[1][2] - rounds[0][2])
+    assert min(growth) < 450 * 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

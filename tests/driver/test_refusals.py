@@ -65,15 +65,6 @@ class Layered(torch.nn.Module):
         return logits
 
 
-def padding_mask(hidden: Tensor, ids: Tensor) -> Tensor:
-    """Causal attention that does not see padding."""
-    length = ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    heads = hidden[:, None]
-    mask = causal & (ids != 0)[:, None, None, :]
-    return functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask)[:, 0]
-
-
 def loose_mask(hidden: Tensor, ids: Tensor) -> Tensor:
     """A mask that lets one position of the future through."""
     mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril(diagonal=1)
@@ -101,7 +92,6 @@ MIXED: dict[str, Mixing] = {
     "any_token": lambda hidden, ids: hidden * (ids == 5).any(1)[:, None, None],
     "sorted": lambda hidden, ids: hidden + hidden.sort(1).values,
     "unknown_op": lambda hidden, ids: hidden.logcumsumexp(1),
-    "padding_mask": padding_mask,
     "loose_mask": loose_mask,
     "convolution": convolution,
 }

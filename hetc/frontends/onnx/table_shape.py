@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from hetc.errors import IRError
 from hetc.frontends.onnx.bounds import at_least, at_most, less
 from hetc.frontends.onnx.context import Context, Unsupported, onnx_op
 from hetc.frontends.onnx.item import Item, SequenceItem, WeightItem
@@ -93,6 +94,9 @@ def transpose(ctx: Context, node: Node, x: Item) -> Item:
     perm = node.get("perm") or tuple(reversed(range(x.rank)))
     if perm == tuple(range(x.rank)):
         return x
+    if sorted(perm) != list(range(x.rank)):
+        found = f"perm {list(perm)} of {x.rank} axes"
+        raise IRError("HETC-X010", "transpose: perm must name every axis once", found=found)
     if isinstance(x, WeightItem):
         if perm == (1, 0):
             return ctx.transposed(x)

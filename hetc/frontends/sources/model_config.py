@@ -91,7 +91,7 @@ _MOST = {"layers": 2**12, "experts": 2**16}
 
 def _check_counts(config: Any, path: Path) -> None:
     """Refuse absurd numbers of layers and experts, and parts that are not of their type."""
-    text = config.get_text_config()
+    text = config.get_text_config(decoder=True)
     if not hasattr(text, "to_dict"):
         raise _not_a_model(path, f"text_config = {text!r}", "the configuration of a model")
     numbers = {**text.to_dict(), "num_hidden_layers": getattr(text, "num_hidden_layers", None)}

@@ -17,6 +17,7 @@ from hetc.frontends.torch_export.symbols import Symbols
 from hetc.frontends.torch_export.table_complex import view_as_real
 from hetc.frontends.torch_export.walk import Walk
 from hetc.frontends.torch_export.weights import WeightTable
+from hetc.ir.dims import symbols_of
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.model import SizeRange, WeightData
 from hetc.ir.op import Value
@@ -108,6 +109,8 @@ class _Import:
         outputs = self._whole(user_inputs) if self.whole else self._language(user_inputs)
         graph = ctx.builder.finish(outputs.values(), tuple(outputs)).prune()
         check_stateless(program, graph, buffers, self.source)
+        if not self.whole:
+            self._check_sizes(graph)
         used = {op.name for op in graph.ops if isinstance(op, Weight)}
         weights = {key: data for key, data in self.weights.found.items() if key in used}
         longest = ctx.symbols.ranges.get("S", (1.0, math.inf))[1]
@@ -121,6 +124,20 @@ class _Import:
             )
         sizes = {name: _bounds(found) for name, found in ctx.symbols.ranges.items()}
         return ImportedGraph(graph, weights, bound, kept, tuple(ctx.notes), sizes)
+
+    def _check_sizes(self, graph: Graph) -> None:
+        """Refuse sizes that data decides: no half could be made for them (HETC-I211)."""
+        for op in graph.ops:
+            for value in op.results:
+                sizes = frozenset().union(*map(symbols_of, value.shape)) - {"B", "S"}
+                if sizes:
+                    raise InputError(
+                        "HETC-I211",
+                        f"{op.kind} cannot be part of a language model: data decides its size",
+                        at=op.loc or self.source,
+                        found=str(value.type),
+                        do="compute every token, and choose afterwards with a mask",
+                    )
 
     def _language(self, user_inputs: list[Node]) -> dict[str, Value]:
         tokens = bind_inputs(self.ctx, user_inputs, self.source)
