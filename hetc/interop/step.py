@@ -71,7 +71,17 @@ def compile_step(
     make = partial(_made, graph, part, roles, places)
     whole = Region(0, tuple(_functional(captured)), roles.results)
     eager = apart(captured.module, whole, list(places))
-    return StepCall(roles, places, make, eager, tolerance_of(graph), otherwise, tell)
+    return StepCall(roles, places, make, eager, tolerance_of(graph), _counted(), otherwise, tell)
+
+
+def _counted() -> frozenset[int]:
+    """The places of inputs into which AOTAutograd counts a write before it calls the graph."""
+    from torch._guards import TracingContext
+
+    context = TracingContext.try_get()
+    metadata: Any = None if context is None else context.fw_metadata
+    found = getattr(metadata, "mutated_graph_handled_indices_seen_by_autograd", ())
+    return frozenset(found)
 
 
 def _imported(captured: Captured, roles: StepRoles) -> Part | Reason:

@@ -44,7 +44,8 @@ class StepCall:
     """Runs a captured step natively while a call fits what was made, else as `otherwise` does.
 
     `eager` gives the roles' results by PyTorch, against which a step is held before it is used:
-    they may be apart by `tolerance`, a part of the largest of them.
+    they may be apart by `tolerance`, a part of the largest of them. Into the inputs at the places
+    `counted`, a write is counted before each call.
     What fits: the very weights of the first call, unchanged; every counter at the number of rows in
     the caches; masks that show just those rows and the new one. The engine keeps a copy of the
     caches, which is renewed unless they are the tensors that the last call left, unchanged.
@@ -58,6 +59,7 @@ class StepCall:
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
         eager: Callable[..., tuple[torch.Tensor, ...]],
         tolerance: float,
+        counted: frozenset[int],
         otherwise: Callable[[], Compiled],
         tell: Callable[[Reason], None],
     ) -> None:
@@ -69,6 +71,7 @@ class StepCall:
         self._weights = [places[node] for node in roles.weights]
         self._places = places
         self._make, self._eager, self._tolerance = make, eager, tolerance
+        self._counted = [int(place in counted) for place in self._caches]
         self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
         self._bound: list[tuple[int, Watched]] = []
@@ -209,8 +212,8 @@ class StepCall:
 
     def _are_left(self, caches: Iterable[torch.Tensor]) -> bool:
         """Whether the caches are those that the last call left."""
-        pairs = zip(self._left, caches, strict=True)
-        return all(was is not None and was.is_still(cache) for was, cache in pairs)
+        triples = zip(self._left, caches, self._counted, strict=True)
+        return all(was is not None and was.is_still(cache, more) for was, cache, more in triples)
 
     def _by_name(self, given: tuple[Any, ...]) -> dict[str, torch.Tensor]:
         return {state_name(i): given[place] for i, place in enumerate(self._caches)}

@@ -38,8 +38,9 @@ class Watched:
         numbers = array[spread]
         return Watched(tensor, tensor._version, numbers, numbers.tobytes())
 
-    def is_still(self, tensor: torch.Tensor) -> bool:
-        """Whether `tensor` is the same memory, seen alike, and nothing was written there."""
+    def is_still(self, tensor: torch.Tensor, counted: int = 0) -> bool:
+        """Whether `tensor` is the same memory, seen alike, and nothing was written there; `counted`
+        writes were counted that were none."""
         kept = self.tensor
         is_same = tensor is kept or (
             tensor.data_ptr() == kept.data_ptr()
@@ -47,4 +48,5 @@ class Watched:
             and tensor.stride() == kept.stride()
             and tensor.dtype == kept.dtype
         )
-        return is_same and kept._version == self.version and self.numbers.tobytes() == self.before
+        is_unwritten = kept._version == self.version + counted
+        return is_same and is_unwritten and self.numbers.tobytes() == self.before
