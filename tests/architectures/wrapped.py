@@ -69,6 +69,20 @@ def _inside(text: Mapping[str, Any], **others: Any) -> dict[str, Any]:
     return {**_NONE, "text_config": text, **others}
 
 
+_CODEBOOKS: dict[str, Any] = {
+    **_AUDIO,
+    "decoder": {
+        "vocab_size": 128,
+        "num_hidden_layers": 2,
+        "ffn_dim": 48,
+        "num_attention_heads": 4,
+        "hidden_size": 32,
+        "num_codebooks": 4,
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "max_position_embeddings": 64,
+    },
+}
 CASES: dict[str, Case] = {
     "bart": Case(_DECODER, covers="learned positions with an offset, norms after each block"),
     "bigbird_pegasus": Case(_SCALED, covers="the decoder beside a block-sparse encoder"),
@@ -253,18 +267,7 @@ CASES: dict[str, Case] = {
     "musicgen": Case(
         {
             **_NONE,
-            **_AUDIO,
-            "decoder": {
-                "vocab_size": 128,
-                "num_hidden_layers": 2,
-                "ffn_dim": 48,
-                "num_attention_heads": 4,
-                "hidden_size": 32,
-                "num_codebooks": 4,
-                "pad_token_id": 0,
-                "bos_token_id": 0,
-                "max_position_embeddings": 64,
-            },
+            **_CODEBOOKS,
         },
         alone=False,
         outcome="refused",
@@ -278,18 +281,7 @@ CASES: dict[str, Case] = {
     "musicgen_melody": Case(
         {
             **_NONE,
-            **_AUDIO,
-            "decoder": {
-                "vocab_size": 128,
-                "num_hidden_layers": 2,
-                "ffn_dim": 48,
-                "num_attention_heads": 4,
-                "hidden_size": 32,
-                "num_codebooks": 4,
-                "pad_token_id": 0,
-                "bos_token_id": 0,
-                "max_position_embeddings": 64,
-            },
+            **_CODEBOOKS,
         },
         alone=False,
         outcome="refused",
