@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.machine import machine, smollm2, versions
 from hetc.frontends.original import _from_gguf
+from hetc.runtime.native.step import NativeStep
 
 SIDES = ("eager", "hetc", "inductor")
 PROMPT, NEW = 64, 64
@@ -50,16 +51,35 @@ def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
         )
         return time.perf_counter() - start, found[0, PROMPT:].tolist()
 
+    native = _timed_engine()
     first = [generate(NEW)[0] for _ in range(2)]
+    native.clear()
     whole = [generate(NEW) for _ in range(3)]
+    engine = sum(native) / (3 * (NEW - 1)) * 1e3
     prefill = statistics.median(generate(1)[0] for _ in range(3))
     seconds = statistics.median(item[0] for item in whole)
     return {
         "warm_up": sum(first) - 2 * seconds,
         "prefill": prefill,
         "decode": (NEW - 1) / (seconds - prefill),
+        "engine": engine,
         "tokens": whole[-1][1],
     }
+
+
+def _timed_engine() -> list[float]:
+    """The seconds that each call of the native engine takes from now on."""
+    seconds: list[float] = []
+    run = NativeStep.run
+
+    def timed(self: NativeStep, *given: Any) -> Any:
+        start = time.perf_counter()
+        logits = run(self, *given)
+        seconds.append(time.perf_counter() - start)
+        return logits
+
+    NativeStep.run = timed  # type: ignore[method-assign, assignment]
+    return seconds
 
 
 def in_process(side: str, cache: str, dtype: str) -> dict[str, Any]:
@@ -86,8 +106,10 @@ def main() -> None:
     print(
         f"\nSmolLM2-135M, prompt of {PROMPT} tokens, {NEW} new ones, medians of {args.runs} runs\n"
     )
-    print("| dtype | cache | side | warm-up, s | prefill, s | decode, tokens/s | text |")
-    print("| --- | --- | --- | ---: | ---: | ---: | --- |")
+    print(
+        "| dtype | cache | side | warm-up, s | prefill, s | decode, tokens/s | engine, ms | text |"
+    )
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: | --- |")
     for dtype in args.dtypes:
         for cache in args.caches:
             found: dict[str, list[dict[str, Any]]] = {side: [] for side in args.sides}
@@ -98,12 +120,13 @@ def main() -> None:
             for side, taken in found.items():
                 middle = {
                     key: statistics.median(item[key] for item in taken)
-                    for key in ("warm_up", "prefill", "decode")
+                    for key in ("warm_up", "prefill", "decode", "engine")
                 }
                 same = sum(a == b for a, b in zip(taken[-1]["tokens"], expected, strict=True))
                 print(
                     f"| {dtype} | {cache} | {side} | {middle['warm_up']:.1f}"
-                    f" | {middle['prefill']:.2f} | {middle['decode']:.1f} | {same} of {NEW} |"
+                    f" | {middle['prefill']:.2f} | {middle['decode']:.1f}"
+                    f" | {middle['engine']:.1f} | {same} of {NEW} |"
                 )
 
 

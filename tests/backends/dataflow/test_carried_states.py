@@ -109,6 +109,8 @@ def model(layer: Callable[[int, str], str]) -> Model:
 
 
 MODELS = {"channels": model(_layer), "matrices": model(_matrix_layer)}
+# The logits of matrices reach tens.
+RELATIVE = {"channels": 0.0, "matrices": 1e-5}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -130,7 +132,7 @@ def test_logits_are_those_of_the_reference(name: str, target: str, batch: int, p
     for now in range(past, past + STEPS):
         given = (tokens[:, now : now + 1], np.asarray(now), *state)
         logits, *state = interpret(model.program.decode, given, model.weights, {"P": now})
-        np.testing.assert_allclose(run.step(given[0]), logits, rtol=1e-5, atol=TOLERANCE)
+        np.testing.assert_allclose(run.step(given[0]), logits, rtol=RELATIVE[name], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", MODELS)
