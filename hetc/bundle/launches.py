@@ -1,4 +1,4 @@
-"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/1`.
+"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/2`.
 
 A prefill is a list of kernel launches. The prompts of a call lie behind each other, without
 padding: *rows* are their tokens, M in all, of B sequences, the longest of S tokens. Sizes are
@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SCHEMA = "hetc.launches/1"
+SCHEMA = "hetc.launches/2"
 LAUNCHES_FILE = "prefill/launches.json"
 # Triton's names of numbers that a launch passes; all else is an address.
 SCALAR_BYTES = {"i32": 4, "i64": 8, "fp32": 4}

@@ -210,9 +210,9 @@ def test_what_is_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for raw in (
         b"{",
         b"[]",
-        b'{"schema": "hetc.launches/1"}',
+        b'{"schema": "hetc.launches/2"}',
         VALID[:-1],
-        VALID.replace(b"launches/1", b"launches/2"),
+        VALID.replace(b"launches/2", b"launches/9"),
     ):
         monkeypatch.setattr("msgspec.json.encode", lambda plan, raw=raw: raw)
         path = write_toy(tmp_path / str(len(raw)))
