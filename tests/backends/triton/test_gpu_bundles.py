@@ -1,5 +1,5 @@
-"""The models and prompts of `tests/gpu` whose experts a GPU chooses, in the interpreter: within the
-bound that a GPU is held to."""
+"""The models of `tests/gpu` that choose experts, in the interpreter: within the bound that a GPU is
+held to, and by prompts that are made as theirs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hetc.driver.plan import plan
 from tests.backends.triton.halves import Half
 from tests.backends.triton.interpreting import Interpreter
 from tests.backends.triton.run_plan import StateShape, run_plan
+from tests.gpu import prompts
 from tests.gpu.make_bundles import OPTIONS, model
 from tests.gpu.prompts import clear_prompts
 from tests.gpu.tolerance import TOLERANCE, error
@@ -23,7 +24,10 @@ from tests.gpu.tolerance import TOLERANCE, error
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["mixtral", "gpt_oss"])
-def test_numbers_are_those_of_f32(interpreter: Interpreter, tmp_path: Path, family: str) -> None:
+def test_numbers_are_those_of_f32(
+    interpreter: Interpreter, tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "SHAPES", ((2, 33), (3, 128)))
     folder = model(family, tmp_path / family)
     exact = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     planned = plan(folder, OPTIONS, quiet)
