@@ -150,8 +150,9 @@ def matrix_changed(plan: LaunchPlan, **changes: Any) -> LaunchPlan:
     )
     parameters = list(kernel.parameters)
     place = next(n for n, parameter in enumerate(parameters) if parameter.matrix)
-    matrix = replace(parameters[place].matrix, **changes)
-    parameters[place] = replace(parameters[place], matrix=matrix)
+    matrix = parameters[place].matrix
+    assert matrix is not None
+    parameters[place] = replace(parameters[place], matrix=replace(matrix, **changes))
     return replace(
         plan, kernels=plan.kernels | {name: replace(kernel, parameters=tuple(parameters))}
     )
