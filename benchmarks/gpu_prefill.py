@@ -133,7 +133,7 @@ def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
     yield from kernels
     yield "\n## Attention\n"
     yield "One layer's causal attention, of queries to grouped keys: hetc's kernel in its place,"
-    yield "and PyTorch's `scaled_dot_product_attention` by itself, as its own choice and as named.\n"
+    yield "and PyTorch's `scaled_dot_product_attention` by itself, its own choice and by name.\n"
     yield "| model | tokens | hetc ms | TFLOP/s | PyTorch's choice | flash | cuDNN |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     yield from attention
