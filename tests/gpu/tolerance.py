@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 # Of the norm of what is compared.
 TOLERANCE = 1e-2
+# Thirty layers of a real model add up more rounding than that: PyTorch's own bf16 is 0.3 to 15 %
+# from f32 on the prompts of SmolLM2. There, so many times as far as PyTorch is; sums in another
+# order round elsewhere, so that one of twenty-five numbers is 1.12 times as far.
+OF_PYTORCH = 1.5
 
 
 def error(found: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -40,7 +40,7 @@ class Lowered:
     logits: str
 
 
-def lower(graph: Graph, states: tuple[str, ...], arch: str = "sm_80") -> Lowered:
+def lower(graph: Graph, states: tuple[str, ...], arch: str) -> Lowered:
     """`graph` is a flat prefill half: `tokens [B,S]` to logits [B,1,V] and the states `states`.
 
     The kernels use what `arch` and all later ones have.

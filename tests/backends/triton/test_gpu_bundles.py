@@ -32,7 +32,8 @@ def test_numbers_are_those_of_f32(
     exact = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     planned = plan(folder, OPTIONS, quiet)
     states = planned.program.states
-    half = Half(planned, lower(planned.program.prefill, tuple(spec.name for spec in states)))
+    names = tuple(spec.name for spec in states)
+    half = Half(planned, lower(planned.program.prefill, names, "sm_90"))
     launches, weights = half.plan(), planned.lowered.weights
     for tokens in clear_prompts(folder):
         ran = run_plan(interpreter, launches, half.lowered.kernels, tokens.tolist(), weights)
