@@ -15,8 +15,10 @@ from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torc
 from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
 from hetc.interop.watched import Watched
+from hetc.ir.dims import DimLike, evaluate
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import state_name
+from hetc.passes.step_rows import visible
 from hetc.runtime.native.step import NativeStep
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class StepCall:
         places: Mapping[Node, int],
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
         eager: Callable[..., tuple[torch.Tensor, ...]],
+        numbers: Mapping[Node, DimLike],
         tolerance: float,
         counted: frozenset[int],
         otherwise: Callable[[], Compiled],
@@ -65,12 +68,15 @@ class StepCall:
     ) -> None:
         self._roles = roles
         self._tokens = places[roles.tokens]
-        self._caches = [places[node] for node in roles.caches]
+        self._caches = [places[cache.node] for cache in roles.caches]
+        self._kept = {state_name(i): cache for i, cache in enumerate(roles.caches)}
         self._counters = [places[node] for node in roles.counters]
+        self._positions = [places[node] for node in roles.numbers]
         self._masks = [places[node] for node in roles.masks]
-        self._weights = [places[node] for node in roles.weights]
+        self._weights = [places[node] for node in roles.weights if node in places]
         self._places = places
         self._make, self._eager, self._tolerance = make, eager, tolerance
+        self._numbers = numbers
         self._counted = [int(place in counted) for place in self._caches]
         self._otherwise, self._tell = otherwise, tell
         self._step: MadeStep | Reason | None = None
@@ -96,19 +102,23 @@ class StepCall:
     # Whether a call fits.
 
     def _position(self, given: tuple[Any, ...]) -> int | Reason:
-        caches = [given[place] for place in self._caches]
-        lengths = {cache.shape[2] for cache in caches}
-        if len(lengths) != 1:
-            return Reason("HETC-E054", "the caches of a step differ in length")
-        (length,) = lengths
-        past = int(given[self._counters[0]].flatten()[0]) if self._roles.is_static else length
-        if any(int(item) != past for place in self._counters for item in given[place].flatten()):
+        caches = self._by_name(given)
+        if self._positions:
+            past = int(given[self._positions[0]])
+        elif self._counters:
+            past = int(given[self._counters[0]].flatten()[0])
+        else:
+            past = max(cache.shape[2] for cache in caches.values())
+        counted = (given[place].flatten() for place in self._counters)
+        if any(int(item) != past for numbers in counted for item in numbers) or any(
+            given[place] != past for place in self._positions
+        ):
+            return Reason("HETC-E054", "the tokens of a call do not all have one position")
+        if not all(self._kept[name].fits(cache, past) for name, cache in caches.items()):
             return Reason("HETC-E054", "the position is not the number of tokens in the cache")
-        if self._roles.is_static and past >= length:
-            return Reason("HETC-E054", "the cache has no room for one more token")
         for place in self._masks:
-            seen = given[place].numpy()
-            if not (seen == (np.arange(length) <= past)).all():
+            seen = visible(to_numpy(given[place]))
+            if isinstance(seen, str) or not (seen == (np.arange(seen.shape[-1]) <= past)).all():
                 return Reason("HETC-E054", "the mask hides tokens of the past")
         return past
 
@@ -120,7 +130,7 @@ class StepCall:
         if made is not None and not self._are_same(given):
             return Reason("HETC-E054", "the weights are not those that the step was made with")
         if made is None or past >= made.capacity:
-            if made is not None and self._roles.is_static:
+            if made is not None and self._roles.is_bounded:
                 return Reason("HETC-E054", "the position is beyond what the step was made for")
             self._step = made = self._new(given, past)
         return made
@@ -153,7 +163,8 @@ class StepCall:
             elif kind == "logits":
                 ours = logits
             else:
-                ours, theirs = rows[kind.removesuffix(".out")], theirs.narrow(2, past, 1)
+                name = kind.removesuffix(".out")
+                ours, theirs = rows[name], self._kept[name].new_row(theirs, past)
             found = found or difference(ours, theirs, self._tolerance)
         if found:
             return Reason("HETC-V005", f"the step computes something else than PyTorch: {found}")
@@ -183,7 +194,10 @@ class StepCall:
             into = given[self._places[target]]
             if results[source] is not into:
                 into.copy_(results[source])
-        return tuple(results[node] for node in self._roles.returned)
+        numbers = {node: evaluate(size, {"P": past}) for node, size in self._numbers.items()}
+        returned: dict[Any, Any] = {**results, **numbers}
+        # What is no node is a number or None, and returned as it is.
+        return tuple(returned.get(item, item) for item in self._roles.returned)
 
     def _step_natively(
         self, made: MadeStep, given: tuple[Any, ...], past: int
@@ -229,15 +243,11 @@ class StepCall:
     def _grown(
         self, given: tuple[Any, ...], rows: Mapping[str, torch.Tensor], past: int
     ) -> dict[str, torch.Tensor]:
-        """PyTorch's caches with the new rows: written into, or new ones."""
-        import torch
-
-        caches = self._by_name(given)
-        if not self._roles.is_static:
-            return {name: torch.cat([cache, rows[name]], 2) for name, cache in caches.items()}
-        for name, cache in caches.items():
-            cache[:, :, past : past + 1] = rows[name]
-        return caches
+        """PyTorch's caches with the new rows."""
+        return {
+            name: self._kept[name].after(cache, rows[name], past)
+            for name, cache in self._by_name(given).items()
+        }
 
     def _result(
         self,

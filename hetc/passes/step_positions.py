@@ -26,7 +26,8 @@ Kind = Literal["static", "positional", "data"]
 class Positional:
     """Which values of `graph` the position decides: `static` ones hang on weights alone.
 
-    `counters` are inputs that hold the position, `masks` bool inputs that are true up to it. Both
+    `counters` are inputs that hold the position, `masks` bool inputs that are true up to it, or
+    what is added to scores for them. Both
     have known sizes. `capacity` bounds the position.
     """
 
@@ -75,11 +76,24 @@ class Positional:
                 break
         return {value: _stacked([row[i] for row in rows]) for i, value in enumerate(values)}
 
+    def fixed(self, value: Value) -> Array:
+        """A static value."""
+        builder = GraphBuilder("static")
+        if value.op is not None:
+            builder.add(value.op)
+        (found,) = interpret(Graph("static", (), tuple(builder.ops), (value,)), [], self.weights)
+        return found
+
     def _at(self, value: Value, position: int) -> Array:
         shape = tuple(size for size in value.shape if isinstance(size, int))
         assert len(shape) == value.rank, "what holds the position has known sizes"
-        if value.dtype is BOOL:
-            return np.broadcast_to(np.arange(shape[-1]) <= position, shape)
+        if value.name in self.masks:
+            seen = np.broadcast_to(np.arange(shape[-1]) <= position, shape)
+            return (
+                seen
+                if value.dtype is BOOL
+                else np.where(seen, 0, -np.inf).astype(value.dtype.numpy)
+            )
         return np.full(shape, position, value.dtype.numpy)
 
 
