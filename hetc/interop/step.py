@@ -26,6 +26,7 @@ from hetc.interop.captured import Captured
 from hetc.interop.lower_region import tolerance_of
 from hetc.interop.regions import Region, writes_back
 from hetc.interop.step_call import MadeStep, StepCall
+from hetc.interop.step_experts import experts_by_row
 from hetc.interop.step_roles import StepRoles, find_roles
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
@@ -35,12 +36,13 @@ from hetc.passes.adopt_step import StepInputs, adopt_step
 from hetc.passes.canonicalize import canonicalize
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.simplify import simplify
+from hetc.passes.step_positions import masks_by_position
 from hetc.runtime.native.memory import aligned_bytes
 from hetc.runtime.native.step import MadeFiles, NativeStep
 
 if TYPE_CHECKING:
     import torch
-    from torch.fx import Node
+    from torch.fx import GraphModule, Node
 
 Compiled = Callable[..., Any]
 # Graphs that Dynamo captured anew for another length are the same step with the same weights, whose
@@ -56,6 +58,14 @@ def compile_step(
     Where a call does not fit what the step was made for, it runs what `otherwise` gives, and `tell`
     hears why.
     """
+    original = find_roles(captured)
+    if isinstance(original, Reason):
+        return original
+    eager = _eager(captured, original)
+    by_row = experts_by_row(captured)
+    if isinstance(by_row, Reason):
+        return by_row
+    captured = by_row
     roles = find_roles(captured)
     if isinstance(roles, Reason):
         return roles
@@ -67,7 +77,7 @@ def compile_step(
     ):
         return Reason("HETC-E053", "the step hangs on sizes that are no cache's")
     try:
-        graph = canonicalize(part.graph)
+        graph = canonicalize(masks_by_position(part.graph, _added(roles)))
     except HetcError as error:
         return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
     places = {
@@ -81,10 +91,19 @@ def compile_step(
         for node in captured.module.graph.find_nodes(op="get_attr")
     }
     make = partial(_made, graph, part, roles, places, constants)
-    whole = Region(0, tuple(_functional(captured)), roles.results)
-    eager = apart(captured.module, whole, list(places))
     tolerance = tolerance_of(graph)
     return StepCall(roles, places, make, eager, numbers, tolerance, _counted(), otherwise, tell)
+
+
+def _added(roles: StepRoles) -> set[str]:
+    """The masks that are added to scores."""
+    return {node.name for node in roles.masks if node.meta["val"].dtype.is_floating_point}
+
+
+def _eager(captured: Captured, roles: StepRoles) -> GraphModule:
+    """The results of the captured graph by PyTorch, from its inputs."""
+    whole = Region(0, tuple(_functional(captured)), roles.results)
+    return apart(captured.module, whole, captured.module.graph.find_nodes(op="placeholder"))
 
 
 def _numbers(roles: StepRoles) -> dict[Node, DimLike] | Reason:
@@ -156,7 +175,7 @@ def _made(
         roles.tokens.name,
         tuple(cache.node.name for cache in roles.caches),
         tuple(node.name for node in roles.counters),
-        tuple(node.name for node in roles.masks),
+        tuple(node.name for node in roles.masks if node.name not in _added(roles)),
         {
             cache.node.name: cache.keeps
             for cache in roles.caches

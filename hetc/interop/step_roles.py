@@ -21,9 +21,9 @@ _SAME = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.clone", "aten.a
 @dataclass(frozen=True)
 class StepRoles:
     """The placeholders of a step by what they are, see `hetc.passes.adopt_step.StepInputs`; all
-    that is nothing else is a weight. `numbers` are sizes that hold the position, as the counters do.
-    `returned` is what the graph returns, in order: tensors, sizes, numbers and None; `written` are
-    placeholders with what is written into them.
+    that is nothing else is a weight. `numbers` are sizes that hold the position, as the counters
+    do. `returned` is what the graph returns, in order: tensors, sizes, numbers and None; `written`
+    are placeholders with what is written into them.
     """
 
     tokens: Node

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hetc.errors import StateError
-from hetc.ir.dims import DimLike, product, symbol
+from hetc.ir.dims import DimLike, product, symbol, symbols_of
 from hetc.ir.graph import Graph, GraphBuilder, rebuild, substitute_dims
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
@@ -35,7 +35,7 @@ B, P, T = symbol("B"), symbol("P"), symbol("T")
 class StepInputs:
     """What the inputs of a captured step are, by name: `tokens` i64[b,1]; `caches` f[b,G,L,D], in
     the order of the layers; `counters`, integers that hold the position; `masks`, bool, true for
-    the rows of the cache up to the position, or what is added to scores for them. `keeps` are the rows that a cache which grows has at
+    the rows of the cache up to the position. `keeps` are the rows that a cache which grows has at
     most, where it drops older ones."""
 
     tokens: str
@@ -274,7 +274,7 @@ class _Walk:
             x = self._operand(op, op.x)
             return Reshape(x, self._reshaped(op, x.shape), loc=op.loc)
         if isinstance(op, Broadcast):
-            x = self._operand(op, op.x)
+            x = self._with_rows(op, self._operand(op, op.x))
             shape = list(op.shape)
             for axis in range(1, x.rank + 1):
                 if op.x.shape[-axis] == op.shape[-axis]:
@@ -282,21 +282,38 @@ class _Walk:
             return Broadcast(x, tuple(shape), loc=op.loc)
         return op.map_operands(lambda value: self._operand(op, value))
 
+    def _with_rows(self, op: Broadcast, x: Value) -> Value:
+        """`x`, with one axis of rows for [B,T] where each token is repeated: an axis of one token
+        was taken for that of the copies."""
+        for axis in range(1, x.rank):
+            if x.shape[axis - 1 : axis + 1] == (B, T) and op.shape[axis - x.rank] != 1:
+                shape = (*x.shape[: axis - 1], B * T, 1, *x.shape[axis + 1 :])
+                return self.builder.add(Reshape(x, shape, loc=op.loc))
+        return x
+
     def _reshaped(self, op: Reshape, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         """The shape of the result: the first axes in order that can be the sequences and the
         tokens, or one axis for both where no two can."""
+        rows = self._rows(op.shape)
+        if rows is not None and _begins_with_rows(shape) and product(rows) == product(shape):
+            return rows
         named = [dim for dim in shape if not isinstance(dim, int)]
         choices: list[Sequence[DimLike]] = [named]
-        if named in ([B, T], [B * T]):
+        if named == [B, T] or (len(named) == 1 and symbols_of(named[0]) == {"B", "T"}):
             choices = [(B, T), (B * T,)]
         for choice in choices:
             result = _with_names(op.shape, {B: self.batch, T: 1, B * T: self.batch}, choice)
             if result is not None:
                 return result
-        if self.batch == 1 and len(op.shape) == 1:
-            # Everything in a row, such as the experts that tokens go to.
-            return (op.shape[0] * product(named),)
         raise _refused(op.loc, f"reshape of {TensorType(op.x.dtype, shape)} to {op.shape}")
+
+    def _rows(self, shape: Shape) -> Shape | None:
+        """`shape` where its first axis holds the tokens so many times, such as for the experts that
+        they go to."""
+        if not shape or not isinstance(self.batch, int) or not isinstance(shape[0], int):
+            return None
+        times, rest = divmod(shape[0], self.batch)
+        return (B * T * times, *shape[1:]) if times > 1 and not rest else None
 
     def _operand(self, reader: Op, value: Value) -> Value:
         if value in self.rows:
@@ -352,6 +369,11 @@ class _Walk:
         if len(axes) != 1:
             raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
         return axes.pop()
+
+
+def _begins_with_rows(shape: Shape) -> bool:
+    """Whether all tokens stand in the first axis, or in the first two."""
+    return shape[:2] == (B, T) or (bool(shape) and symbols_of(shape[0]) == {"B", "T"})
 
 
 def _with_names(

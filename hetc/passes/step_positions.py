@@ -7,18 +7,24 @@ table that is evaluated row by row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from hetc.errors import IRError
-from hetc.ir.graph import Graph, GraphBuilder
+from hetc.ir.dims import symbol
+from hetc.ir.graph import Graph, GraphBuilder, rebuild
 from hetc.ir.interpret import WeightLookup, interpret
-from hetc.ir.op import Value
-from hetc.ir.types import BOOL, Array
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.binary import Le, Where
+from hetc.ir.ops.shape import Broadcast
+from hetc.ir.ops.source import Iota
+from hetc.ir.types import BOOL, Array, TensorType
 
+P = symbol("P")
 Kind = Literal["static", "positional", "data"]
 
 
@@ -26,8 +32,7 @@ Kind = Literal["static", "positional", "data"]
 class Positional:
     """Which values of `graph` the position decides: `static` ones hang on weights alone.
 
-    `counters` are inputs that hold the position, `masks` bool inputs that are true up to it, or
-    what is added to scores for them. Both
+    `counters` are inputs that hold the position, `masks` bool inputs that are true up to it. Both
     have known sizes. `capacity` bounds the position.
     """
 
@@ -87,14 +92,33 @@ class Positional:
     def _at(self, value: Value, position: int) -> Array:
         shape = tuple(size for size in value.shape if isinstance(size, int))
         assert len(shape) == value.rank, "what holds the position has known sizes"
-        if value.name in self.masks:
-            seen = np.broadcast_to(np.arange(shape[-1]) <= position, shape)
-            return (
-                seen
-                if value.dtype is BOOL
-                else np.where(seen, 0, -np.inf).astype(value.dtype.numpy)
-            )
+        if value.dtype is BOOL:
+            return np.broadcast_to(np.arange(shape[-1]) <= position, shape)
         return np.full(shape, position, value.dtype.numpy)
+
+
+def masks_by_position(graph: Graph, masks: Collection[str]) -> Graph:
+    """The graph with what is added to scores, the inputs `masks` f[...,L], made of the position P:
+    0 for the rows up to it. So patterns know them for masks."""
+    inputs = [value for value in graph.inputs if value.name not in masks]
+    if len(inputs) == len(graph.inputs):
+        return graph
+    if not any(P in value.shape for value in inputs):
+        inputs.append(Value(TensorType(BOOL, (P, 0)), name="size.P"))
+    made = {value: _mask(value.type) for value in graph.inputs if value.name in masks}
+
+    def shown(op: Op) -> tuple[Value, ...] | None:
+        if not any(value in made for value in op.operands):
+            return None
+        return op.map_operands(lambda value: made.get(value, value)).results
+
+    built = rebuild(graph, shown)
+    return Graph(built.name, tuple(inputs), built.ops, built.outputs, built.output_names)
+
+
+def _mask(type: TensorType) -> Value:
+    seen = Le(Iota(type.shape[-1]).result, P).result
+    return Broadcast(Where(seen, 0.0, -math.inf, dtype=type.dtype).result, type.shape).result
 
 
 def _stacked(rows: Sequence[Array]) -> Array:

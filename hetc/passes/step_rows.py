@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.index import IndexPut
@@ -108,7 +107,7 @@ def visible(mask: Array) -> Array | str:
 
 def window_by(
     seen: Array, append: Append, keeps: int | None, capacity: int
-) -> int | None | Literal["neither"]:
+) -> int | Literal["neither"] | None:
     """How many keys a query sees, itself included, and None for all up to its own, by what a mask
     shows: `seen` bool[n,L] at every position below `capacity`, or [1,L] at whatever position.
 

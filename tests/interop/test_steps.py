@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
 
-from hetc.interop import backend, last_report
-from hetc.interop.report import GraphReport
-from tests.driver.models import build
-
-PROMPT, NEW = 12, 20
+from hetc.interop import backend
+from tests.interop.generation import NEW, PROMPT, Stepper, generate, model_of, prompt, steps
 
 
 @pytest.fixture(autouse=True)
@@ -21,30 +17,6 @@ def _forget() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-def model_of(family: str, **changes: Any) -> Any:
-    model = build(family, **changes)
-    model.config.use_cache = model.generation_config.use_cache = True
-    return model
-
-
-def prompt(rows: int = 1) -> torch.Tensor:
-    return torch.randint(3, 128, (rows, PROMPT), generator=torch.Generator().manual_seed(1))
-
-
-def generate(model: Any, ids: torch.Tensor, cache: str, **more: Any) -> list[list[int]]:
-    static = {"cache_implementation": "static"} if cache == "static" else {}
-    sizes = {"max_new_tokens": NEW, "min_new_tokens": NEW}
-    found: list[list[int]] = model.generate(
-        ids, do_sample=False, disable_compile=True, **sizes, **static, **more
-    ).tolist()
-    return found
-
-
-def steps() -> list[GraphReport]:
-    """The graphs that take one token."""
-    return [graph for graph in last_report().graphs if graph.phase == "decode"]
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
@@ -94,25 +66,6 @@ def test_prompts_that_are_padded_run_otherwise(cache: str) -> None:
     assert all(graph.refusals for graph in steps())
 
 
-class Stepper:
-    """A compiled model with a cache of 12 tokens, called a token at a time."""
-
-    def __init__(self) -> None:
-        self.model = model_of("llama")
-        self.step: Any = torch.compile(self.model.forward, backend=backend, dynamic=True)
-        with torch.no_grad():
-            self.past: Any = self.model(prompt(), use_cache=True).past_key_values
-
-    @torch.no_grad()
-    def both(self, token: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the compiled and of the eager model, from the same cache."""
-        ids, length = torch.tensor([[token]]), self.past.get_seq_length()
-        expected = self.model(ids, past_key_values=self.past, use_cache=True).logits
-        self.past.crop(length - self.past.get_seq_length())
-        found = self.step(ids, past_key_values=self.past, use_cache=True).logits
-        return found, expected
-
-
 def test_a_cache_that_somebody_wrote_into_is_read_again() -> None:
     stepper = Stepper()
     stepper.both(5)
@@ -145,7 +98,7 @@ def test_inference_mode() -> None:
 
 
 def test_what_is_no_step_says_why() -> None:
-    model = model_of("gemma2")
+    model = model_of("lfm2")
     model.forward = torch.compile(model.forward, backend=backend)
     generate(model, prompt(), "dynamic")
     assert steps()
