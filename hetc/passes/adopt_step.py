@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetc.errors import StateError
+from hetc.errors import IRError, StateError
 from hetc.ir.dims import DimLike, product, symbol, symbols_of
 from hetc.ir.graph import Graph, GraphBuilder, rebuild, substitute_dims
 from hetc.ir.interpret import WeightLookup
@@ -130,7 +130,10 @@ class _Walk:
         self.parts = frozenset(part for one in self.appends.values() for part in one.parts)
         for op in self.graph.ops:
             if self.positional.kinds[op.result] == "data":
-                self._place(op)
+                try:
+                    self._place(op)
+                except IRError as error:
+                    raise _refused(op.loc, f"{error.what}: {error.found}") from error
         return self._step()
 
     def _frontier(self) -> list[Value]:
