@@ -130,8 +130,6 @@ class StepCall:
         if made is not None and not self._are_same(given):
             return Reason("HETC-E054", "the weights are not those that the step was made with")
         if made is None or past >= made.capacity:
-            if made is not None and self._roles.is_bounded:
-                return Reason("HETC-E054", "the position is beyond what the step was made for")
             self._step = made = self._new(given, past)
         return made
 

@@ -47,11 +47,6 @@ class StepRoles:
         position = {_val(node).node.expr: symbol("P") for node in self.numbers}
         return {**position, **size_names(self.caches)}
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether a cache is written into, and has its size from the beginning."""
-        return any(cache.form == "written" for cache in self.caches)
-
 
 def find_roles(captured: Captured) -> StepRoles | Reason:
     """The roles in a graph that takes one token a sequence; or why it is no such step."""

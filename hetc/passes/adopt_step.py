@@ -20,13 +20,21 @@ from hetc.ir.graph import Graph, GraphBuilder, rebuild, substitute_dims
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
+from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice
-from hetc.ir.ops.source import Weight
+from hetc.ir.ops.source import Constant, Weight
 from hetc.ir.types import I64, Array, Shape, TensorType
 from hetc.passes.simplify import simplify
 from hetc.passes.step_positions import Positional
-from hetc.passes.step_rows import Append, appends, visible, widest_of, window_by
+from hetc.passes.step_rows import (
+    Append,
+    appends,
+    visible,
+    widest_of,
+    window_by,
+    without_slopes,
+)
 
 B, P, T = symbol("B"), symbol("P"), symbol("T")
 
@@ -236,20 +244,29 @@ class _Walk:
         if op.slopes is not None or op.window is not None or op.chunk is not None:
             raise _refused(op.loc, "attention has slopes, a window or chunks of its own")
         sinks = None if op.sinks is None else self._operand(op, op.sinks)
+        window, slopes = self._window(op)
         return Attention(
             self._operand(op, op.q),
             self.rows[op.k],
             self.rows[op.v],
             sinks=sinks,
+            slopes=self._slopes(op, slopes),
             scale=op.scale,
             softcap=op.softcap,
             causal=True,
-            window=self._window(op),
+            window=window,
             loc=op.loc,
         )
 
-    def _window(self, op: Attention) -> int | None:
-        """How many keys a query sees; None for all up to its own."""
+    def _slopes(self, op: Attention, slopes: tuple[float, ...] | None) -> Value | None:
+        if slopes is None:
+            return None
+        literal = self.builder.add(Constant(slopes, loc=op.loc))
+        is_same = literal.dtype is op.q.dtype
+        return literal if is_same else self.builder.add(Cast(literal, op.q.dtype, loc=op.loc))
+
+    def _window(self, op: Attention) -> tuple[int | None, tuple[float, ...] | None]:
+        """How many keys a query sees, None for all up to its own; and the slopes of a bias."""
         append, values = self.appends[op.k], self.appends[op.v]
         keeps = self._keeps(append)
         if (values.form, self._keeps(values)) != (append.form, keeps):
@@ -257,19 +274,22 @@ class _Walk:
         if op.mask is None:
             if append.form == "written":
                 raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
-            return widest_of(append, keeps)
+            return widest_of(append, keeps), None
         if self.positional.kinds[op.mask] == "static" and append.form != "written":
             self.found[op.mask] = self.positional.fixed(op.mask)[None]
         masks = self._of_each_sequence(op.mask)
         if masks is None:
             raise _refused(op.loc, "the mask hangs on data")
+        slopes = None
+        if op.sinks is None and (biased := without_slopes(masks)) is not None:
+            masks, slopes = biased
         seen = visible(masks)
         if isinstance(seen, str):
             raise _refused(op.loc, seen)
         found = window_by(seen, append, keeps, self.capacity)
         if found == "neither":
             raise _refused(op.loc, "the mask is neither causal nor a sliding window")
-        return found
+        return found, slopes if slopes and any(slopes) else None
 
     def _same(self, op: Op) -> Op:
         """`op` on the new operands, with the names of axes in its shapes."""

@@ -20,6 +20,8 @@ from hetc.ir.types import BOOL, Array
 
 # A score below it takes no weight in a softmax.
 _HIDDEN = -1e4
+# Biases that differ by less are one: scores in f32 round so.
+_NEAR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,32 @@ def visible(mask: Array) -> Array | str:
     if flat.dtype != BOOL.numpy and not (flat[~seen] <= _HIDDEN).all():
         return "the mask adds something to scores"
     return seen
+
+
+def without_slopes(mask: Array) -> tuple[Array, tuple[float, ...]] | None:
+    """Which keys a mask [n,...,H,1,L] shows, as bool[n,1,L], and the slope by which it adds to
+    scores for each head (ALiBi); None for a mask that does something else.
+
+    Softmax does not see what is added to all keys alike.
+    """
+    if mask.ndim < 4 or mask.shape[-2] != 1 or any(size != 1 for size in mask.shape[1:-3]):
+        return None
+    heads = mask.reshape(mask.shape[0], mask.shape[-3], mask.shape[-1])
+    seen = heads > _HIDDEN
+    if heads.dtype == BOOL.numpy or (seen != seen[:, :1]).any() or not seen.any(-1).all():
+        return None
+    added = np.where(seen, heads, 0).astype(np.float64)
+    keys = np.arange(heads.shape[-1])
+    last = keys[-1] - seen[..., ::-1].argmax(-1)[..., None]
+    behind = keys - last
+    added = np.where(seen, added - np.take_along_axis(added, last, -1), 0)
+    first = int(seen[-1, 0].argmax())
+    if behind[-1, 0, first] == 0:
+        return None
+    slopes = added[-1, :, first] / behind[-1, :, first]
+    if np.abs(added - np.where(seen, slopes[None, :, None] * behind, 0)).max() > _NEAR:
+        return None
+    return seen[:, :1], tuple(float(slope) for slope in slopes)
 
 
 def window_by(

@@ -130,6 +130,28 @@ def test_another_prompt_in_the_same_memory_is_read_anew() -> None:
         assert [generate(model, ids, "dynamic") for ids in prompts] == expected
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_static_caches_of_other_lengths(family: str) -> None:
+    model = model_of(family)
+    prompts = [prompt(length=length) for length in (12, 9, 15, 4)]
+    expected = [generate(model, ids, "static") for ids in prompts]
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert [generate(model, ids, "static") for ids in prompts] == expected
+    assert sum(graph.whole_calls for graph in steps()) == len(prompts) * (NEW - 1)
+    assert not any(graph.refusals for graph in steps())
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_more_positions_than_a_step_was_made_for(cache: str) -> None:
+    model = model_of("llama")
+    ids = prompt(length=1015)
+    expected = generate(model, ids, cache)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, ids[:, :5], cache) == generate(model_of("llama"), ids[:, :5], cache)
+    assert generate(model, ids, cache) == expected
+    assert sum(graph.whole_calls for graph in steps()) == 2 * (NEW - 1)
+
+
 def test_two_threads_with_caches_of_their_own() -> None:
     model = model_of("llama")
     prompts = [prompt(), prompt() - 1]
