@@ -36,7 +36,7 @@ from hetc.passes.adopt_step import StepInputs, adopt_step
 from hetc.passes.canonicalize import canonicalize
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.simplify import simplify
-from hetc.passes.step_positions import masks_by_position
+from hetc.passes.step_positions import by_position
 from hetc.runtime.native.memory import aligned_bytes
 from hetc.runtime.native.step import MadeFiles, NativeStep
 
@@ -76,8 +76,10 @@ def compile_step(
         isinstance(item, Size) and item.symbol != "P" for item in part.inputs
     ):
         return Reason("HETC-E053", "the step hangs on sizes that are no cache's")
+    names = _inputs(roles)
     try:
-        graph = canonicalize(masks_by_position(part.graph, _added(roles)))
+        placed = by_position(part.graph, names.counters, names.masks)
+        graph = canonicalize(placed)
     except HetcError as error:
         return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
     places = {
@@ -90,14 +92,24 @@ def compile_step(
         node: getattr(captured.module, node.target)
         for node in captured.module.graph.find_nodes(op="get_attr")
     }
-    make = partial(_made, graph, part, roles, places, constants)
+    make = partial(_made, graph, names, part.weights, places, constants)
     tolerance = tolerance_of(graph)
     return StepCall(roles, places, make, eager, numbers, tolerance, _counted(), otherwise, tell)
 
 
-def _added(roles: StepRoles) -> set[str]:
-    """The masks that are added to scores."""
-    return {node.name for node in roles.masks if node.meta["val"].dtype.is_floating_point}
+def _inputs(roles: StepRoles) -> StepInputs:
+    """The roles by the names that inputs of the imported graph have."""
+    return StepInputs(
+        roles.tokens.name,
+        tuple(cache.node.name for cache in roles.caches),
+        tuple(node.name for node in roles.counters),
+        tuple(node.name for node in roles.masks),
+        {
+            cache.node.name: cache.keeps
+            for cache in roles.caches
+            if cache.form == "grown" and cache.keeps is not None
+        },
+    )
 
 
 def _eager(captured: Captured, roles: StepRoles) -> GraphModule:
@@ -155,8 +167,8 @@ def _functional(captured: Captured) -> list[Node]:
 
 def _made(
     graph: Graph,
-    part: Part,
-    roles: StepRoles,
+    names: StepInputs,
+    weights: Mapping[str, Node],
     places: dict[Node, int],
     constants: Mapping[Node, torch.Tensor],
     given: tuple[Any, ...],
@@ -165,23 +177,12 @@ def _made(
     """The step for positions below `capacity`, with the weights of this call."""
     tensors: dict[str, torch.Tensor] = {
         name: constants[node] if node in constants else given[places[node]]
-        for name, node in part.weights.items()
+        for name, node in weights.items()
     }
 
     def weight(name: str) -> Array:
         return to_numpy(tensors[name])
 
-    names = StepInputs(
-        roles.tokens.name,
-        tuple(cache.node.name for cache in roles.caches),
-        tuple(node.name for node in roles.counters),
-        tuple(node.name for node in roles.masks if node.name not in _added(roles)),
-        {
-            cache.node.name: cache.keeps
-            for cache in roles.caches
-            if cache.form == "grown" and cache.keeps is not None
-        },
-    )
     try:
         step = adopt_step(graph, names, weight, capacity)
     except StateError as error:

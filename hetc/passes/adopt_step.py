@@ -9,14 +9,14 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hetc.errors import IRError, StateError
-from hetc.ir.dims import DimLike, product, symbol, symbols_of
-from hetc.ir.graph import Graph, GraphBuilder, rebuild, substitute_dims
+from hetc.ir.dims import DimLike
+from hetc.ir.graph import Graph, GraphBuilder, substitute_dims
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
@@ -24,9 +24,10 @@ from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.sequence import KVAppend
 from hetc.ir.ops.shape import Broadcast, Reshape, Slice
 from hetc.ir.ops.source import Constant, Weight
-from hetc.ir.types import I64, Array, Shape, TensorType
+from hetc.ir.types import I64, Array, TensorType
 from hetc.passes.simplify import simplify
-from hetc.passes.step_positions import Positional
+from hetc.passes.step_axes import B, P, T, reshaped
+from hetc.passes.step_positions import Positional, by_position
 from hetc.passes.step_rows import (
     Append,
     appends,
@@ -36,15 +37,13 @@ from hetc.passes.step_rows import (
     without_slopes,
 )
 
-B, P, T = symbol("B"), symbol("P"), symbol("T")
-
 
 @dataclass(frozen=True)
 class StepInputs:
     """What the inputs of a captured step are, by name: `tokens` i64[b,1]; `caches` f[b,G,L,D], in
-    the order of the layers; `counters`, integers that hold the position; `masks`, bool, true for
-    the rows of the cache up to the position. `keeps` are the rows that a cache which grows has at
-    most, where it drops older ones."""
+    the order of the layers; `counters`, integers that hold the position; `masks` of the rows of a
+    cache up to the position, bool or added to scores. `keeps` are the rows that a cache which grows
+    has at most, where it drops older ones."""
 
     tokens: str
     caches: tuple[str, ...]
@@ -80,27 +79,12 @@ def adopt_step(graph: Graph, inputs: StepInputs, weights: WeightLookup, capacity
 
     Raises StateError (HETC-S040) naming the op that does not fit.
     """
-    graph = simplify(_one_counter(substitute_dims(graph, {"L": capacity}), inputs))
+    graph = by_position(substitute_dims(graph, {"L": capacity}), inputs.counters, inputs.masks)
+    graph = simplify(graph)
     into = [one.cache for one in appends(graph, inputs.caches).values() if one.form == "written"]
     rows = [cache.shape[2] for cache in into]
     capacity = min([capacity, *(size for size in rows if isinstance(size, int))])
-    positional = Positional(
-        graph, frozenset(inputs.counters), frozenset(inputs.masks), weights, capacity
-    )
-    return _Walk(graph, inputs, positional).run()
-
-
-def _one_counter(graph: Graph, inputs: StepInputs) -> Graph:
-    """The graph with one input in place of all counters of one type: they hold the same."""
-    first: dict[TensorType, Value] = {}
-    for value in graph.inputs:
-        if value.name in inputs.counters:
-            first.setdefault(value.type, value)
-    same = {value: first[value.type] for value in graph.inputs if value.name in inputs.counters}
-    renamed = tuple(same.get(value, value) for value in graph.inputs)
-    placed = rebuild(graph, lambda op: None, inputs=renamed)
-    kept = dict.fromkeys(placed.inputs)
-    return Graph(placed.name, tuple(kept), placed.ops, placed.outputs, placed.output_names)
+    return _Walk(graph, inputs, Positional(graph, weights, capacity)).run()
 
 
 @dataclass
@@ -295,14 +279,17 @@ class _Walk:
         """`op` on the new operands, with the names of axes in its shapes."""
         if isinstance(op, Reshape):
             x = self._operand(op, op.x)
-            return Reshape(x, self._reshaped(op, x.shape), loc=op.loc)
+            shape = reshaped(x.shape, op.shape, self.batch)
+            if shape is None:
+                raise _refused(op.loc, f"reshape of {x.type} to {op.shape}")
+            return Reshape(x, shape, loc=op.loc)
         if isinstance(op, Broadcast):
             x = self._with_rows(op, self._operand(op, op.x))
-            shape = list(op.shape)
+            sizes = list(op.shape)
             for axis in range(1, x.rank + 1):
                 if op.x.shape[-axis] == op.shape[-axis]:
-                    shape[-axis] = x.shape[-axis]
-            return Broadcast(x, tuple(shape), loc=op.loc)
+                    sizes[-axis] = x.shape[-axis]
+            return Broadcast(x, tuple(sizes), loc=op.loc)
         return op.map_operands(lambda value: self._operand(op, value))
 
     def _with_rows(self, op: Broadcast, x: Value) -> Value:
@@ -313,30 +300,6 @@ class _Walk:
                 shape = (*x.shape[: axis - 1], B * T, 1, *x.shape[axis + 1 :])
                 return self.builder.add(Reshape(x, shape, loc=op.loc))
         return x
-
-    def _reshaped(self, op: Reshape, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-        """The shape of the result: the first axes in order that can be the sequences and the
-        tokens, or one axis for both where no two can."""
-        rows = self._rows(op.shape)
-        if rows is not None and _begins_with_rows(shape) and product(rows) == product(shape):
-            return rows
-        named = [dim for dim in shape if not isinstance(dim, int)]
-        choices: list[Sequence[DimLike]] = [named]
-        if named == [B, T] or (len(named) == 1 and symbols_of(named[0]) == {"B", "T"}):
-            choices = [(B, T), (B * T,)]
-        for choice in choices:
-            result = _with_names(op.shape, {B: self.batch, T: 1, B * T: self.batch}, choice)
-            if result is not None:
-                return result
-        raise _refused(op.loc, f"reshape of {TensorType(op.x.dtype, shape)} to {op.shape}")
-
-    def _rows(self, shape: Shape) -> Shape | None:
-        """`shape` where its first axis holds the tokens so many times, such as for the experts that
-        they go to."""
-        if not shape or not isinstance(self.batch, int) or not isinstance(shape[0], int):
-            return None
-        times, rest = divmod(shape[0], self.batch)
-        return (B * T * times, *shape[1:]) if times > 1 and not rest else None
 
     def _operand(self, reader: Op, value: Value) -> Value:
         if value in self.rows:
@@ -392,28 +355,6 @@ class _Walk:
         if len(axes) != 1:
             raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
         return axes.pop()
-
-
-def _begins_with_rows(shape: Shape) -> bool:
-    """Whether all tokens stand in the first axis, or in the first two."""
-    return shape[:2] == (B, T) or (bool(shape) and symbols_of(shape[0]) == {"B", "T"})
-
-
-def _with_names(
-    shape: Shape, sizes: Mapping[DimLike, DimLike], names: Sequence[DimLike]
-) -> Shape | None:
-    """`shape` with `names` in order at the first axes that have their sizes; None where there are
-    too few."""
-    result = list(shape)
-    axis = 0
-    for name in names:
-        while axis < len(result) and shape[axis] != sizes.get(name):
-            axis += 1
-        if axis == len(result):
-            return None
-        result[axis] = name
-        axis += 1
-    return tuple(result)
 
 
 def _refused(at: str, found: str) -> StateError:

@@ -9,9 +9,11 @@ import pytest
 
 from hetc.errors import StateError
 from hetc.ir.interpret import interpret
+from hetc.ir.ops.source import Constant
 from hetc.ir.text import parse, print_graph
+from hetc.ir.types import Array
 from hetc.passes.adopt_step import Step, adopt_step
-from hetc.passes.step_positions import masks_by_position
+from hetc.passes.step_positions import by_position
 from tests.passes.test_adopt_step import GROWING, INPUTS, WRITTEN, weights
 
 ROWS = 3
@@ -145,11 +147,62 @@ def test_a_cache_of_any_length_has_as_many_rows_as_are_needed() -> None:
     assert adopt_step(parse(text), INPUTS, weights, 7).capacity == 7
 
 
+# Two heads, of which each adds to scores by how far a key is behind.
+_BIASED = (
+    WRITTEN.replace("[1,1,6,4]", "[1,2,6,4]")
+    .replace("f32[4,4]", "f32[8,4]")
+    .replace("%5 = reshape %4 {shape = [1, 1, 1, 4]}", "%5 = reshape %4 {shape = [1, 1, 2, 4]}")
+    .replace(
+        "%11 = where %seen, 0.0, -inf {dtype = f32}",
+        "%key = iota {size = 6}\n  %keys = cast %key {dtype = f32}\n"
+        "  %slopes = constant {data = [0.5, 0.25], dtype = f32}\n"
+        "  %heads = reshape %slopes {shape = [1, 2, 1, 1]}\n  %added = mul %heads, %keys\n"
+        "  %11 = where %seen, %added, -inf",
+    )
+    .replace(
+        "%14 = reshape %13 {shape = [1, 1, 4]}",
+        "%wide = reshape %13 {shape = [1, 1, 8]}\n  %14 = slice %wide {axis = 2, stop = 4}",
+    )
+)
+
+
+def test_a_bias_by_distance_becomes_slopes() -> None:
+    step = adopt_step(parse(_BIASED), INPUTS, biased_weights, 16)
+    assert "slopes" in window(step)
+    (slopes,) = (op for op in step.decode.ops if isinstance(op, Constant))
+    assert slopes.data == (0.5, 0.25)
+    captured, seeded = parse(_BIASED), np.random.default_rng(0)
+    for past in range(step.capacity):
+        k, v = (seeded.normal(size=(1, 2, 6, 4)).astype(np.float32) for _ in range(2))
+        ids, seen = np.array([[past]]), (np.arange(6) <= past)[None, None, None]
+        given = [ids, ids, np.array(past), seen, k, v]
+        *_, logits = interpret(captured, given, biased_weights)
+        made = interpret(
+            step.decode,
+            [ids, np.array(past), k[:, :, :past], v[:, :, :past]],
+            lambda name: step.tables[name] if name in step.tables else biased_weights(name),
+        )
+        np.testing.assert_allclose(made[0], logits, rtol=1e-5, atol=1e-6)
+
+
+def biased_weights(name: str) -> Array:
+    matrix = weights(name)
+    return np.concatenate([matrix, matrix + 1]) if name == "w" else matrix
+
+
+def test_a_bias_that_is_none_of_distance_is_refused() -> None:
+    text = _BIASED.replace(
+        "%added = mul %heads, %keys", "%far = mul %keys, %keys\n  %added = mul %heads, %far"
+    )
+    with pytest.raises(StateError, match="not one for all heads"):
+        adopt_step(parse(text), INPUTS, biased_weights, 16)
+
+
 def test_what_is_added_for_a_mask_becomes_the_position() -> None:
     text = WRITTEN.replace("%seen: bool[1,1,1,6]", "%seen: f32[1,1,1,6]").replace(
         "%11 = where %seen, 0.0, -inf {dtype = f32}", "%11 = mul %seen, 1.0"
     )
-    made = masks_by_position(parse(text), {"seen"})
-    assert "seen" not in [value.name for value in made.inputs]
-    step = adopt_step(made, replace(INPUTS, masks=()), weights, 16)
+    made = by_position(parse(text), INPUTS.counters, INPUTS.masks)
+    assert [value.name for value in made.inputs] == ["ids", "k", "v", "size.P"]
+    step = adopt_step(made, INPUTS, weights, 16)
     assert window(step) == "scale = 0.5, causal"

@@ -247,17 +247,19 @@ _ROUNDINGS = {
 
 
 def _capped(parts: Sequence[Polynomial], sign: int) -> Polynomial | None:
-    """The larger (sign 1) or smaller of `P+a` and a number, by `W<n>`, which is min(P, n); None for
-    others."""
-    for past, other in (parts, parts[::-1]) if len(parts) == 2 else ():
-        if set(past) | {()} != {("P",), ()} or past[("P",)] != 1 or set(other) - {()}:
+    """The larger (sign 1) or smaller of `P+a` or `a-P` and a number, by `W<n>`, which is min(P, n);
+    None for others."""
+    for moving, fixed in (parts, parts[::-1]) if len(parts) == 2 else ():
+        slope, offset = moving.get(("P",)), moving.get((), Fraction(0))
+        if set(moving) - {("P",), ()} or slope not in (1, -1) or set(fixed) - {()}:
             continue
-        offset = past.get((), Fraction(0))
-        rows = other.get((), Fraction(0)) - offset
+        # Where both are the same.
+        rows = slope * (fixed.get((), Fraction(0)) - offset)
         if rows.denominator != 1 or rows <= 0:
             continue
-        least = _sum([{(f"W{rows}",): Fraction(1)}, {(): offset}])
-        return least if sign < 0 else _sum([past, other, _scaled(least, -1)])
+        capped = _sum([{(f"W{rows}",): slope}, {(): offset}])
+        # min(P, n) grows up to n: it makes the smaller of what grows, the larger of what falls.
+        return capped if slope == -sign else _sum([moving, fixed, _scaled(capped, -1)])
     return None
 
 
