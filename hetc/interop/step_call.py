@@ -302,7 +302,12 @@ def _joined(caches: Sequence[torch.Tensor], rows: Sequence[Array]) -> list[torch
     """New caches, one row longer."""
     import torch
 
-    return [
-        torch.cat([cache, to_torch(row[:, :, None], dtype_of_torch(cache.dtype))], 2)
-        for cache, row in zip(caches, rows, strict=True)
-    ]
+    alike: dict[tuple[tuple[int, ...], torch.dtype], list[int]] = {}
+    for place, (cache, row) in enumerate(zip(caches, rows, strict=True)):
+        alike.setdefault((row.shape, cache.dtype), []).append(place)
+    joined = list(caches)
+    for (_, dtype), places in alike.items():
+        new = np.stack([rows[place] for place in places])[..., None, :]
+        for place, row in zip(places, to_torch(new, dtype_of_torch(dtype)), strict=True):
+            joined[place] = torch.cat([caches[place], row], 2)
+    return joined

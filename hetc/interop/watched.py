@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,13 @@ class Watched:
     """Tensors at some moment; they are kept, so that nothing else can come to lie where they do.
 
     PyTorch counts writes into a tensor, but for those through `.data`: some of its numbers, spread
-    over all of it, are looked at as well. `arrays` are the tensors as NumPy has them, in the same
-    memory.
+    over all of it, are looked at as well.
     """
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         self._tensors = list(tensors)
-        # They hold the memory, which PyTorch does not resize while NumPy has it.
-        self.arrays: list[Array] = [to_numpy(tensor) for tensor in tensors]
+        # They hold the memory, also where a tensor is given other by `.data`.
+        self._held = [tensor.detach() for tensor in tensors]
         self._addresses = [tensor.data_ptr() for tensor in tensors]
         self._spread = _Spread(tensors, self._addresses)
         self.renew()
@@ -41,6 +40,11 @@ class Watched:
         """What `tensors` are now; None where one was made for inference: nobody counts its
         writes."""
         return None if any(tensor.is_inference() for tensor in tensors) else Watched(tensors)
+
+    @cached_property
+    def arrays(self) -> list[Array]:
+        """The tensors as NumPy has them, in the same memory."""
+        return [to_numpy(tensor) for tensor in self._held]
 
     def renew(self) -> None:
         """Take what they are now for what they are to be."""
