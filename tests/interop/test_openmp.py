@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from hetc.interop import openmp
 from hetc.interop.openmp import SoonAsleep
 
-TASKS = Path("/proc/self/task")
+# In a process of its own, where nobody else starts threads or ends them.
+COUNTED = """
+import os, time
+from hetc.interop import openmp
 
+def threads():
+    return len(os.listdir("/proc/self/task"))
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openmp, "_QUIET_SECONDS", 0.2)
-    for name in openmp._SET:
-        monkeypatch.delenv(name, raising=False)
-
-
-def wait_until(threads: int) -> None:
-    """Until the process has so many, or for ten seconds."""
+def reached(count):
     end = time.monotonic() + 10
-    while len(list(TASKS.iterdir())) != threads and time.monotonic() < end:
+    while threads() != count and time.monotonic() < end:
         time.sleep(0.01)
-    assert len(list(TASKS.iterdir())) == threads
+    return threads() == count
+
+openmp._QUIET_SECONDS = 0.3
+soon = openmp.SoonAsleep()
+before = threads()
+for _ in range(2):
+    soon.step()
+    soon.step()
+    assert reached(before + 2), "a thread and the other one of its team"
+    assert soon.is_held
+    assert reached(before), "both have ended"
+    assert not soon.is_held
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
 def test_a_team_of_two_is_there_until_no_step_comes() -> None:
-    before = len(list(TASKS.iterdir()))
-    soon = SoonAsleep()
-    assert not soon.is_held
-    for _ in range(2):
-        soon.step()
-        soon.step()
-        assert soon.is_held
-        wait_until(before + 2)
-        wait_until(before)
-        assert not soon.is_held
+    clean = {name: value for name, value in os.environ.items() if name not in openmp._SET}
+    command = [sys.executable, "-c", COUNTED]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", openmp._SET)

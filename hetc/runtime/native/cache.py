@@ -182,17 +182,28 @@ class _TiledRows:
         return found.transpose(1, 2, 0, 3)
 
     def __setitem__(self, index: Any, array: Any) -> None:
+        tiles, steps, lanes, pair = self.tiled.shape[2:]
+        start, stop, _ = index[2].indices(tiles * lanes)
+        if start % lanes == 0 and self.own == slice(0, steps * pair):
+            # Whole tiles in one go.
+            first, count = start // lanes, (stop - start) // lanes
+            whole = array[:, :, : count * lanes].reshape(
+                *array.shape[:2], count, lanes, steps, pair
+            )
+            self.tiled[:, :, first : first + count] = whole.swapaxes(3, 4)
+            start, array = start + count * lanes, array[:, :, count * lanes :]
+        index = (*index[:2], slice(start, stop))
         tile, lane = self._places(index)
-        whole = self._whole_rows(index)
-        whole[..., self.own] = array.transpose(2, 0, 1, 3)
-        steps, pair = self.tiled.shape[3], self.tiled.shape[5]
-        self.tiled[:, :, tile, :, lane, :] = whole.reshape(*whole.shape[:3], steps, pair)
+        rows = self._whole_rows(index)
+        rows[..., self.own] = array.transpose(2, 0, 1, 3)
+        self.tiled[:, :, tile, :, lane, :] = rows.reshape(*rows.shape[:3], steps, pair)
 
     def _whole_rows(self, index: Any) -> NDArray[Any]:
         """A copy [rows, B, G, R]: index arrays apart from each other come first."""
         tile, lane = self._places(index)
         found = self.tiled[:, :, tile, :, lane, :]
-        return found.reshape(*found.shape[:3], -1)
+        steps, pair = found.shape[3:]
+        return found.reshape(*found.shape[:3], steps * pair)
 
 
 @dataclass(frozen=True)
