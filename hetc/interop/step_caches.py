@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hetc.ir.dims import DimLike, symbol
+from hetc.ir.types import Array
 
 if TYPE_CHECKING:
     import torch
@@ -46,17 +47,18 @@ class StepCache:
         """The row of the last step in what PyTorch made of the cache."""
         return cache.narrow(2, past if self.form == "written" else cache.shape[2] - 1, 1)
 
-    def after(self, cache: torch.Tensor, row: torch.Tensor, past: int) -> torch.Tensor:
-        """PyTorch's cache with the new row: written into, or a new one."""
+    def grown(self, cache: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """A cache with the new row, in place of one that grows."""
         import torch
 
-        if self.form == "written":
-            cache[:, :, past : past + 1] = row
-            return cache
-        if self.form == "shifted":
-            return cache.copy_(torch.cat([cache[:, :, 1:], row], 2))
         grown = torch.cat([cache, row], 2)
         return grown if self.keeps is None else grown[:, :, -self.keeps :]
+
+    def write(self, cache: Array, row: Array, past: int) -> None:
+        """Put the new row [B,G,D] into a cache that does not grow."""
+        if self.form == "shifted":
+            cache[:, :, :-1] = cache[:, :, 1:]
+        cache[:, :, past if self.form == "written" else -1] = row
 
 
 def caches_of(placeholders: Sequence[Node], returned: Collection[object]) -> list[StepCache]:
