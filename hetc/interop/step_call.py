@@ -12,6 +12,7 @@ import numpy as np
 from hetc.bundle.native import StateLayout
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
+from hetc.interop.cache_rows import with_rows, write_rows
 from hetc.interop.openmp import soon_asleep
 from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
@@ -183,13 +184,13 @@ class StepCall:
         self._left, self._past = None, -1
         logits, rows = self._step_natively(ready, given, past)
         if self._is_static:
-            _write(
+            write_rows(
                 caches, [to_numpy(x) for x in caches] if left is None else left.arrays, rows, past
             )
             if left is not None:
                 left.renew()
         else:
-            caches, left = _joined(caches, rows), None
+            caches, left = with_rows(caches, rows), None
         self._left, self._past = left or Watched.of(caches), past + 1
 
         def result(index: int) -> torch.Tensor:
@@ -284,30 +285,3 @@ def _holds(counter: torch.Tensor, past: int) -> bool:
     if counter.numel() == 1:
         return bool(counter.item() == past)
     return all(number == past for number in counter.flatten().tolist())
-
-
-def _write(
-    caches: Sequence[torch.Tensor], arrays: Sequence[Array], rows: Sequence[Array], past: int
-) -> None:
-    """Write the new row into each cache, which is one of `arrays` as well."""
-    import torch
-
-    for array, row in zip(arrays, rows, strict=True):
-        array[:, :, past] = row
-    # PyTorch saw nothing of it.
-    torch.autograd.graph.increment_version(caches)
-
-
-def _joined(caches: Sequence[torch.Tensor], rows: Sequence[Array]) -> list[torch.Tensor]:
-    """New caches, one row longer."""
-    import torch
-
-    alike: dict[tuple[tuple[int, ...], torch.dtype], list[int]] = {}
-    for place, (cache, row) in enumerate(zip(caches, rows, strict=True)):
-        alike.setdefault((row.shape, cache.dtype), []).append(place)
-    joined = list(caches)
-    for (_, dtype), places in alike.items():
-        new = np.stack([rows[place] for place in places])[..., None, :]
-        for place, row in zip(places, to_torch(new, dtype_of_torch(dtype)), strict=True):
-            joined[place] = torch.cat([caches[place], row], 2)
-    return joined
