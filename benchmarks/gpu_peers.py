@@ -174,6 +174,33 @@ def transformers(shape: LlamaShape) -> Prefill | None:
     return prefill
 
 
+# Of `attention`: PyTorch's own choice, and its kernels by name.
+ATTENTION = ("", "FLASH_ATTENTION", "CUDNN_ATTENTION")
+
+
+def attention(shape: LlamaShape, count: int, backend: str) -> float | None:
+    """Seconds of a causal attention of `count` tokens by PyTorch; None where `backend` refuses."""
+    names: Any = importlib.import_module("torch.nn.attention")
+    q, k, v = (
+        torch.randn(1, heads, count, shape.width, device="cuda", dtype=torch.bfloat16)
+        for heads in (shape.heads, shape.groups, shape.groups)
+    )
+
+    def run() -> Tensor:
+        attended: Tensor = functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=True
+        )
+        return attended
+
+    try:
+        if not backend:
+            return _seconds(run)
+        with names.sdpa_kernel(getattr(names.SDPBackend, backend)):
+            return _seconds(run)
+    except RuntimeError:
+        return None
+
+
 def copy_bandwidth() -> float:
     """Bytes per second that the device reads and writes in a copy of 2 GiB."""
     source = torch.empty(2**31, dtype=torch.uint8, device="cuda").random_()

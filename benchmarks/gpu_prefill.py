@@ -38,7 +38,8 @@ from hetc.runtime.cuda.timing import LaunchTime, time_launches
 
 BUNDLES = Path("build/gpu-bundles")
 SIDES = ("hetc", "eager", "compiled", "transformers")
-_WARM_UP = 4
+# Enough to compile, capture a graph and replay it; fewer of what takes long.
+_WARM_UP, _LONG_WARM_UP, _LONG_S, _LONG_RUNS = 4, 2, 0.5, 3
 Tokens = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -65,6 +66,16 @@ class Row:
     handoff_s: float | None = None
     mfu: float | None = None
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the kernels of a model are held against, and where their lines go."""
+
+    limits: Limits
+    shape: peers.LlamaShape
+    kernels: list[str]
+    attention: list[str]
 
 
 def main() -> None:
@@ -103,8 +114,11 @@ def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
     yield f"{options.runs} runs. MFU is of the measured rate of products.\n"
     rows: list[Row] = []
     kernels: list[str] = []
+    attention: list[str] = []
     for name in options.model:
-        rows += _hetc_rows(name, options, limits, kernels) if "hetc" in options.sides else []
+        if "hetc" in options.sides:
+            tables = Tables(limits, shapes[name], kernels, attention)
+            rows += _hetc_rows(name, options, tables)
         rows += _peer_rows(shapes[name], options)
     yield "| model | batch | tokens | side | TTFT ms | tokens/s | hetc is | hand-off ms | MFU |"
     yield "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
@@ -117,6 +131,22 @@ def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
     yield "| model | tokens | kernel | launches | ms | share | TFLOP/s | MFU | GB/s |"
     yield "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     yield from kernels
+    yield "\n## Attention\n"
+    yield "One layer's causal attention, of queries to grouped keys: hetc's kernel in its place,"
+    yield "and PyTorch's `scaled_dot_product_attention` by itself, its own choice and by name.\n"
+    yield "| model | tokens | hetc ms | TFLOP/s | PyTorch's choice | flash | cuDNN |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from attention
+
+
+def _repeat(run: Callable[[int], float], runs: int) -> None:
+    """Call `run` with numbers below 0 to warm up, then with those from 0 on; it gives seconds."""
+    took = [run(number - _WARM_UP) for number in range(_LONG_WARM_UP)]
+    is_long = took[-1] > _LONG_S
+    for _ in range(0 if is_long else _WARM_UP - _LONG_WARM_UP):
+        run(-1)
+    for number in range(min(runs, _LONG_RUNS) if is_long else runs):
+        run(number)
 
 
 def _line(row: Row, rows: list[Row]) -> str:
@@ -146,16 +176,14 @@ def _prompt(batch: int, tokens: int, vocab: int) -> Tokens:
     return np.random.default_rng(0).integers(3, vocab, (batch, tokens))
 
 
-def _hetc_rows(
-    name: str, options: argparse.Namespace, limits: Limits, kernels: list[str]
-) -> list[Row]:
+def _hetc_rows(name: str, options: argparse.Namespace, tables: Tables) -> list[Row]:
     try:
         with open_bundle(options.bundles / name) as bundle:
             plan = bundle.manifest.kind == "plan"
             asked = CudaOptions(tuned=options.tune, random_weights=0 if plan else None)
             with closing(Prefill(bundle, asked)) as prefill:
                 return [
-                    _hetc_row(name, case, bundle, prefill, options, limits, kernels)
+                    _hetc_row(name, case, bundle, prefill, options, tables)
                     for case in _cases(options)
                 ]
     except HetcError as error:
@@ -171,32 +199,49 @@ def _hetc_row(
     bundle: OpenBundle,
     prefill: Prefill,
     options: argparse.Namespace,
-    limits: Limits,
-    kernels: list[str],
+    tables: Tables,
 ) -> Row:
     batch, count = case
     if count > bundle.contract.max_context:
         return Row(name, batch, count, "hetc", None, why="longer than the context")
     tokens = _prompt(batch, count, bundle.manifest.model.vocab)
     times: list[tuple[float, float]] = []
+
+    def run(number: int) -> float:
+        start = time.perf_counter()
+        _, states = prefill.run(tokens)
+        first = time.perf_counter()
+        # Pinned memory is used again when nobody holds it.
+        for state in states.values():
+            state.numpy()
+        if number >= 0:
+            times.append((first - start, time.perf_counter() - first))
+        return first - start
+
     try:
-        for run in range(_WARM_UP + options.runs):
-            start = time.perf_counter()
-            _, states = prefill.run(tokens)
-            first = time.perf_counter()
-            arrived = [state.numpy() for state in states.values()]
-            if run >= _WARM_UP:
-                times.append((first - start, time.perf_counter() - first))
-            # Pinned memory is used again when nobody holds it.
-            del states, arrived
+        _repeat(run, options.runs)
         launches = time_launches(prefill, tokens)
     except HetcError as error:
         return Row(name, batch, count, "hetc", None, why=error.what)
     seconds, handoff = (statistics.median(column) for column in zip(*times, strict=True))
     flops = sum(launch.flops for launch in launches)
     if batch == 1:
-        kernels += _kernel_lines(name, count, prefill, launches, limits)
-    return Row(name, batch, count, "hetc", seconds, handoff, flops / seconds / limits.rate)
+        tables.kernels.extend(_kernel_lines(name, count, prefill, launches, tables.limits))
+        tables.attention.extend(_attention_lines(name, count, launches, tables.shape))
+    return Row(name, batch, count, "hetc", seconds, handoff, flops / seconds / tables.limits.rate)
+
+
+def _attention_lines(
+    name: str, count: int, launches: tuple[LaunchTime, ...], shape: peers.LlamaShape
+) -> Iterator[str]:
+    own = [launch for launch in launches if launch.kernel.startswith("attention")]
+    if not own:
+        return
+    seconds = statistics.median(launch.milliseconds for launch in own) / 1e3
+    rate = own[0].flops / seconds / 1e12
+    theirs = [peers.attention(shape, count, backend) for backend in peers.ATTENTION]
+    cells = [f"{each * 1e3:.3f}" if each is not None else "refused" for each in theirs]
+    yield f"| {name} | {count} | {seconds * 1e3:.3f} | {rate:.0f} | {' | '.join(cells)} |"
 
 
 def _kernel_lines(
@@ -261,12 +306,17 @@ def _peer_row(
         return Row(shape.name, batch, count, side, None, why="longer than the context")
     tokens = torch.from_numpy(_prompt(batch, count, shape.vocab))
     times = []
+
+    def run(number: int) -> float:
+        start = time.perf_counter()
+        prefill(tokens.cuda()).cpu()
+        took = time.perf_counter() - start
+        if number >= 0:
+            times.append(took)
+        return took
+
     try:
-        for run in range(_WARM_UP + runs):
-            start = time.perf_counter()
-            prefill(tokens.cuda()).cpu()
-            if run >= _WARM_UP:
-                times.append(time.perf_counter() - start)
+        _repeat(run, runs)
     except RuntimeError as error:
         full = isinstance(error, torch.OutOfMemoryError)
         torch.cuda.empty_cache()

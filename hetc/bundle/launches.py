@@ -1,4 +1,4 @@
-"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/1`.
+"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/2`.
 
 A prefill is a list of kernel launches. The prompts of a call lie behind each other, without
 padding: *rows* are their tokens, M in all, of B sequences, the longest of S tokens. Sizes are
@@ -18,11 +18,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SCHEMA = "hetc.launches/1"
+SCHEMA = "hetc.launches/2"
 LAUNCHES_FILE = "prefill/launches.json"
 # Triton's names of numbers that a launch passes; all else is an address.
 SCALAR_BYTES = {"i32": 4, "i64": 8, "fp32": 4}
 _ADDRESS_BYTES = 8
+# A tensor map, then as the kernel sees them rows and columns (i32), and the strides of both (i64).
+_MATRIX_BYTES = (128, 4, 4, 8, 8)
+# What a row of a matrix that is read through a tensor map must be a multiple of, in bytes, and the
+# address of its first one.
+MATRIX_ALIGNMENT = 16
 # CUDA C++ programming guide, "Technical Specifications per Compute Capability": blocks of a grid
 # along its axes, and threads of a block.
 MAX_BLOCKS = (2**31 - 1, 65535, 65535)
@@ -36,20 +41,38 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One kind of part of a launch plan."""
 
 
+class Matrix(Part, frozen=True, kw_only=True):
+    """A matrix [rows, columns] in memory, row-major without gaps, that a kernel reads in tiles.
+
+    `rows` is a size, or the name of the parameter that says how many there are; `tile` are rows and
+    columns of one tile: numbers, or names of constants of the configuration.
+    """
+
+    rows: Size
+    columns: int
+    tile: tuple[int | str, int | str]
+
+
 class Parameter(Part, frozen=True, kw_only=True):
-    """A parameter that a compiled kernel takes, in order: Triton's type (`*bf16`, `i32`, `fp32`).
+    """A parameter that a kernel takes, in order: Triton's type (`*bf16`, `i32`, `fp32`).
 
     What is passed must be a multiple of `divisible`: bytes of an address, or the number itself.
+    With a `matrix` the compiled kernel takes no address but a tensor map of what lies there, and
+    the tensor memory accelerator (TMA) of sm_90 and later copies the tiles (CUDA C++ programming
+    guide, "Asynchronous Data Copies").
     """
 
     name: str
     type: str
     divisible: int = 1
+    matrix: Matrix | None = None
 
     @property
-    def bytes(self) -> int:
-        """What it takes of a launch's parameters."""
-        return _ADDRESS_BYTES if self.type.startswith("*") else SCALAR_BYTES[self.type]
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each parameter of the compiled kernel that it stands for."""
+        if self.matrix is not None:
+            return _MATRIX_BYTES
+        return (_ADDRESS_BYTES if self.type.startswith("*") else SCALAR_BYTES[self.type],)
 
 
 class Config(Part, frozen=True, kw_only=True):
@@ -60,11 +83,21 @@ class Config(Part, frozen=True, kw_only=True):
     stages: int
 
 
+class Box(Part, frozen=True, kw_only=True):
+    """What one copy of a tensor map brings to shared memory: `rows` and `columns` of a matrix,
+    with 16-byte pieces exchanged within `swizzle` bytes (0, 32, 64 or 128)."""
+
+    rows: int
+    columns: int
+    swizzle: int
+
+
 class Build(Part, frozen=True, kw_only=True):
     """A cubin of a kernel: for `arch` (`sm_90`), of the configuration number `config`.
 
     `threads` is the size of a block, `shared_bytes` what is asked for at launch; `registers` (of a
-    thread) and `spill_bytes` are read from the cubin.
+    thread) and `spill_bytes` are read from the cubin. `boxes` are those of the parameters with a
+    matrix, in order, as the compiler laid them out.
     """
 
     arch: str
@@ -74,6 +107,7 @@ class Build(Part, frozen=True, kw_only=True):
     shared_bytes: int
     registers: int
     spill_bytes: int
+    boxes: tuple[Box, ...] = ()
 
 
 class Choice(Part, frozen=True, kw_only=True):

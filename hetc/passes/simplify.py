@@ -10,6 +10,7 @@ from hetc.ir.graph import Graph, rebuild
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import Add, And, Cast, Div, Mul, Not, Or, Pow, Sub, Where
 from hetc.ir.ops.index import PutAlong, Sort
+from hetc.ir.ops.linear import MatMul
 from hetc.ir.ops.reduce import Reduce
 from hetc.ir.ops.shape import (
     Broadcast,
@@ -141,10 +142,24 @@ def _transpose(op: Transpose) -> Answer:
     if op.perm == tuple(range(op.x.rank)):
         return (op.x,)
     inner = op.x.op
+    if isinstance(inner, MatMul) and inner.a.shape[-1] == 1:
+        return _turned_product(op, inner)
     if isinstance(inner, Transpose):
         merged = Transpose(inner.x, tuple(inner.perm[axis] for axis in op.perm), loc=op.loc)
         return _transpose(merged) or merged
     return None
+
+
+def _turned_product(op: Transpose, product: MatMul) -> Answer:
+    """(a[...,M,1] @ b[...,1,N])^T  ->  b[...,N,1] * a[...,1,M]: so are angles of rotary embeddings
+    made, frequencies times positions, and tokens stand before columns as elsewhere."""
+    *rest, row, column = range(op.x.rank)
+    if op.perm != (*rest, column, row) or not op.x.dtype.is_float:
+        return None
+    a, b = product.a, product.b
+    tokens = Reshape(b, (*b.shape[:-2], b.shape[-1], 1), loc=op.loc)
+    columns = Reshape(a, (*a.shape[:-2], 1, a.shape[-2]), loc=op.loc)
+    return Mul(tokens.result, columns.result, loc=op.loc)
 
 
 def _broadcast(op: Broadcast) -> Answer:

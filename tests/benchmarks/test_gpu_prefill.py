@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
 
 from benchmarks import gpu_peers, gpu_prefill
-from benchmarks.gpu_prefill import Limits, Row
+from benchmarks.gpu_prefill import Limits, Row, Tables
 from hetc.runtime.cuda.driver import Driver
 from tests.runtime.cuda.stub_driver import StubBindings
 from tests.runtime.cuda.toy_plan import TOY_KERNELS, write_toy
@@ -89,6 +89,7 @@ def test_peers_are_of_one_shape() -> None:
 def test_a_bundle_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(StubBindings(TOY_KERNELS), monkeypatch)
     options = argparse.Namespace(bundles=tmp_path, tune=False, batch=[1], tokens=[8], runs=1)
-    (row,) = gpu_prefill._hetc_rows("none", options, Limits(1, 1), [])
+    tables = Tables(Limits(1, 1), gpu_peers.SMOLLM2, [], [])
+    (row,) = gpu_prefill._hetc_rows("none", options, tables)
     assert row.seconds is None
     assert row.why == "this is not a bundle"

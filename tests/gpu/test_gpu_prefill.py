@@ -18,11 +18,10 @@ from hetc.runtime.cuda import CudaExecutor, CudaOptions
 from hetc.runtime.cuda.driver import OutOfMemory
 from hetc.runtime.cuda.prefill import Prefill
 from hetc.runtime.cuda.timing import time_launches
+from tests.gpu.tolerance import TOLERANCE, error
 
 pytestmark = pytest.mark.gpu
 
-# bf16 against f32, of the norm of what is compared.
-_TOLERANCE = 1e-2
 Expected = dict[str, NDArray[Any]]
 
 
@@ -37,11 +36,6 @@ def prompts(expected: Expected) -> Iterator[tuple[str, NDArray[np.int64]]]:
             yield name.removesuffix(".tokens"), array
 
 
-def error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    difference = found.astype(np.float64) - expected
-    return float(np.linalg.norm(difference) / np.linalg.norm(expected))
-
-
 def check(prefill: Prefill, expected: Expected, number: str, tokens: NDArray[np.int64]) -> None:
     logits, states = prefill.run(tokens)
     errors = {"logits": error(logits, expected[f"{number}.logits"])}
@@ -49,7 +43,7 @@ def check(prefill: Prefill, expected: Expected, number: str, tokens: NDArray[np.
         if name.startswith(f"{number}.state."):
             state = name.removeprefix(f"{number}.state.")
             errors[state] = error(states[state].numpy(), array)
-    assert max(errors.values()) < _TOLERANCE, errors
+    assert max(errors.values()) < TOLERANCE, errors
 
 
 @pytest.mark.parametrize("graphs", [0, 16])
@@ -97,7 +91,7 @@ def test_text_is_that_of_the_cpu(smollm2: Path) -> None:
             text = expected[f"{number}.text"].tobytes().decode()
             new = expected[f"{number}.new"]
             # Where two tokens are as good as each other, rounding may choose.
-            close = np.flatnonzero(expected[f"{number}.lead"] < _TOLERANCE)
+            close = np.flatnonzero(expected[f"{number}.lead"] < TOLERANCE)
             decided = int(close[0]) if close.size else len(new)
             answer = bundle.generate(text, max_new_tokens=len(new), ignore_eos=True)
             assert list(answer.token_ids)[:decided] == new[:decided].tolist(), text
@@ -123,7 +117,7 @@ def test_states_outlive_the_executor(bundle_path: Path) -> None:
     gc.collect()
     for name, array in expected.items():
         if name.startswith(f"{number}.state."):
-            assert error(held[name.removeprefix(f"{number}.state.")], array) < _TOLERANCE
+            assert error(held[name.removeprefix(f"{number}.state.")], array) < TOLERANCE
 
 
 def test_memory_is_given_back(bundle_path: Path) -> None:

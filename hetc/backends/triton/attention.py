@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from hetc.backends.triton.attention_work import AttentionWork, configs
 from hetc.backends.triton.binding import bind
 from hetc.backends.triton.kernel import Kernel
+from hetc.backends.triton.limits import arch_number
 from hetc.backends.triton.source import pointer, render
-from hetc.bundle.launches import Argument, Extent, Launch, Parameter, Size
+from hetc.bundle.launches import Argument, Extent, Launch, Matrix, Parameter, Size
 
 SYMBOL = "attention"
 
@@ -21,7 +22,9 @@ class AttentionSpec:
     Queries are rows [M, heads * width]; keys and values lie in the layout of a state, [groups,
     length, width] and [groups, length, value_width] of each sequence; the result is rows [M, heads
     * value_width]. `sinks` and `slopes` are [heads] of `head_element`. What a query does not see
-    has no weight; one that sees nothing gives zeros.
+    has no weight; one that sees nothing gives zeros. With `tma` the tensor memory accelerator
+    copies tiles of keys that all queries of a block see: others reach into the next sequence, whose
+    values may be infinite, and a weight of 0 does not hide that.
     """
 
     element: str
@@ -37,6 +40,17 @@ class AttentionSpec:
     sinks: bool = False
     slopes: bool = False
     head_element: str = "f32"
+    tma: bool = False
+
+
+def takes_tma(spec: AttentionSpec, arch: str) -> bool:
+    """Whether TMA can copy keys and values of `spec`, which says nothing of it yet."""
+    whole = all(pieces(width) == (Piece(0, width, width),) for width in _widths(spec))
+    return arch_number(arch) >= 90 and spec.element != "f32" and whole
+
+
+def _widths(spec: AttentionSpec) -> tuple[int, int]:
+    return spec.width, spec.value_width
 
 
 def supports(spec: AttentionSpec) -> str | None:
@@ -77,7 +91,19 @@ def parameters(spec: AttentionSpec) -> tuple[Parameter, ...]:
     if spec.slopes:
         found["slopes"] = spec.head_element
     found |= {"starts": "i32", "out": spec.element}
-    return tuple(Parameter(name=name, type=pointer(e), divisible=16) for name, e in found.items())
+    matrices: dict[str, Matrix] = {}
+    if spec.tma:
+        # The same memory once more.
+        found |= {"key_map": spec.element, "value_map": spec.element}
+        rows = f"{spec.groups}*M"
+        matrices = {
+            name: Matrix(rows=rows, columns=width, tile=("BLOCK_N", width))
+            for name, width in zip(("key_map", "value_map"), _widths(spec), strict=True)
+        }
+    return tuple(
+        Parameter(name=name, type=pointer(e), divisible=16, matrix=matrices.get(name))
+        for name, e in found.items()
+    )
 
 
 def kernel(spec: AttentionSpec) -> Kernel:
@@ -111,6 +137,8 @@ def launch(
 ) -> Launch:
     """Bind what `parameters` names. A grid of heads, tiles of `longest` rows, and `sequences`."""
     pairs = 1 if spec.causal else 2
+    if spec.tma:
+        operands |= {"key_map": operands["key"], "value_map": operands["value"]}
     return bind(
         kernel_id,
         parameters(spec),

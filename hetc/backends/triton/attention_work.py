@@ -77,4 +77,5 @@ class AttentionWork:
             bytes=(seen + queries) * columns * _BYTES[spec.element],
             shared_bytes=_shared_bytes(spec, config),
             accumulators=_accumulators(spec, config),
+            exponentials=queries * seen,
         )

@@ -9,6 +9,7 @@ from hetc.backends.triton.build import BuildOptions, Built, build_kernels
 from hetc.backends.triton.check import check_plan
 from hetc.backends.triton.compile import Progress
 from hetc.backends.triton.launch_plan import launch_plan
+from hetc.backends.triton.limits import arch_number
 from hetc.backends.triton.lower import Lowered, lower
 from hetc.bundle.launches import LAUNCHES_FILE, LaunchPlan
 from hetc.bundle.launches_file import launches_bytes
@@ -35,7 +36,8 @@ class TritonPlan:
     @cached_property
     def lowered(self) -> Lowered:
         """The launches, before anything is compiled."""
-        return lower(self.prefill, self.states)
+        oldest = min((target.device.arch for target in self.targets), key=arch_number)
+        return lower(self.prefill, self.states, oldest)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

@@ -166,6 +166,7 @@ def _entry(kernel: Kernel, source: str, compiled: list[_Compiled]) -> launches.K
                 shared_bytes=cubin.shared_bytes,
                 registers=cubin.registers,
                 spill_bytes=cubin.spill_bytes,
+                boxes=cubin.boxes,
             )
             for each in compiled
             for number, cubin in each.cubins.items()

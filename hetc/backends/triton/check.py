@@ -31,6 +31,8 @@ from hetc.ir.dims import evaluate, parse_dim
 from hetc.ir.types import DTYPES
 
 _TYPES = {"f32": "fp32", "f16": "fp16", "f8e4m3": "fp8e4nv", "f8e5m2": "fp8e5", "bool": "i1"}
+# Of what a tensor map is made.
+_BITS = {"*bf16": 16, "*fp16": 16, "*fp32": 32}
 _KINDS = {BufferRef: "buffer", WeightRef: "weight", StateRef: "state"}
 Number = Callable[[str], int]
 
@@ -48,7 +50,12 @@ def check_plan(plan: LaunchPlan, states: Iterable[str]) -> list[Reason]:
     for sizes in calls(plan.max_tokens):
         number = _numbers(sizes)
         told = ", ".join(f"{name}={size}" for name, size in sizes.items() if name != "P")
-        wrong = [*_memory(plan, number), *_addresses(plan, number), *_grids(plan, number)]
+        wrong = [
+            *_memory(plan, number),
+            *_addresses(plan, number),
+            *_matrices(plan, number),
+            *_grids(plan, number),
+        ]
         found += [Reason(each.code, f"{each.text} ({told})", each.at) for each in wrong]
     return list(dict.fromkeys(found))
 
@@ -117,6 +124,8 @@ def _builds(plan: LaunchPlan) -> Iterator[Reason]:
         for build in kernel.builds:
             if not 0 <= build.config < len(kernel.configs):
                 yield Reason("HETC-E064", f"a build of no configuration {build.config}", name)
+            elif len(build.boxes) != sum(p.matrix is not None for p in kernel.parameters):
+                yield Reason("HETC-E064", f"a build with {len(build.boxes)} tensor maps", name)
             elif build.threads % 32 or not 0 < build.threads <= MAX_THREADS:
                 yield Reason("HETC-E064", f"a block of {build.threads} threads", name)
         if {arch for arch, _ in built} != set(kernel.choices):
@@ -246,6 +255,36 @@ def _addresses(plan: LaunchPlan, number: Number) -> Iterator[Reason]:
                 case _:
                     continue
             yield from _address(at, parameter, place + within, 0 <= within < size)
+
+
+def _matrices(plan: LaunchPlan, number: Number) -> Iterator[Reason]:
+    """What a tensor map is made of lies in its memory, its rows begin where they may, and the
+    configurations know its tiles."""
+    room = {buffer.name: number(buffer.bytes) for buffer in plan.buffers}
+    room |= {state.name: number(state.bytes) for state in plan.states}
+    room |= {weight.name: weight.bytes for weight in plan.weights}
+    for at, launch in _numbered(plan):
+        kernel = plan.kernels[launch.kernel]
+        given = {p.name: a for p, a in zip(kernel.parameters, launch.arguments, strict=False)}
+        for parameter, argument in zip(kernel.parameters, launch.arguments, strict=False):
+            matrix = parameter.matrix
+            if matrix is None:
+                continue
+            if not isinstance(argument, BufferRef | WeightRef | StateRef):
+                yield Reason("HETC-E061", f"{parameter.name} is no matrix in memory", at)
+                continue
+            width = _BITS[parameter.type] // 8
+            skipped = 0 if isinstance(argument, StateRef) else number(str(argument.offset))
+            told = given.get(matrix.rows)
+            rows = number(told.size if isinstance(told, SizeOf) else matrix.rows)
+            needed = skipped + rows * matrix.columns * width
+            if needed > room[argument.name]:
+                yield Reason("HETC-E061", f"{parameter.name} is larger than its memory", at)
+            if matrix.columns * width % 16 or parameter.divisible % 16:
+                yield Reason("HETC-E061", f"{parameter.name} has rows that no map takes", at)
+            for size in matrix.tile:
+                if isinstance(size, str) and any(size not in c.constants for c in kernel.configs):
+                    yield Reason("HETC-E064", f"no configuration constant {size}", at)
 
 
 def _address(at: str, parameter: Parameter, place: int, is_inside: bool) -> Iterator[Reason]:

@@ -27,7 +27,7 @@ import msgspec
 from hetc.backends.triton.cubin import read_notes
 from hetc.backends.triton.kernel import Kernel
 from hetc.backends.triton.limits import arch_number
-from hetc.bundle.launches import Config, Parameter
+from hetc.bundle.launches import Box, Config, Parameter
 from hetc.errors import BackendError, MissingDependency
 
 # Told how many of how many are compiled.
@@ -62,8 +62,8 @@ class Job:
 class Cubin:
     """A compiled kernel and what it needs: threads of a block, bytes of shared memory that a launch
     asks for, registers of a thread, bytes that a thread spills and whether in a loop, columns of
-    tensor memory, and bytes of global scratch memory of a block. `triton` and `ptxas` are the
-    versions that made it."""
+    tensor memory, and bytes of global scratch memory of a block. `boxes` are those of its tensor
+    maps; `triton` and `ptxas` are the versions that made it."""
 
     data: bytes
     threads: int
@@ -73,6 +73,7 @@ class Cubin:
     spills_in_loop: bool
     tmem_columns: int
     scratch_bytes: int
+    boxes: tuple[Box, ...]
     triton: str
     ptxas: str
 
@@ -98,6 +99,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     shared_bytes: int
     tmem_columns: int
     scratch_bytes: int
+    boxes: tuple[Box, ...]
     triton: str
     ptxas: str
 
@@ -239,9 +241,14 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
     """The answer, once it keeps what the launch plan will say of it."""
     notes = read_notes(answer.cubin, str(job))
     parameters = job.kernel.parameters
-    sizes = (*(parameter.bytes for parameter in parameters), *_SCRATCH_PARAMETERS)
-    divisible = tuple(parameter.divisible for parameter in parameters)
+    sizes = (*(size for each in parameters for size in each.sizes), *_SCRATCH_PARAMETERS)
+    # Of a tensor map nothing is promised: alignment is a part of it.
+    divisible = tuple(
+        1 if each.matrix else each.divisible for each in parameters for _ in each.sizes
+    )
+    matrices = sum(each.matrix is not None for each in parameters)
     for what, expected, found in (
+        ("the number of its tensor maps", matrices, len(answer.boxes)),
         ("the name of the function", job.kernel.symbol, notes.symbol),
         ("the sizes of its parameters", sizes, tuple(size for _, size in notes.parameters)),
         ("the divisibility of its parameters", divisible, answer.promised),
@@ -264,6 +271,7 @@ def _cubin(job: Job, answer: Answer) -> Cubin:
         spills_in_loop=answer.spills_in_loop,
         tmem_columns=answer.tmem_columns,
         scratch_bytes=answer.scratch_bytes,
+        boxes=answer.boxes,
         triton=answer.triton,
         ptxas=answer.ptxas,
     )

@@ -41,6 +41,9 @@ _LOAD_BYTES = 16
 _LOADS_IN_FLIGHT = 16
 # Operands are read once for each accumulator of a thread, or so: few accumulators, many reads.
 _OPERAND_REGISTERS = 12
+# Exponentials of a multiprocessor in a second, at 16 a clock and with the sums, maxima and products
+# that go with each of them: about 11 clocks for 128 (H200, measured).
+_EXPONENTIAL_RATE = 19e9
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
 # Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that
@@ -133,6 +136,10 @@ class Space:
         # What is spilled is stored once and loaded once.
         moved = tile.bytes + 2 * taken.spill_bytes * config.warps * 32
         compute_s = each * tile.flops / rate
+        softmax_s = each * tile.exponentials / _EXPONENTIAL_RATE
+        # One block's products wait for its exponentials; those of another block need not.
+        beside = _OVERLAP if side_by_side > 1 else 1
+        compute_s = float((compute_s**beside + softmax_s**beside) ** (1 / beside))
         memory_s = each * moved * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
         # What blocks wait for, others beside them hide, but for the first.

@@ -340,6 +340,7 @@ def launch_linear(
     reason = linear.supports(spec)
     if reason is not None:
         raise Refusal("HETC-E058", reason, ops[0].loc)
+    spec = replace(spec, tma=linear.takes_tma(spec, programs.arch))
     kernel_id = programs.kernel(linear.kernel(spec))
     programs.launches.append(
         linear.launch(

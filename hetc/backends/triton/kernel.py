@@ -41,12 +41,14 @@ class Kernel:
 @dataclass(frozen=True)
 class Tile:
     """What one block of a launch does: `flops` on tensor cores of `element`, bytes from and to main
-    memory, `shared_bytes` of shared memory, and accumulator registers of a thread."""
+    memory, `shared_bytes` of shared memory, and accumulator registers of a thread. `exponentials`
+    are taken between its products, which wait for them."""
 
     flops: float
     bytes: float
     shared_bytes: int
     accumulators: int
+    exponentials: float = 0.0
 
 
 class Work(Protocol):

@@ -10,7 +10,15 @@ from hetc.backends.triton.kernel import Kernel
 from hetc.backends.triton.limits import arch_number
 from hetc.backends.triton.linear_work import GROUP_M, LinearWork, configs
 from hetc.backends.triton.source import pointer, render
-from hetc.bundle.launches import Argument, Extent, Launch, Parameter, Size
+from hetc.bundle.launches import (
+    MATRIX_ALIGNMENT,
+    Argument,
+    Extent,
+    Launch,
+    Matrix,
+    Parameter,
+    Size,
+)
 
 Activation = Literal[
     "", "silu", "gelu", "gelu_tanh", "quick_gelu", "sigmoid", "tanh", "relu", "relu_squared"
@@ -78,6 +86,8 @@ class LinearSpec:
     k], the gate first. `softcap` c makes `c * tanh(y / c)`.
     `weight` is None for one of `element`. With `heads` there is no result: queries go to rows
     [rows, heads * width], keys and values to the layout of a state, in `out_element`.
+    With `tma` the tensor memory accelerator copies tiles of x, all rows of a call, and of the
+    weights.
     """
 
     element: str
@@ -94,6 +104,7 @@ class LinearSpec:
     weight: Quantized | None = None
     norm: NormSpec | None = None
     heads: HeadsSpec | None = None
+    tma: bool = False
 
     @property
     def symbol(self) -> str:
@@ -103,8 +114,9 @@ class LinearSpec:
 
     @property
     def columns(self) -> int:
-        """What the grid divides: columns, or of heads pairs of columns, each one accumulator."""
-        return self.n // 2 if self.heads else self.n
+        """What the grid divides: columns, or pairs of them where a block of heads collects both
+        from afar."""
+        return self.n // 2 if self.heads and not self.tma else self.n
 
 
 def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
@@ -120,12 +132,38 @@ def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
             return f"norms of heads need a width that is a power of two up to 256, not {2 * half}"
         if spec.gated or spec.residual or spec.activation or spec.softcap is not None:
             return "heads take a bias and a norm only"
+    if spec.tma and (reason := _needs_pointers(spec, arch)):
+        return reason
     if spec.weight is not None:
         if spec.weight.stored == "f8e4m3" and arch_number(arch) < 89:
             return f"{arch} has no f8e4m3"
         if spec.weight.packed and spec.k % 2:
             return "two numbers of a byte are of two rows"
     return None
+
+
+def takes_tma(spec: LinearSpec, arch: str) -> bool:
+    """Whether TMA can copy the operands of `spec`, which says nothing of it yet."""
+    return not _needs_pointers(spec, arch)
+
+
+def _needs_pointers(spec: LinearSpec, arch: str) -> str:
+    """Why TMA cannot copy the operands, as a sentence; empty if it can."""
+    if arch_number(arch) < 90:
+        return f"{arch} has no tensor memory accelerator"
+    if spec.element == "f32" or spec.weight is not None or spec.norm is not None:
+        return "operands that are changed before they are multiplied, or of 32 bits, are loaded"
+    if spec.k * 2 % MATRIX_ALIGNMENT:
+        return f"rows of {spec.k} columns begin where no tensor map can"
+    if spec.joined:
+        return "rows of two matrices in one are no tile"
+    heads = spec.heads
+    if heads is not None:
+        whole = heads.rotary in (0, heads.width)
+        halved = heads.rotary * 2 == heads.width and not heads.interleaved
+        if heads.width & (heads.width - 1) or not (whole or halved) or heads.width > 256:
+            return f"pairs of {heads.rotary} columns of {heads.width} are no reshape of a tile"
+    return ""
 
 
 def parameters(spec: LinearSpec) -> tuple[Parameter, ...]:
@@ -144,8 +182,19 @@ def parameters(spec: LinearSpec) -> tuple[Parameter, ...]:
         found |= _heads(spec.heads, out)
     else:
         found["out"] = out
-    pointers = [Parameter(name=name, type=pointer(e), divisible=16) for name, e in found.items()]
+    matrices = _matrices(spec) if spec.tma else {}
+    pointers = [
+        Parameter(name=name, type=pointer(e), divisible=16, matrix=matrices.get(name))
+        for name, e in found.items()
+    ]
     return (*pointers, Parameter(name="rows", type="i32"))
+
+
+def _matrices(spec: LinearSpec) -> dict[str, Matrix]:
+    """What TMA copies, and in which tiles."""
+    weight = Matrix(rows=str(spec.n), columns=spec.k, tile=("BLOCK_N", "BLOCK_K"))
+    x = Matrix(rows="rows", columns=spec.k, tile=("BLOCK_M", "BLOCK_K"))
+    return {"x": x} | dict.fromkeys(_weights(spec), weight)
 
 
 def _weights(spec: LinearSpec) -> tuple[str, ...]:

@@ -32,7 +32,10 @@ def configs(spec: LinearSpec) -> tuple[Config, ...]:
     some."""
     products = _products(spec)
     narrowest = 16
-    if spec.heads is not None and spec.heads.norm is not None:
+    if spec.heads is not None and spec.tma:
+        # The columns of a pair are in one tile.
+        narrowest = max(spec.heads.width, narrowest)
+    elif spec.heads is not None and spec.heads.norm is not None:
         # A norm is of whole heads.
         narrowest = spec.heads.width // 2
     found = []
@@ -51,7 +54,7 @@ def configs(spec: LinearSpec) -> tuple[Config, ...]:
 
 def _products(spec: LinearSpec) -> int:
     """Accumulators of a block."""
-    return 2 if spec.gated or spec.heads is not None else 1
+    return 2 if spec.gated or (spec.heads is not None and not spec.tma) else 1
 
 
 def _block_ks(spec: LinearSpec, rows: int) -> list[int]:

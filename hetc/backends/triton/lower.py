@@ -3,7 +3,7 @@ is row programs, made where something reads their result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetc.backends.triton import attention
 from hetc.backends.triton.attention import AttentionSpec
@@ -40,16 +40,19 @@ class Lowered:
     logits: str
 
 
-def lower(graph: Graph, states: tuple[str, ...]) -> Lowered:
-    """`graph` is a flat prefill half: `tokens [B,S]` to logits [B,1,V] and the states `states`."""
-    return _Lowering(graph, states).run()
+def lower(graph: Graph, states: tuple[str, ...], arch: str = "sm_80") -> Lowered:
+    """`graph` is a flat prefill half: `tokens [B,S]` to logits [B,1,V] and the states `states`.
+
+    The kernels use what `arch` and all later ones have.
+    """
+    return _Lowering(graph, states, arch).run()
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, states: tuple[str, ...]) -> None:
+    def __init__(self, graph: Graph, states: tuple[str, ...], arch: str) -> None:
         self.graph = graph = simplify(place_last_rows(graph))
         self.values = Values.of(graph)
-        self.programs = Programs(self.values, self._product)
+        self.programs = Programs(self.values, self._product, arch)
         self.states = States(self.programs, states)
         self.experts = Experts(self.programs)
         self.heads: dict[Linear, Heads] = find_heads(graph, self.values)
@@ -135,6 +138,7 @@ class _Lowering:
         reason = attention.supports(spec)
         if reason is not None:
             raise Refusal("HETC-E050", reason, op.loc)
+        spec = replace(spec, tma=attention.takes_tma(spec, programs.arch))
         operands: dict[str, Argument] = {"query": programs.rows_of(op.q)}
         for name, value in (("key", op.k), ("value", op.v)):
             operands[name] = self.states.need(value).argument

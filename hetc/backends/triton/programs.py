@@ -36,11 +36,13 @@ def op_name(op: Op) -> str:
 class Programs:
     """The launches so far, their kernels by id, and how values come into memory.
 
-    `product` makes a value that only a kernel of its own can compute.
+    `product` makes a value that only a kernel of its own can compute. Kernels are for `arch`
+    (`sm_90`) and later ones.
     """
 
     values: Values
     product: Callable[[Value], None]
+    arch: str
     memory: Memory = field(default_factory=Memory)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     launches: list[Launch] = field(default_factory=list)

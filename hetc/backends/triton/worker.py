@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from hetc.backends.triton.compile import Answer, Task, receive, send
 from hetc.backends.triton.cubin import read_notes
 from hetc.backends.triton.source import load_function
 from hetc.backends.triton.spills import spills_in_loop
-from hetc.bundle.launches import Parameter
+from hetc.bundle.launches import Box, Parameter
 
 _FUNCTION = re.compile(r"^\s*tt\.func public @\w+\((.*?)\) attributes", re.MULTILINE | re.DOTALL)
 _PROMISE = re.compile(r"tt\.divisibility = (\d+)")
+# Bytes, by the number of the driver's CUtensorMapSwizzle.
+_SWIZZLES = (0, 32, 64, 128)
 # Of Triton's two compilers of PTX the older one is `ptxas`.
 _PTXAS_OF_NEW = "TRITON_PTXAS_BLACKWELL_PATH"
 
@@ -49,7 +52,7 @@ def compile_task(task: Task, folder: Path) -> Answer:
     ptxas = _choose_ptxas(task.arch)
     function = load_function(task.source, task.symbol, folder)
     names: list[str] = function.arg_names
-    types = {parameter.name: parameter.type for parameter in task.parameters}
+    types = {parameter.name: _type(parameter, task.constants) for parameter in task.parameters}
     if [name for name in names if name not in task.constants] != list(types):
         raise TypeError(f"{task.symbol} takes {names}, and is given {[*types, *task.constants]}")
     source = ASTSource(
@@ -78,6 +81,7 @@ def compile_task(task: Task, folder: Path) -> Answer:
         shared_bytes=compiled.metadata.shared,
         tmem_columns=compiled.metadata.tmem_size or 0,
         scratch_bytes=compiled.metadata.global_scratch_size,
+        boxes=tuple(_box(told) for told in compiled.metadata.tensordesc_meta or ()),
         triton=triton.__version__,
         ptxas=ptxas,
     )
@@ -93,12 +97,26 @@ def promised(ttir: str) -> tuple[int, ...]:
     return tuple(int(promise[1]) if promise else 1 for promise in found)
 
 
+def _type(parameter: Parameter, constants: Mapping[str, int]) -> str:
+    """Triton's type of a parameter in one configuration."""
+    if parameter.matrix is None:
+        return parameter.type
+    tile = ",".join(str(constants.get(str(size), size)) for size in parameter.matrix.tile)
+    return f"tensordesc<{parameter.type.removeprefix('*')}[{tile}]>"
+
+
+def _box(told: Mapping[str, Any]) -> Box:
+    """A tensor map as Triton's launcher would make it."""
+    rows, columns = told["block_size"]
+    return Box(rows=rows, columns=columns, swizzle=_SWIZZLES[told["swizzle"]])
+
+
 def _promises(names: list[str], parameters: tuple[Parameter, ...]) -> dict[tuple[int], Any]:
     """Triton's attributes by the place of a parameter, in the one form that it does not ignore."""
     return {
         (names.index(parameter.name),): [["tt.divisibility", parameter.divisible]]
         for parameter in parameters
-        if parameter.divisible > 1
+        if parameter.divisible > 1 and parameter.matrix is None
     }
 
 

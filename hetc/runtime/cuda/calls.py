@@ -21,15 +21,18 @@ from hetc.bundle.launches import (
     Extent,
     InputRef,
     LaunchPlan,
+    Matrix,
+    Parameter,
     SizeOf,
     StateRef,
     WeightRef,
 )
 from hetc.errors import RuntimeFault
-from hetc.runtime.cuda.driver import Driver
+from hetc.runtime.cuda.driver import MAPPED_ELEMENTS, Driver
 from hetc.runtime.cuda.kernels import Function, Kernels
 from hetc.runtime.cuda.layout import Layout, Span
 from hetc.runtime.cuda.plan_file import bad_plan
+from hetc.runtime.cuda.tensor_maps import Mapped, TensorMaps
 
 Grid = tuple[int, int, int]
 Axes = tuple[tuple[Extent, ...], tuple[Extent, ...], tuple[Extent, ...]]
@@ -53,11 +56,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One launch with all that it needs; `parameters` is the address of an array of pointers."""
+    """One launch with all that it needs; `parameters` is the address of an array of pointers, and
+    `held` what they point at where the `Calls` do not hold it."""
 
     function: Function
     grid: Grid
     parameters: int
+    held: tuple[NDArray[Any], ...] = ()
 
     def launch(self, driver: Driver, stream: int) -> None:
         """Launch it, in the order of `stream`; any number of times."""
@@ -72,7 +77,8 @@ class Calls:
     """All launches of a plan for one layout, in order.
 
     `rows` are what configurations were chosen for; `zeroed` are spans of the GPU that are filled
-    with zeros before the launch of that number. `held` is what the calls point at.
+    with zeros before the launch of that number. `values` are what is passed, 8 bytes each, and
+    `pointers` what points at them or at tensor maps, which are `held`.
     """
 
     layout: Layout
@@ -80,7 +86,9 @@ class Calls:
     calls: tuple[Call, ...]
     rows: tuple[int, ...]
     zeroed: Mapping[int, tuple[Span, ...]]
-    held: tuple[NDArray[Any], ...]
+    values: NDArray[np.int64]
+    pointers: NDArray[np.uint64]
+    held: NDArray[np.uint8]
 
     def make(self, first: int, last: int, driver: Driver, stream: int) -> None:
         """Make the launches from `first` to `last`, both included."""
@@ -112,13 +120,18 @@ class _Distinct(Generic[T]):
 class Caller:
     """Prepares the launches of `plan`; made once, when the bundle is loaded."""
 
-    def __init__(self, plan: LaunchPlan, kernels: Kernels) -> None:
+    def __init__(self, plan: LaunchPlan, kernels: Kernels, driver: Driver) -> None:
         self._plan = plan
         self._kernels = kernels
+        self._maps = TensorMaps(driver)
+        self._weight_bytes = {placed.name: placed.bytes for placed in plan.weights}
         arguments, grids = _Distinct[Argument](), _Distinct[Axes]()
         numbers: list[int] = []
         promises: list[tuple[int, int, bool]] = []
+        # Of each launch, where its tensor maps are passed, and of what.
+        self._mapped: list[list[tuple[int, Parameter, Argument]]] = []
         self._first: list[int] = []
+        self._passed: list[str] = []
         self._grid: list[int] = []
         # The argument that says how many rows there are: the parameter `rows`, or else all rows.
         self._rows: list[int] = []
@@ -126,16 +139,27 @@ class Caller:
             self._first.append(len(numbers))
             self._grid.append(grids.number(launch.grid))
             rows: Argument = SizeOf(size="M")
+            mapped: list[tuple[int, Parameter, Argument]] = []
             parameters = plan.kernels[launch.kernel].parameters
+            given = dict(zip((each.name for each in parameters), launch.arguments, strict=True))
             for parameter, argument in zip(parameters, launch.arguments, strict=True):
+                if parameter.matrix is not None:
+                    mapped.append((len(numbers), parameter, argument))
                 numbers.append(arguments.number(argument))
                 largest = _LARGEST.get(parameter.type, 2**63 - 1)
                 promises.append((parameter.divisible, largest, parameter.type == "fp32"))
+                sizes = _sizes_of(parameter.matrix, given)
+                numbers += map(arguments.number, sizes)
+                promises += [(1, _LARGEST["i32"], False)] * len(sizes)
+                self._passed += [f"{parameter.name}: {parameter.type}"] * (1 + len(sizes))
                 if parameter.name == "rows" and isinstance(argument, SizeOf):
                     rows = argument
+            self._mapped.append(mapped)
             self._rows.append(arguments.number(rows))
             numbers += (arguments.number(argument) for argument in _TRAILING)
             promises += [(1, 2**63 - 1, False)] * len(_TRAILING)
+            self._passed += ["scratch memory"] * len(_TRAILING)
+        self._first.append(len(numbers))
         self._arguments = tuple(arguments.numbers)
         self._grids = tuple(grids.numbers)
         self._numbers = np.asarray(numbers)
@@ -159,6 +183,7 @@ class Caller:
         # come first, since CUDA's hosts are little-endian.
         pointers = values.ctypes.data + _WORD_BYTES * np.arange(values.size, dtype=np.uint64)
         first_pointer = pointers.ctypes.data
+        maps: list[tuple[int, Mapped]] = []
         rows = tuple(distinct[number] for number in self._rows)
         functions: dict[tuple[str, int], Function] = {}
         grids: dict[tuple[int, str, int], Grid] = {}
@@ -173,14 +198,46 @@ class Caller:
                 grids[shape] = self._blocks(index, function, layout)
             place = first_pointer + _WORD_BYTES * self._first[index]
             calls.append(Call(function, grids[shape], place))
+            maps += self._matrices(index, function, layout, values)
+        held, addresses = self._maps.lay_out(matrix for _, matrix in maps)
+        for place, matrix in maps:
+            pointers[place] = addresses[matrix]
         zeroed = self._zeroed(layout, memory)
-        return Calls(layout, memory, tuple(calls), rows, zeroed, (values, pointers))
+        return Calls(layout, memory, tuple(calls), rows, zeroed, values, pointers, held)
 
     def in_config(self, calls: Calls, index: int, config: int) -> Call:
         """The call number `index` in another configuration of its kernel."""
         function = self._kernels.function(self._plan.launches[index].kernel, config)
         grid = self._blocks(index, function, calls.layout)
-        return Call(function, grid, calls.calls[index].parameters)
+        maps = self._matrices(index, function, calls.layout, calls.values)
+        if not maps:
+            return Call(function, grid, calls.calls[index].parameters)
+        # Tiles of another size need other maps.
+        held, addresses = self._maps.lay_out(matrix for _, matrix in maps)
+        first = self._first[index]
+        pointers = calls.pointers[first : self._first[index + 1]].copy()
+        for place, matrix in maps:
+            pointers[place - first] = addresses[matrix]
+        return Call(function, grid, pointers.ctypes.data, (pointers, held))
+
+    def _matrices(
+        self, index: int, function: Function, layout: Layout, values: NDArray[np.int64]
+    ) -> list[tuple[int, Mapped]]:
+        """Of a launch, where the tensor maps of a configuration go, and of what they are."""
+        found = []
+        for (place, parameter, argument), box in zip(
+            self._mapped[index], function.build.boxes, strict=True
+        ):
+            address, rows, columns = map(int, values[place : place + 3])
+            element = parameter.type.removeprefix("*")
+            room = _room(argument, layout, self._weight_bytes)
+            size = rows * columns * MAPPED_ELEMENTS[element][1]
+            if size > room:
+                raise bad_plan(
+                    "a matrix lies beyond its memory", f"{room} bytes", size, str(argument)
+                )
+            found.append((place, Mapped(address, element, rows, columns, box)))
+        return found
 
     def _blocks(self, index: int, function: Function, layout: Layout) -> Grid:
         at = f"launches[{index}]"
@@ -205,13 +262,12 @@ class Caller:
             return
         place = int(broken[0])
         index = int(np.searchsorted(self._first, place, side="right")) - 1
-        launch = self._plan.launches[index]
-        parameter = self._plan.kernels[launch.kernel].parameters[place - self._first[index]]
+        divisible, largest = self._divisible[place], self._largest[place]
         raise RuntimeFault(
             "HETC-R058",
             "a launch breaks what its kernel was promised",
-            at=f"launches[{index}]: {parameter.name}: {parameter.type}",
-            expected=f"a multiple of {parameter.divisible}, at most {self._largest[place]}",
+            at=f"launches[{index}]: {self._passed[place]}",
+            expected=f"a multiple of {divisible}, at most {largest}",
             found=int(values[place]),
             do="report this with the output of hetc doctor",
         )
@@ -225,6 +281,29 @@ class Caller:
                 span = Span(memory.arena + own.start, own.size)
                 found[buffer.first] = (*found.get(buffer.first, ()), span)
         return found
+
+
+def _sizes_of(matrix: Matrix | None, given: Mapping[str, Argument]) -> tuple[Argument, ...]:
+    """What a compiled kernel is passed behind a tensor map: rows, columns, and strides of both."""
+    if matrix is None:
+        return ()
+    columns = SizeOf(size=str(matrix.columns))
+    return given.get(matrix.rows, SizeOf(size=matrix.rows)), columns, columns, SizeOf(size="1")
+
+
+def _room(argument: Argument, layout: Layout, weights: Mapping[str, int]) -> int:
+    """Bytes from where an argument points to on."""
+    match argument:
+        case BufferRef(name=name, offset=offset):
+            return layout.buffers[name].size - layout.sizes(offset, at=name)
+        case WeightRef(name=name, offset=skipped):
+            return weights[name] - skipped
+        case StateRef(name=name):
+            return layout.states[name].size
+        case InputRef(name=name):
+            return layout.inputs[name].size
+        case SizeOf():
+            return 0
 
 
 def _number(argument: Argument, layout: Layout, memory: Memory) -> int:

@@ -6,6 +6,7 @@ object of the same names.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 from typing import Any
@@ -18,6 +19,11 @@ _NO_GPU = frozenset({3, 34, 35, 36, 100, 101, 803, 804})
 # After these a context is lost: all that it holds is gone, and every later call fails as well.
 _LOST = frozenset({4, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
 _STREAM_NON_BLOCKING, _EVENT_DISABLE_TIMING = 1, 2
+TENSOR_MAP_BYTES = 128
+# What the driver calls the elements of matrices, by Triton's names, and their bytes; and how pieces
+# of 16 bytes are exchanged within so many.
+MAPPED_ELEMENTS = {"fp32": ("FLOAT32", 4), "fp16": ("FLOAT16", 2), "bf16": ("BFLOAT16", 2)}
+SWIZZLES = {0: "NONE", 32: "32B", 64: "64B", 128: "128B"}
 
 
 class OutOfMemory(RuntimeFault):
@@ -208,6 +214,38 @@ class Driver:
                 raise self._fault("cuFuncGetParamInfo", status, 0)
             sizes.append(int(found[1]))
         return tuple(sizes)
+
+    def tensor_map(
+        self,
+        address: int,
+        element: str,
+        shape: tuple[int, int],
+        box: tuple[int, int],
+        swizzle: int,
+    ) -> bytes:
+        """The tensor map of a row-major matrix of `shape`, of which `box` is copied at a time.
+
+        `element` is one of MAPPED_ELEMENTS, `swizzle` one of SWIZZLES. What a box has beyond the
+        matrix is zeros.
+        """
+        name, size = MAPPED_ELEMENTS[element]
+        (rows, columns), (box_rows, box_columns) = shape, box
+        api, long, word = self._api, self._api.cuuint64_t, self._api.cuuint32_t
+        found = self._call(
+            "cuTensorMapEncodeTiled",
+            getattr(api.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{name}"),
+            2,
+            address,
+            [long(columns), long(rows)],
+            [long(columns * size)],
+            [word(box_columns), word(box_rows)],
+            [word(1), word(1)],
+            api.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+            getattr(api.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{SWIZZLES[swizzle]}"),
+            api.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+            api.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+        return ctypes.string_at(found.getPtr(), TENSOR_MAP_BYTES)
 
     def launch(
         self,

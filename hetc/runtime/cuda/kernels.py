@@ -130,7 +130,7 @@ class Kernels:
             found = f"{build.shared_bytes} of {limit} bytes"
             raise bad_plan("a kernel needs more shared memory than there is", limit, found, name)
         handle = self._open(build, kernel.symbol)
-        expected = (*(parameter.bytes for parameter in kernel.parameters), 8, 8)
+        expected = (*(size for parameter in kernel.parameters for size in parameter.sizes), 8, 8)
         sizes = driver.parameter_sizes(handle, len(expected) + 1)
         if sizes is not None and sizes != expected:
             raise bad_plan("a cubin has other parameters", expected, sizes, build.cubin)

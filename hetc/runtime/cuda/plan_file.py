@@ -10,6 +10,7 @@ from hetc.bundle import OpenBundle
 from hetc.bundle.dtypes import BY_NAME
 from hetc.bundle.launches import (
     LAUNCHES_FILE,
+    MATRIX_ALIGNMENT,
     MAX_THREADS,
     SCALAR_BYTES,
     Argument,
@@ -19,6 +20,8 @@ from hetc.bundle.launches import (
     Kernel,
     Launch,
     LaunchPlan,
+    Matrix,
+    Parameter,
     PlacedState,
     PlacedWeight,
     SizeOf,
@@ -27,6 +30,10 @@ from hetc.bundle.launches import (
 )
 from hetc.bundle.launches_file import read_launches
 from hetc.errors import RuntimeFault
+from hetc.runtime.cuda.driver import MAPPED_ELEMENTS, SWIZZLES
+
+# Rows, and columns, that a tensor map copies at a time at most (cuTensorMapEncodeTiled).
+_MOST_BOX = 256
 
 
 def read_plan(bundle: OpenBundle) -> LaunchPlan:
@@ -112,6 +119,9 @@ def _check_kernel(name: str, kernel: Kernel, bundle: OpenBundle) -> None:
             raise bad_plan("a parameter has an unknown type", expected, parameter.type, at)
         if parameter.divisible < 1:
             raise bad_plan("a parameter is divisible by nothing", "at least 1", 0, at)
+        if parameter.matrix is not None:
+            _check_matrix(parameter, parameter.matrix, at)
+    matrices = sum(parameter.matrix is not None for parameter in kernel.parameters)
     built: dict[str, set[int]] = {}
     for build in kernel.builds:
         if not 0 <= build.config < len(kernel.configs):
@@ -121,6 +131,13 @@ def _check_kernel(name: str, kernel: Kernel, bundle: OpenBundle) -> None:
         if not 1 <= build.threads <= MAX_THREADS or build.shared_bytes < 0:
             found = f"{build.threads} threads, {build.shared_bytes} bytes shared"
             raise bad_plan("a build cannot be launched", f"1 to {MAX_THREADS} threads", found, at)
+        if len(build.boxes) != matrices:
+            raise bad_plan("a build has other tensor maps", matrices, len(build.boxes), at)
+        for box in build.boxes:
+            if not (1 <= box.rows <= _MOST_BOX and 1 <= box.columns <= _MOST_BOX):
+                raise bad_plan("a tensor map copies too much", f"up to {_MOST_BOX} each", box, at)
+            if box.swizzle not in SWIZZLES:
+                raise bad_plan("a tensor map is of no known form", SWIZZLES, box.swizzle, at)
         built.setdefault(build.arch, set()).add(build.config)
     for arch, choices in kernel.choices.items():
         bounds = [choice.rows for choice in choices]
@@ -130,6 +147,17 @@ def _check_kernel(name: str, kernel: Kernel, bundle: OpenBundle) -> None:
             if choice.config not in built.get(arch, set()):
                 found = f"configuration {choice.config} for {arch}"
                 raise bad_plan("a choice was not built", "a build of it", found, at)
+
+
+def _check_matrix(parameter: Parameter, matrix: Matrix, at: str) -> None:
+    element = parameter.type.removeprefix("*")
+    if not parameter.type.startswith("*") or element not in MAPPED_ELEMENTS:
+        expected = ", ".join(f"*{each}" for each in MAPPED_ELEMENTS)
+        raise bad_plan("a matrix has an element without a tensor map", expected, parameter.type, at)
+    row = matrix.columns * MAPPED_ELEMENTS[element][1]
+    if row < 1 or row % MATRIX_ALIGNMENT:
+        expected = f"a multiple of {MATRIX_ALIGNMENT} bytes"
+        raise bad_plan("a row of a matrix cannot be mapped", expected, f"{row} bytes", at)
 
 
 def _check_launch(at: str, launch: Launch, plan: LaunchPlan, names: Names) -> None:

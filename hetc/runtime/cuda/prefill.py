@@ -74,7 +74,7 @@ class Prefill:
                 self._growing(pinned=pinned) for pinned in (False, False, False, False, True)
             )
             self._pool = PinnedPool(self.device)
-            self.caller = Caller(self.plan, self.kernels)
+            self.caller = Caller(self.plan, self.kernels, self.device.driver)
             self._segments = segments(self.plan, bundle.contract)
             self._shapes = Shapes(self.device, self._segments, options.graphs)
             self._releases += (self._pool.close, self._shapes.clear, self.device.synchronize)

@@ -17,7 +17,7 @@ from hetc.runtime.cuda.device import releasing
 from hetc.runtime.cuda.prefill import Prefill
 from hetc.runtime.cuda.sizes import Sizes
 
-_WARM_UP, _REPEATS = 2, 5
+_WARM_UP, _REPEATS = 2, 6
 # Enough launches behind each other that the time between two events is not that of the events.
 _BATCH_MS = 2.0
 _MOST_LAUNCHES = 200
@@ -97,11 +97,12 @@ def time_configs(
                 seen.add((launch.kernel, rows))
                 step(f"{launch.kernel} on {rows:,} rows")
                 chosen = prefill.kernels.choose(launch.kernel, rows).build.config
+                made = [prefill.caller.in_config(calls, index, config) for config in configs]
                 with _kept(prefill, launch, calls):
-                    for config in configs:
-                        took = _time(prefill, prefill.caller.in_config(calls, index, config))
-                        own = config == chosen
-                        found.append(ConfigTime(launch.kernel, rows, config, took, own))
+                    times = _times(prefill, made)
+                for config, took in zip(configs, times, strict=True):
+                    own = config == chosen
+                    found.append(ConfigTime(launch.kernel, rows, config, took, own))
             calls.make(index, index, driver, device.compute)
     return tuple(found)
 
@@ -145,12 +146,16 @@ def _repeatable(prefill: Prefill, launch: Launch) -> bool:
     return not any(b.zeroed or b.element.startswith(("i", "u", "bool")) for b in written)
 
 
-def _time(prefill: Prefill, call: Call) -> float:
-    """Milliseconds of one launch, the median of several batches of them."""
+def _times(prefill: Prefill, calls: list[Call]) -> list[float]:
+    """Milliseconds of one launch of each call, the median of several batches of them.
+
+    All calls take turns, forth and back: a GPU that was idle is faster at first, until it is warm
+    or at the limit of its power.
+    """
     device, driver = prefill.device, prefill.device.driver
     with _events(prefill, 2) as (start, end):
 
-        def batch(count: int) -> float:
+        def batch(call: Call, count: int) -> float:
             driver.record(start, device.compute)
             for _ in range(count):
                 call.launch(driver, device.compute)
@@ -158,6 +163,14 @@ def _time(prefill: Prefill, call: Call) -> float:
             driver.synchronize(device.compute)
             return driver.elapsed_ms(start, end) / count
 
-        batch(1)
-        count = min(max(int(_BATCH_MS / max(batch(1), 1e-6)), 1), _MOST_LAUNCHES)
-        return float(np.median([batch(count) for _ in range(_REPEATS)]))
+        counts = []
+        for call in calls:
+            batch(call, 1)
+            once = batch(call, 1)
+            counts.append(min(max(int(_BATCH_MS / max(once, 1e-6)), 1), _MOST_LAUNCHES))
+        turns = list(enumerate(zip(calls, counts, strict=True)))
+        found: list[list[float]] = [[] for _ in calls]
+        for turn in range(_REPEATS):
+            for number, (call, count) in turns[:: -1 if turn % 2 else 1]:
+                found[number].append(batch(call, count))
+    return [float(np.median(own)) for own in found]

@@ -40,8 +40,8 @@ class Half:
 
 
 @cache
-def half(family: str, dtype: str = "fp32", quantize: str = "none") -> Half:
-    """The half of a model of `family` from `tests.driver.models`; made once."""
+def half(family: str, dtype: str = "fp32", quantize: str = "none", arch: str = "sm_90") -> Half:
+    """The half of a model of `family` from `tests.driver.models` for `arch`; made once."""
     # The weights stay open as long as the half is used, which is to the end.
     folder = TemporaryDirectory(prefix="hetc-half-")
     _KEPT.append(folder)
@@ -51,7 +51,7 @@ def half(family: str, dtype: str = "fp32", quantize: str = "none") -> Half:
     )
     planned = plan(Path(folder.name), options, quiet)
     states = tuple(spec.name for spec in planned.program.states)
-    return Half(planned, lower(planned.program.prefill, states))
+    return Half(planned, lower(planned.program.prefill, states, arch))
 
 
 _KEPT: list[TemporaryDirectory[str]] = []

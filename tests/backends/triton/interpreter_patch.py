@@ -57,7 +57,7 @@ def patch(bounds: Bounds) -> None:
         found: np.dtype[Any] = BFLOAT16 if scalar == tl.bfloat16 else numpy_type(element)
         return found
 
-    def load(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+    def load(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any, **named: Any) -> Any:
         element = ptrs.get_element_ty()
         found = numpy_type_with_bfloat16(element)
         stored = BITS if found == BFLOAT16 else found

@@ -47,7 +47,24 @@ def argument(told: dict[str, Any] | None) -> Any:
         number = np.array([address(told)], np.uint64)
     else:
         number = np.array([told["value"]], np.int32 if told["type"] == "i32" else np.float32)
-    return tl.tensor(TensorHandle(number, kind), kind)
+    value = tl.tensor(TensorHandle(number, kind), kind)
+    return tiled(value, told["shape"], told["tile"]) if "tile" in told else value
+
+
+def tiled(base: Any, shape: list[int], tile: list[int]) -> Any:
+    """The matrix at `base` as a kernel is told of it."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle, interpreter_semantic
+
+    def scalar(number: int, kind: Any, stored: type[np.signedinteger[Any]]) -> Any:
+        return tl.tensor(TensorHandle(np.array([number], stored), kind), kind)
+
+    return interpreter_semantic.make_tensor_descriptor(
+        base=base,
+        shape=[scalar(size, tl.int32, np.int32) for size in shape],
+        strides=[scalar(shape[1], tl.int64, np.int64), tl.constexpr(1)],
+        block_shape=[tl.constexpr(size) for size in tile],
+    )
 
 
 def main(folder: Path) -> None:

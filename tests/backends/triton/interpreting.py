@@ -11,12 +11,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hetc.bundle.launches import Parameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # Triton's names of NumPy's types.
@@ -56,7 +58,39 @@ class Address:
     bytes: int | None = None
 
 
-Argument = Array | Address | int | float | None
+@dataclass(frozen=True)
+class Tiled:
+    """What lies at `base` as a matrix of `shape`, which a kernel reads through a tensor map."""
+
+    base: Array | Address
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+
+
+Argument = Array | Address | Tiled | int | float | None
+
+
+def passed(
+    parameters: Sequence[Parameter],
+    given: Sequence[Argument],
+    constants: Mapping[str, int],
+    number: Callable[[str], int],
+) -> list[Argument]:
+    """`given` as a kernel takes it: matrices where its `parameters` have one. `number` gives sizes
+    by their names."""
+    by_name = {each.name: x for each, x in zip(parameters, given, strict=True)}
+    found: list[Argument] = []
+    for parameter, x in zip(parameters, given, strict=True):
+        matrix = parameter.matrix
+        if matrix is None:
+            found.append(x)
+            continue
+        assert isinstance(x, np.ndarray | Address)
+        rows = by_name[matrix.rows] if matrix.rows in by_name else number(matrix.rows)
+        assert isinstance(rows, int)
+        height, width = (constants[n] if isinstance(n, str) else n for n in matrix.tile)
+        found.append(Tiled(x, (rows, matrix.columns), (height, width)))
+    return found
 
 
 class Interpreter:
@@ -103,10 +137,12 @@ class Interpreter:
         """Launch the function `symbol` of the module `source` on `grid`.
 
         `arguments` are those of its parameters that are no constants, in order: an array (changed
-        in place), an `Address`, an int (i32), a float (fp32), or None (no pointer). Raises
+        in place), an `Address`, either of them `Tiled`, an int (i32), a float (fp32), or None (no
+        pointer). Raises
         AssertionError when the kernel fails, or reads or writes beside what it was given.
         """
-        arrays = [x for x in arguments if isinstance(x, np.ndarray)]
+        bases = [x.base if isinstance(x, Tiled) else x for x in arguments]
+        arrays = [x for x in bases if isinstance(x, np.ndarray)]
         # Apart from each other, so that what lies behind one is none of the others.
         ends = np.cumsum([(array.nbytes // _ALIGNMENT + 2) * _ALIGNMENT for array in arrays])
         offsets = [0, *map(int, ends)]
@@ -125,8 +161,12 @@ class Interpreter:
                 if isinstance(x, np.ndarray)
                 else x
             )
-            for x in arguments
+            for x in bases
         ]
+        for place, x in zip(told, arguments, strict=True):
+            if isinstance(x, Tiled):
+                assert place is not None
+                place |= {"shape": list(x.shape), "tile": list(x.tile)}
         self._request(
             {
                 "source": source,

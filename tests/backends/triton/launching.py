@@ -8,7 +8,7 @@ from math import prod
 from hetc.backends.triton.kernel import Kernel
 from hetc.bundle.launches import BufferRef, Config, Extent, InputRef, Launch, SizeOf, StateRef
 from hetc.runtime.handoff import size_of
-from tests.backends.triton.interpreting import Argument, Array, Interpreter
+from tests.backends.triton.interpreting import Argument, Array, Interpreter, passed
 
 
 def run_launch(
@@ -43,4 +43,9 @@ def run_launch(
     for parameter, given in zip(kernel.parameters, arguments, strict=True):
         assert parameter.type.startswith("*") == (not isinstance(given, int)), parameter.name
     constants = dict(kernel.constants or {}) | config.constants
-    interpreter.run(kernel.source, kernel.symbol, grid, arguments, constants)
+
+    def size(name: str) -> int:
+        return size_of(name, sizes, at=launch.kernel)
+
+    told = passed(kernel.parameters, arguments, constants, size)
+    interpreter.run(kernel.source, kernel.symbol, grid, told, constants)

@@ -11,6 +11,7 @@ import numpy as np
 
 from hetc.backends.triton.source import load_function
 from hetc.ir.types import Array
+from tests.backends.triton.interpreting import Argument, Tiled
 
 if TYPE_CHECKING:
     import torch
@@ -30,17 +31,26 @@ class Device:
         source: str,
         symbol: str,
         grid: Sequence[int],
-        arguments: Sequence[Array | int | float | None],
+        arguments: Sequence[Argument],
         constants: Mapping[str, int | float | bool] | None = None,
     ) -> None:
         """Launch `symbol` of `source` and wait; arrays are changed in place."""
         function = load_function(source, symbol, self.folder)
-        passed = [self._tensor(x) if isinstance(x, np.ndarray) else x for x in arguments]
+        passed = [self._passed(x) for x in arguments]
         options = {"num_warps": self.warps, "num_stages": self.stages}
         function[tuple(grid)](*passed, **(constants or {}), **options)
         for given, found in zip(arguments, passed, strict=True):
             if isinstance(given, np.ndarray):
                 given[...] = _bits(found).view(given.dtype).reshape(given.shape)
+
+    def _passed(self, x: Argument) -> Any:
+        from triton.tools.tensor_descriptor import TensorDescriptor
+
+        if isinstance(x, Tiled):
+            assert isinstance(x.base, np.ndarray)
+            matrix = self._tensor(x.base).view(x.shape)
+            return TensorDescriptor.from_tensor(matrix, list(x.tile))
+        return self._tensor(x) if isinstance(x, np.ndarray) else x
 
     def _tensor(self, x: Array) -> torch.Tensor:
         import torch

@@ -25,7 +25,7 @@ from hetc.bundle.launches import (
 )
 from hetc.ir.types import DTYPES
 from hetc.runtime.handoff import size_of
-from tests.backends.triton.interpreting import Address, Interpreter, Memory
+from tests.backends.triton.interpreting import Address, Interpreter, Memory, passed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WeightLookup = Callable[[str], Array]
@@ -113,16 +113,12 @@ def run_plan(
         kernel, parameters = kernels[launch.kernel], plan.kernels[launch.kernel].parameters
         config = _config(kernel, launch, number)
         grid = _grid(launch, config, number)
-        interpreter.run(
-            kernel.source,
-            kernel.symbol,
-            grid,
-            [
-                argument(told, parameter.type)
-                for told, parameter in zip(launch.arguments, parameters, strict=True)
-            ],
-            dict(kernel.constants or {}) | config.constants,
-        )
+        given = [
+            argument(told, parameter.type)
+            for told, parameter in zip(launch.arguments, parameters, strict=True)
+        ]
+        arguments = passed(parameters, given, config.constants, number)
+        interpreter.run(kernel.source, kernel.symbol, grid, arguments, config.constants)
     logits = next(buffer for buffer in plan.buffers if buffer.name == plan.logits)
     vocabulary = number(logits.bytes) // (4 * len(prompts))
     found = memories["buffer"].view(number(logits.offset), np.float32, (len(prompts), vocabulary))

@@ -10,12 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetc.backends.triton.attention import AttentionSpec, kernel, launch, pieces, supports
+from hetc.backends.triton.attention import (
+    AttentionSpec,
+    kernel,
+    launch,
+    pieces,
+    supports,
+    takes_tma,
+)
 from hetc.bundle.launches import BufferRef, InputRef, StateRef
 from hetc.ir.op import Value
 from hetc.ir.ops.attention import Attention
 from hetc.ir.types import Array, TensorType, dtype_of
-from tests.backends.triton.interpreting import Interpreter
+from tests.backends.triton.interpreting import Interpreter, passed
 from tests.backends.triton.on_device import Device
 from tests.backends.triton.tolerance import assert_close, normal
 
@@ -41,7 +48,10 @@ def check(
     lengths: tuple[int, ...],
     blocks: tuple[int, int] = (16, 16),
 ) -> None:
-    """Attention of packed sequences of `lengths` is that of each of them."""
+    """Attention of packed sequences of `lengths` is that of each of them; with TMA and without,
+    where it has both forms."""
+    if not spec.tma and takes_tma(spec, "sm_90"):
+        check(interpreter, replace(spec, tma=True), lengths, blocks)
     draw = np.random.default_rng(sum(lengths))
     starts = np.cumsum([0, *lengths], dtype=np.int32)
     rows = int(starts[-1])
@@ -58,7 +68,9 @@ def check(
     grid = (spec.heads, -(-max(lengths) // blocks[0]), len(lengths))
     constants = {"BLOCK_M": blocks[0], "BLOCK_N": blocks[1]}
     arguments = [query, key, value, *extra.values(), starts, out]
-    interpreter.run(made.source, made.symbol, grid, arguments, constants)
+    arguments += [key, value] if spec.tma else []
+    told = passed(made.parameters, arguments, constants, lambda size: rows * spec.groups)
+    interpreter.run(made.source, made.symbol, grid, told, constants)
     for start, length in zip(starts, lengths, strict=False):
         found = out[start : start + length]
         q = query[start : start + length].swapaxes(0, 1)[None]

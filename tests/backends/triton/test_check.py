@@ -141,6 +141,39 @@ CHANGES: dict[str, tuple[str, Change]] = {
 }
 
 
+def matrix_changed(plan: LaunchPlan, **changes: Any) -> LaunchPlan:
+    """The first matrix of the first kernel that has one, with some fields changed."""
+    name, kernel = next(
+        (name, kernel)
+        for name, kernel in plan.kernels.items()
+        if any(parameter.matrix for parameter in kernel.parameters)
+    )
+    parameters = list(kernel.parameters)
+    place = next(n for n, parameter in enumerate(parameters) if parameter.matrix)
+    matrix = parameters[place].matrix
+    assert matrix is not None
+    parameters[place] = replace(parameters[place], matrix=replace(matrix, **changes))
+    return replace(
+        plan, kernels=plan.kernels | {name: replace(kernel, parameters=tuple(parameters))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("HETC-E061", {"rows": "1024*M"}),
+        ("HETC-E061", {"columns": 9}),
+        ("HETC-E064", {"tile": ("BLOCK_Z", "BLOCK_K")}),
+    ],
+    ids=str,
+)
+def test_a_matrix_that_cannot_be_mapped_is_found(code: str, changes: dict[str, Any]) -> None:
+    made = half("llama", "bf16")
+    assert check_plan(made.plan(), made.states) == []
+    found = check_plan(matrix_changed(made.plan(), **changes), made.states)
+    assert code in {reason.code for reason in found}
+
+
 def test_a_good_plan_has_nothing_wrong() -> None:
     assert check_plan(good(), half("gemma2").states) == []
 

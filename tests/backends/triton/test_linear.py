@@ -17,9 +17,10 @@ from hetc.backends.triton.linear import (
     kernel,
     launch,
     supports,
+    takes_tma,
 )
 from hetc.bundle.launches import BufferRef, SizeOf, StateRef, WeightRef
-from tests.backends.triton.interpreting import Interpreter
+from tests.backends.triton.interpreting import Interpreter, passed
 from tests.backends.triton.linear_cases import expected, operands
 from tests.backends.triton.on_device import Device
 from tests.backends.triton.tolerance import assert_close
@@ -36,15 +37,22 @@ def check(
     lengths: tuple[int, ...] = (21,),
     blocks: tuple[int, int] = (16, 32),
 ) -> None:
-    """The kernel writes what the ops compute, for sequences of `lengths`."""
+    """The kernel writes what the ops compute, for sequences of `lengths`; with TMA and without,
+    where it has both forms."""
+    if not spec.tma and takes_tma(spec, "sm_90"):
+        check(interpreter, replace(spec, tma=True), lengths, blocks)
     assert supports(spec) is None
     given = operands(spec, lengths)
     made, rows = kernel(spec), sum(lengths)
+    if spec.tma and spec.heads is not None:
+        # A tile holds whole heads.
+        blocks = (blocks[0], max(2 * blocks[1], spec.heads.width))
     grid = -(-rows // blocks[0]) * -(-spec.columns // blocks[1])
     # What divides k is compiled in.
     block_k = min(config.constants["BLOCK_K"] for config in made.configs)
     constants = {"BLOCK_M": blocks[0], "BLOCK_N": blocks[1], "BLOCK_K": block_k, "GROUP_M": 2}
-    interpreter.run(made.source, made.symbol, (grid,), [*given.values(), rows], constants)
+    arguments = passed(made.parameters, [*given.values(), rows], constants, int)
+    interpreter.run(made.source, made.symbol, (grid,), arguments, constants)
     for name, true in expected(spec, given).items():
         assert_close(given[name], true, spec.element)
 

@@ -13,7 +13,7 @@ typedef int Result;
 typedef uint64_t Address;
 typedef void *Handle;
 
-enum { HIDDEN = 16, VOCAB = 258, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+enum { HIDDEN = 16, VOCAB = 258, MOST = 10, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 #define HANDLE(n) ((Handle)(uintptr_t)(n))
 
 /* What is taken and not given back; printed at the end. */
@@ -28,11 +28,24 @@ static float from_bf16(uint16_t bits) {
   return value;
 }
 
+/* What a tensor map tells here, of the 128 bytes that it has. */
+typedef union {
+  struct {
+    const uint16_t *matrix;
+    uint64_t columns, rows, stride;
+  };
+  unsigned char bytes[128];
+} TensorMap;
+
 static void embed(void **p) {
   const int32_t *tokens = *(const int32_t **)p[0];
-  const uint16_t *table = *(const uint16_t **)p[1];
-  float *state = *(float **)p[2];
-  int32_t rows = *(int32_t *)p[3];
+  const TensorMap *map = p[1];
+  const uint16_t *table = map->matrix;
+  float *state = *(float **)p[6];
+  int32_t rows = *(int32_t *)p[7];
+  if (map->rows != VOCAB || map->columns != HIDDEN || map->stride != 2 * HIDDEN) abort();
+  if (*(int32_t *)p[2] != VOCAB || *(int32_t *)p[3] != HIDDEN) abort();
+  if (*(int64_t *)p[4] != HIDDEN || *(int64_t *)p[5] != 1) abort();
   for (int row = 0; row < rows; row++)
     for (int i = 0; i < HIDDEN; i++)
       state[row * HIDDEN + i] = from_bf16(table[tokens[row] * HIDDEN + i]);
@@ -75,12 +88,12 @@ typedef struct {
   const char *symbol;
   void (*run)(void **);
   int count;
-  int sizes[8];
+  int sizes[MOST];
   int shared;
 } Kernel;
 
 static Kernel kernels[] = {
-    {"embed", embed, 6, {8, 8, 8, 4, 8, 8}, 49152},
+    {"embed", embed, 10, {8, 128, 4, 4, 8, 8, 8, 4, 8, 8}, 49152},
     {"sums", sums, 6, {8, 8, 8, 4, 8, 8}, 49152},
     {"head", head, 8, {8, 8, 8, 8, 8, 4, 8, 8}, 49152},
 };
@@ -88,7 +101,7 @@ static Kernel kernels[] = {
 /* What was captured: kernels with copies of their parameters, and fills. */
 typedef struct {
   Kernel *kernel;
-  uint64_t values[8];
+  TensorMap values[MOST];
   void *filled;
   unsigned char byte;
   size_t size;
@@ -104,8 +117,8 @@ static void do_step(Step *step) {
     memset(step->filled, step->byte, step->size);
     return;
   }
-  void *pointers[8];
-  for (int i = 0; i < 8; i++) pointers[i] = &step->values[i];
+  void *pointers[MOST];
+  for (int i = 0; i < MOST; i++) pointers[i] = &step->values[i];
   step->kernel->run(pointers);
 }
 
@@ -218,6 +231,22 @@ Result cuFuncGetParamInfo(Kernel *function, size_t index, size_t *offset, size_t
   if (index >= (size_t)function->count) return INVALID_VALUE;
   *offset = 0;
   *size = function->sizes[index];
+  return 0;
+}
+Result cuTensorMapEncodeTiled(TensorMap *map, int element, uint32_t rank, void *matrix,
+                              const uint64_t *dims, const uint64_t *strides, const uint32_t *box,
+                              const uint32_t *steps, int interleave, int swizzle, int promotion,
+                              int fill) {
+  if (element != 9 || rank != 2 || interleave || swizzle != 1 || promotion != 2 || fill)
+    return INVALID_VALUE;
+  if ((uintptr_t)matrix % 16 || strides[0] % 16 || !box[0] || !box[1] || box[0] > 256 ||
+      box[1] > 256 || steps[0] != 1 || steps[1] != 1)
+    return INVALID_VALUE;
+  memset(map, 0, sizeof *map);
+  map->matrix = matrix;
+  map->columns = dims[0];
+  map->rows = dims[1];
+  map->stride = strides[0];
   return 0;
 }
 Result cuLaunchKernel(Kernel *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,

@@ -24,6 +24,7 @@ from hetc.bundle import (
 from hetc.bundle.launches import (
     LAUNCHES_FILE,
     Argument,
+    Box,
     Build,
     Choice,
     Config,
@@ -31,6 +32,7 @@ from hetc.bundle.launches import (
     Kernel,
     Launch,
     LaunchPlan,
+    Matrix,
     Parameter,
 )
 from tests.runtime.cuda.stub_driver import cubin
@@ -41,8 +43,14 @@ _BYTES = {"i32": 4, "i64": 8, "fp32": 4}
 Array = NDArray[Any]
 
 
-def kernel_of(symbol: str, *parameters: tuple[str, str, int]) -> Kernel:
-    """A kernel in two configurations; more than eight rows take the second."""
+def kernel_of(symbol: str, *told: tuple[str, str, int] | tuple[str, str, int, Matrix]) -> Kernel:
+    """A kernel in two configurations; more than eight rows take the second. Of a parameter `told`
+    are name, type, what divides it, and the matrix that lies there."""
+    parameters = tuple(
+        Parameter(name=name, type=kind, divisible=divisible, matrix=matrix[0] if matrix else None)
+        for name, kind, divisible, *matrix in told
+    )
+    matrices = [parameter.matrix for parameter in parameters if parameter.matrix is not None]
     configs = (
         Config(constants={"BLOCK": 4}, warps=1, stages=1),
         Config(constants={"BLOCK": 8}, warps=2, stages=1),
@@ -56,6 +64,10 @@ def kernel_of(symbol: str, *parameters: tuple[str, str, int]) -> Kernel:
             shared_bytes=number * 65536,
             registers=32,
             spill_bytes=0,
+            boxes=tuple(
+                Box(rows=config.constants["BLOCK"], columns=matrix.columns, swizzle=32)
+                for matrix in matrices
+            ),
         )
         for arch in ARCHS
         for number, config in enumerate(configs)
@@ -64,7 +76,7 @@ def kernel_of(symbol: str, *parameters: tuple[str, str, int]) -> Kernel:
     return Kernel(
         symbol=symbol,
         source=f"prefill/kernels/{symbol}.py",
-        parameters=tuple(Parameter(name=n, type=t, divisible=d) for n, t, d in parameters),
+        parameters=parameters,
         configs=configs,
         builds=builds,
         choices=dict.fromkeys(ARCHS, choices),
@@ -91,7 +103,10 @@ def cubins(plan: LaunchPlan) -> dict[str, bytes]:
     """The files of all builds, as the stub takes them."""
     found = {}
     for kernel in plan.kernels.values():
-        sizes = [_BYTES.get(parameter.type, 8) for parameter in kernel.parameters]
+        sizes: list[int] = []
+        for parameter in kernel.parameters:
+            mapped = parameter.matrix is not None
+            sizes += [128, 4, 4, 8, 8] if mapped else [_BYTES.get(parameter.type, 8)]
         for build in kernel.builds:
             # The second configuration is the slower one on the stub.
             found[build.cubin] = cubin(kernel.symbol, [*sizes, 8, 8], 0.01 * (1 + build.config))

@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import json
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +48,39 @@ class StubLaunch:
         """The device memory that an argument points to."""
         return self.memory.array(self.arguments[index], dtype, shape)
 
+    def matrix(self, index: int, dtype: Any) -> NDArray[Any]:
+        """The device memory of a tensor map, of which the arguments behind it tell the same."""
+        told = _read_map(self.arguments[index])
+        rows, columns = told.shape
+        if self.arguments[index + 1 : index + 5] != (rows, columns, columns, 1):
+            raise Violation(f"{told} is another matrix than the arguments say")
+        return self.memory.array(told.address, dtype, told.shape)
+
 
 Kernel = Callable[[StubLaunch], None]
+_MAP = struct.Struct("<5Q88x")
+
+
+@dataclass(frozen=True)
+class StubMap:
+    """What a tensor map tells; 128 bytes, as the stub writes them."""
+
+    address: int
+    shape: tuple[int, int]
+    box: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        raw = _MAP.pack(self.address, *self.shape, *self.box)
+        object.__setattr__(self, "_held", (ctypes.c_uint8 * len(raw)).from_buffer_copy(raw))
+
+    def getPtr(self) -> int:  # as the bindings call it
+        """Where it lies."""
+        return ctypes.addressof(self._held)  # type: ignore[attr-defined]
+
+
+def _read_map(raw: int) -> StubMap:
+    address, rows, columns, box_rows, box_columns = _MAP.unpack(raw.to_bytes(_MAP.size, "little"))
+    return StubMap(address, (rows, columns), (box_rows, box_columns))
 
 
 def cubin(symbol: str, sizes: Sequence[int], milliseconds: float = 0.01) -> bytes:
@@ -105,7 +137,7 @@ class StubBindings:
     def __getattr__(self, name: str) -> Any:
         if name == "cuFuncGetParamInfo" and not self.has_parameter_info:
             raise AttributeError(name)
-        if name.startswith("CU"):
+        if name.startswith(("CU", "cuuint")):
             return getattr(real, name)
         if name.startswith("cu"):
             return lambda *arguments: self._enter(name, arguments)
@@ -338,6 +370,34 @@ class StubBindings:
         sizes = self._functions[int(function)].sizes
         return (0, sizes[index]) if index < len(sizes) else real.CUresult(INVALID_VALUE)
 
+    def _cuTensorMapEncodeTiled(
+        self,
+        element: Any,
+        rank: int,
+        address: int,
+        dims: list[Any],
+        strides: list[Any],
+        box: list[Any],
+        steps: list[Any],
+        *form: Any,
+    ) -> Any:
+        width = {9: 2, 6: 2, 7: 4}[int(element)]
+        (columns, rows), (box_columns, box_rows) = map(int, dims), map(int, box)
+        (stride,) = map(int, strides)
+        rules = (
+            rank == 2,
+            address % 16 == stride % 16 == 0,
+            stride == columns * width,
+            1 <= box_rows <= 256,
+            1 <= box_columns <= 256,
+            box_columns * width % 16 == 0,
+            [int(step) for step in steps] == [1, 1],
+        )
+        if not all(rules):
+            return real.CUresult(INVALID_VALUE)
+        self.memory.view(address, rows * stride)
+        return StubMap(address, (rows, columns), (box_rows, box_columns))
+
     def _cuLaunchKernel(self, function: Any, *rest: Any) -> Any:
         gx, gy, gz, bx, by, bz, shared, stream, pointers, extra = rest
         found = self._functions[int(function)]
@@ -351,12 +411,14 @@ class StubBindings:
         # Read now, as the driver does.
         arguments = tuple(int.from_bytes(value, "little") for value in raw)
         launch = StubLaunch((gx, gy, gz), bx, shared, arguments, self.memory)
+        mapped = (n for n, size in zip(arguments, found.sizes, strict=True) if size == _MAP.size)
+        touched = (*arguments, *(_read_map(number).address for number in mapped))
 
         def run() -> None:
             self.launches.append(found.symbol)
             self.kernels[found.symbol](launch)
 
-        self._push(stream, Work(run, arguments, milliseconds=found.milliseconds))
+        self._push(stream, Work(run, touched, milliseconds=found.milliseconds))
         return None
 
     def _cuStreamBeginCapture(self, stream: Any, mode: Any) -> None:

@@ -54,8 +54,33 @@ VALID = msgspec.json.encode(PLAN)
 EMBED, FIRST = PLAN.kernels["embed-1"], PLAN.launches[0]
 UNKNOWN = replace(PLAN.launches[1].arguments[2], name="other")
 WIDE = replace(EMBED.parameters[3], type="i64")
+TOKENS, TABLE, *BEHIND = EMBED.parameters
+
+
+def in_table(**fields: Any) -> Change:
+    """Fields of the parameter that is a matrix."""
+    return in_kernel(parameters=(TOKENS, replace(TABLE, **fields), *BEHIND))
+
+
+def in_matrix(**fields: Any) -> Change:
+    """Fields of its matrix."""
+    assert TABLE.matrix is not None
+    return in_table(matrix=replace(TABLE.matrix, **fields))
+
+
+def in_boxes(**fields: Any) -> Change:
+    """Fields of the box of every build; none of them has one without fields."""
+    changed = [replace(box, **fields) for box in EMBED.builds[0].boxes] if fields else []
+    return in_kernel(builds=tuple(replace(b, boxes=tuple(changed)) for b in EMBED.builds))
+
+
 REFUSED: dict[str, tuple[Change, str, str]] = {
     "kernel": (in_first(kernel="none"), "HETC-R054", "no kernel"),
+    "a matrix of numbers": (in_table(type="*i32"), "HETC-R054", "without a tensor map"),
+    "rows of a matrix": (in_matrix(columns=15), "HETC-R054", "30 bytes"),
+    "no box": (in_boxes(), "HETC-R054", "other tensor maps"),
+    "a box": (in_boxes(rows=512), "HETC-R054", "copies too much"),
+    "a swizzle": (in_boxes(swizzle=48), "HETC-R054", "no known form"),
     "arity": (in_first(arguments=FIRST.arguments[1:]), "HETC-R054", "3 for 4"),
     "kind": (in_first(arguments=FIRST.arguments[::-1]), "HETC-R054", "another kind"),
     "name": (in_first(arguments=(UNKNOWN, *FIRST.arguments[1:])), "HETC-R054", "names no memory"),
@@ -141,6 +166,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
     "state type": (in_all(states=(replace(PLAN.states[0], element="f16"),)), "HETC-R056", "f16"),
 }
 BROKEN: dict[str, tuple[Change, str, str]] = {
+    "a large matrix": (in_matrix(rows="259"), "HETC-R054", "beyond its memory"),
     "arena": (in_buffer(offset="10000*M"), "HETC-R054", "memory is left"),
     "negative": (in_buffer(offset="0 - M"), "HETC-R054", "is negative"),
     "unknown size": (in_buffer(offset="Q"), "HETC-R014", "no value"),
@@ -184,9 +210,9 @@ def test_what_is_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for raw in (
         b"{",
         b"[]",
-        b'{"schema": "hetc.launches/1"}',
+        b'{"schema": "hetc.launches/2"}',
         VALID[:-1],
-        VALID.replace(b"launches/1", b"launches/2"),
+        VALID.replace(b"launches/2", b"launches/9"),
     ):
         monkeypatch.setattr("msgspec.json.encode", lambda plan, raw=raw: raw)
         path = write_toy(tmp_path / str(len(raw)))

@@ -15,6 +15,7 @@ from hetc.bundle.launches import (
     BufferRef,
     InputRef,
     LaunchPlan,
+    Matrix,
     PlacedState,
     PlacedWeight,
     SizeOf,
@@ -32,6 +33,7 @@ from tests.runtime.cuda.plan_bundles import (
 from tests.runtime.cuda.stub_driver import StubLaunch
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
+TABLE = Matrix(rows=str(toy.VOCAB), columns=toy.HIDDEN, tile=("BLOCK", toy.HIDDEN))
 
 
 def toy_plan() -> LaunchPlan:
@@ -48,7 +50,7 @@ def toy_plan() -> LaunchPlan:
             "embed-1": kernel_of(
                 "embed",
                 ("tokens", "*i32", 16),
-                ("table", "*bf16", 16),
+                ("table", "*bf16", 16, TABLE),
                 ("state", "*fp32", 16),
                 ("rows", "i32", 1),
             ),
@@ -136,10 +138,10 @@ def toy_plan() -> LaunchPlan:
 
 
 def _embed(launch: StubLaunch) -> None:
-    rows = launch.arguments[3]
+    rows = launch.arguments[7]
     tokens = launch.array(0, np.int32, rows)
-    table = launch.array(1, BF16, toy.VOCAB, toy.HIDDEN)
-    launch.array(2, np.float32, rows, toy.HIDDEN)[:] = table[tokens].astype(np.float32)
+    table = launch.matrix(1, BF16)
+    launch.array(6, np.float32, rows, toy.HIDDEN)[:] = table[tokens].astype(np.float32)
 
 
 def _sums(launch: StubLaunch) -> None:
