@@ -47,18 +47,16 @@ class StepCache:
         """The row of the last step in what PyTorch made of the cache."""
         return cache.narrow(2, past if self.form == "written" else cache.shape[2] - 1, 1)
 
-    def grown(self, cache: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """A cache with the new row, in place of one that grows."""
-        import torch
-
-        grown = torch.cat([cache, row], 2)
+    def left(self, grown: torch.Tensor) -> torch.Tensor:
+        """What a cache that grows keeps of its rows and the new one."""
         return grown if self.keeps is None else grown[:, :, -self.keeps :]
 
-    def write(self, cache: Array, row: Array, past: int) -> None:
-        """Put the new row [B,G,D] into a cache that does not grow."""
-        if self.form == "shifted":
-            cache[:, :, :-1] = cache[:, :, 1:]
-        cache[:, :, past if self.form == "written" else -1] = row
+    def place(self, cache: Array, past: int) -> int:
+        """Where the new row belongs in a cache that does not grow, after room was made for it."""
+        if self.form == "written":
+            return past
+        cache[:, :, :-1] = cache[:, :, 1:]
+        return -1
 
 
 def caches_of(placeholders: Sequence[Node], returned: Collection[object]) -> list[StepCache]:

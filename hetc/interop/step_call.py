@@ -12,6 +12,7 @@ import numpy as np
 from hetc.bundle.native import StateLayout
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
+from hetc.interop.cache_rows import with_rows, write_rows
 from hetc.interop.openmp import soon_asleep
 from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
@@ -195,10 +196,12 @@ class StepCall:
         self._left, self._past = None, -1
         logits, rows = self._step_natively(ready, given, past)
         if self._grow:
-            caches, left = self._joined(caches, rows), None
+            grown = zip(self._kept, with_rows(caches, rows), strict=True)
+            caches, left = [kept.left(cache) for kept, cache in grown], None
         else:
             arrays = [to_numpy(x) for x in caches] if left is None else left.arrays
-            self._write(caches, arrays, rows, past)
+            places = [kept.place(x, past) for kept, x in zip(self._kept, arrays, strict=True)]
+            write_rows(caches, arrays, rows, places)
             if left is not None:
                 left.renew()
         self._left, self._past = left or Watched.of(caches), past + 1
@@ -217,33 +220,6 @@ class StepCall:
             _number(size, past) if index is None else result(index)
             for index, size in self._returned
         )
-
-    def _write(
-        self,
-        caches: Sequence[torch.Tensor],
-        arrays: Sequence[Array],
-        rows: Sequence[Array],
-        past: int,
-    ) -> None:
-        """Write the new row into each cache, which is one of `arrays` as well."""
-        import torch
-
-        for kept, array, row in zip(self._kept, arrays, rows, strict=True):
-            kept.write(array, row, past)
-        # PyTorch saw nothing of it.
-        torch.autograd.graph.increment_version(caches)
-
-    def _joined(self, caches: Sequence[torch.Tensor], rows: Sequence[Array]) -> list[torch.Tensor]:
-        """New caches, one row longer, or without the oldest."""
-        alike: dict[tuple[tuple[int, ...], torch.dtype], list[int]] = {}
-        for place, (cache, row) in enumerate(zip(caches, rows, strict=True)):
-            alike.setdefault((row.shape, cache.dtype), []).append(place)
-        joined = list(caches)
-        for (_, dtype), places in alike.items():
-            new = np.stack([rows[place] for place in places])[..., None, :]
-            for place, row in zip(places, to_torch(new, dtype_of_torch(dtype)), strict=True):
-                joined[place] = self._kept[place].grown(caches[place], row)
-        return joined
 
     def _step_natively(
         self, ready: _Ready, given: tuple[Any, ...], past: int

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
-from transformers import StaticCache
 
 from hetc.interop import backend
 from tests.interop.generation import NEW, PROMPT, Stepper, generate, model_of, prompt, steps
@@ -182,18 +180,3 @@ def test_a_static_cache_whose_writes_nobody_counts_is_read_at_each_call() -> Non
             assert generate(model, prompt(), "static") == expected
             counts.append(sum(graph.whole_calls for graph in steps()))
     assert counts == [NEW - 1, 2 * (NEW - 1)]
-
-
-def test_writes_of_a_step_are_counted() -> None:
-    """Others may watch the caches as hetc does."""
-    model = model_of("llama")
-    past = StaticCache(config=model.config, max_cache_len=32)
-    step: Any = torch.compile(model.forward, backend=backend)
-    with torch.no_grad():
-        model(prompt(), past_key_values=past)
-        step(torch.tensor([[5]]), past_key_values=past)
-        caches = [part for layer in past.layers for part in (layer.keys, layer.values)]
-        before = [cache._version for cache in caches]
-        step(torch.tensor([[6]]), past_key_values=past)
-    assert [graph.whole_calls for graph in steps()] == [2]
-    assert all(cache._version > was for cache, was in zip(caches, before, strict=True))
