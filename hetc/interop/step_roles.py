@@ -70,7 +70,8 @@ def find_roles(captured: Captured) -> StepRoles | Reason:
         if node in taken or not hasattr(fake, "dtype"):
             continue
         is_shown = fake.ndim > 0 and _meant(fake.shape[-1], known) in rows
-        if fake.dtype.is_floating_point and is_shown and fake.shape[1:-1] == (1, 1):
+        is_added = fake.dtype.is_floating_point and fake.shape[1:-1] == (1, 1)
+        if is_shown and is_added and node not in captured.parameters:
             masks.append(node)
         elif str(fake.dtype) == "torch.bool":
             if not is_shown:
