@@ -7,7 +7,7 @@ called with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,18 @@ import numpy as np
 
 from hetc.backends.native.backend import NativePlan
 from hetc.bundle.native import LAYOUT_FILE, half_file
-from hetc.errors import Reason, StateError
-from hetc.frontends.torch_export import Part, import_part
+from hetc.errors import HetcError, Reason, StateError
+from hetc.frontends.torch_export import Part, Size, import_part
 from hetc.frontends.torch_export.dtypes import to_numpy
+from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
 from hetc.interop.assemble import apart
 from hetc.interop.captured import Captured
 from hetc.interop.lower_region import tolerance_of
 from hetc.interop.regions import Region, writes_back
 from hetc.interop.step_call import MadeStep, StepCall
+from hetc.interop.step_experts import experts_by_row
 from hetc.interop.step_roles import StepRoles, find_roles
+from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
 from hetc.ir.types import Array
@@ -33,12 +36,13 @@ from hetc.passes.adopt_step import StepInputs, adopt_step
 from hetc.passes.canonicalize import canonicalize
 from hetc.passes.outline_layers import outline_layers
 from hetc.passes.simplify import simplify
+from hetc.passes.step_positions import by_position
 from hetc.runtime.native.memory import aligned_bytes
 from hetc.runtime.native.step import MadeFiles, NativeStep
 
 if TYPE_CHECKING:
     import torch
-    from torch.fx import Node
+    from torch.fx import GraphModule, Node
 
 Compiled = Callable[..., Any]
 # Graphs that Dynamo captured anew for another length are the same step with the same weights, whose
@@ -54,24 +58,85 @@ def compile_step(
     Where a call does not fit what the step was made for, it runs what `otherwise` gives, and `tell`
     hears why.
     """
+    original = find_roles(captured)
+    if isinstance(original, Reason):
+        return original
+    eager = _eager(captured, original)
+    by_row = experts_by_row(captured)
+    if isinstance(by_row, Reason):
+        return by_row
+    captured = by_row
     roles = find_roles(captured)
     if isinstance(roles, Reason):
         return roles
     part = _imported(captured, roles)
     if isinstance(part, Reason):
         return part
-    if len(part.inputs) != len(part.graph.inputs) or not all(
-        hasattr(item, "meta") for item in part.inputs
+    if len(part.inputs) != len(part.graph.inputs) or any(
+        isinstance(item, Size) and item.symbol != "P" for item in part.inputs
     ):
         return Reason("HETC-E053", "the step hangs on sizes that are no cache's")
+    names = _inputs(roles)
+    try:
+        placed = by_position(part.graph, names.counters, names.masks)
+        graph = canonicalize(placed)
+    except HetcError as error:
+        return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
     places = {
         node: index for index, node in enumerate(captured.module.graph.find_nodes(op="placeholder"))
     }
-    graph = canonicalize(part.graph)
-    make = partial(_made, graph, part, roles, places)
+    numbers = _numbers(roles)
+    if isinstance(numbers, Reason):
+        return numbers
+    constants = {
+        node: getattr(captured.module, node.target)
+        for node in captured.module.graph.find_nodes(op="get_attr")
+    }
+    make = partial(_made, graph, names, part.weights, places, constants)
+    tolerance = tolerance_of(graph)
+    return StepCall(roles, places, make, eager, numbers, tolerance, _counted(), otherwise, tell)
+
+
+def _inputs(roles: StepRoles) -> StepInputs:
+    """The roles by the names that inputs of the imported graph have."""
+    return StepInputs(
+        roles.tokens.name,
+        tuple(cache.node.name for cache in roles.caches),
+        tuple(node.name for node in roles.counters),
+        tuple(node.name for node in roles.masks),
+        {
+            cache.node.name: cache.keeps
+            for cache in roles.caches
+            if cache.form == "grown" and cache.keeps is not None
+        },
+    )
+
+
+def _eager(captured: Captured, roles: StepRoles) -> GraphModule:
+    """The results of the captured graph by PyTorch, from its inputs."""
     whole = Region(0, tuple(_functional(captured)), roles.results)
-    eager = apart(captured.module, whole, list(places))
-    return StepCall(roles, places, make, eager, tolerance_of(graph), _counted(), otherwise, tell)
+    return apart(captured.module, whole, captured.module.graph.find_nodes(op="placeholder"))
+
+
+def _numbers(roles: StepRoles) -> dict[Node, DimLike] | Reason:
+    """The sizes that are returned, as the position decides them."""
+    symbols = Symbols({})
+    for expr, meant in roles.sizes.items():
+        if isinstance(meant, int):
+            symbols.fix(expr, meant)
+        else:
+            symbols.name(expr, str(meant))
+    found: dict[Node, DimLike] = {}
+    for node in roles.returned:
+        val = getattr(node, "meta", {}).get("val")
+        if type(val).__name__ == "SymInt" or type(val) is int:
+            try:
+                found[node] = symbols.dim(val)  # type: ignore[index]
+            except NotAPolynomial as error:
+                return Reason("HETC-E053", f"the step returns a number of which is known: {error}")
+        elif not (node is None or type(node) is int or hasattr(val, "dtype")):
+            return Reason("HETC-E053", f"the graph returns {val}, which is no tensor and no size")
+    return found
 
 
 def _counted() -> frozenset[int]:
@@ -88,42 +153,36 @@ def _imported(captured: Captured, roles: StepRoles) -> Part | Reason:
     if any(node.op == "placeholder" for node in roles.results):
         return Reason("HETC-E053", "the graph returns one of its inputs")
     outputs = [(node, tuple(range(node.meta["val"].ndim))) for node in roles.results]
-    rows = [node.meta["val"].shape[2] for node in roles.caches]
-    called = {size.node.expr: "P" for size in rows if not isinstance(size, int)}
-    nodes = _functional(captured)
-    return import_part(captured.module, nodes, outputs, roles.weights, "step", called)
+    nodes = [node for node in _functional(captured) if node.op == "call_function"]
+    return import_part(captured.module, nodes, outputs, roles.weights, "step", roles.sizes)
 
 
 def _functional(captured: Captured) -> list[Node]:
     return [
         node
         for node in captured.module.graph.nodes
-        if node.op == "call_function" and not writes_back(node)
+        if node.op in ("call_function", "get_attr") and not writes_back(node)
     ]
 
 
 def _made(
     graph: Graph,
-    part: Part,
-    roles: StepRoles,
+    names: StepInputs,
+    weights: Mapping[str, Node],
     places: dict[Node, int],
+    constants: Mapping[Node, torch.Tensor],
     given: tuple[Any, ...],
     capacity: int,
 ) -> MadeStep | Reason:
     """The step for positions below `capacity`, with the weights of this call."""
     tensors: dict[str, torch.Tensor] = {
-        name: given[places[node]] for name, node in part.weights.items()
+        name: constants[node] if node in constants else given[places[node]]
+        for name, node in weights.items()
     }
 
     def weight(name: str) -> Array:
         return to_numpy(tensors[name])
 
-    names = StepInputs(
-        roles.tokens.name,
-        tuple(node.name for node in roles.caches),
-        tuple(node.name for node in roles.counters),
-        tuple(node.name for node in roles.masks),
-    )
     try:
         step = adopt_step(graph, names, weight, capacity)
     except StateError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,15 @@ import numpy as np
 from hetc.bundle.native import StateLayout
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
+from hetc.interop.cache_rows import with_rows, write_rows
+from hetc.interop.openmp import soon_asleep
 from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
 from hetc.interop.watched import Watched
+from hetc.ir.dims import DimLike, evaluate
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import state_name
+from hetc.passes.step_rows import visible
 from hetc.runtime.native.step import NativeStep
 
 if TYPE_CHECKING:
@@ -58,25 +62,37 @@ class StepCall:
         places: Mapping[Node, int],
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
         eager: Callable[..., tuple[torch.Tensor, ...]],
+        numbers: Mapping[Node, DimLike],
         tolerance: float,
         counted: frozenset[int],
         otherwise: Callable[[], Compiled],
         tell: Callable[[Reason], None],
     ) -> None:
-        self._roles = roles
+        self._kept = roles.caches
+        self._grow = any(cache.form == "grown" for cache in roles.caches)
         self._tokens = places[roles.tokens]
-        self._caches = [places[node] for node in roles.caches]
+        self._caches = [places[cache.node] for cache in roles.caches]
         self._counters = [places[node] for node in roles.counters]
+        self._positions = [places[node] for node in roles.numbers]
         self._masks = [places[node] for node in roles.masks]
-        self._weights = [places[node] for node in roles.weights]
-        self._places = places
+        self._weights = [places[node] for node in roles.weights if node in places]
+        results = roles.results
+        self._results = results
+        indices: dict[Any, int] = {node: index for index, node in enumerate(results)}
+        sizes: dict[Any, DimLike] = dict(numbers)
+        # A tensor by its index; or a size, or None and numbers as they are.
+        self._returned: list[tuple[int | None, Any]] = [
+            (indices.get(item), sizes.get(item, item)) for item in roles.returned
+        ]
+        self._written = [
+            (places[target], results.index(source)) for target, source in roles.written
+        ]
         self._make, self._eager, self._tolerance = make, eager, tolerance
         self._counted = [int(place in counted) for place in self._caches]
         self._otherwise, self._tell = otherwise, tell
-        self._step: MadeStep | Reason | None = None
-        self._bound: list[tuple[int, Watched]] = []
+        self._step: _Ready | Reason | None = None
         # The caches as the last call left them, and how many rows the engine has of them.
-        self._left: list[Watched | None] = []
+        self._left: Watched | None = None
         self._past = -1
         # The engine's copy is of one cache at a time.
         self._turn = threading.Lock()
@@ -85,53 +101,57 @@ class StepCall:
     def __call__(self, *given: Any) -> Any:
         with self._turn:
             past = self._position(given)
-            made = past if isinstance(past, Reason) else self._prepared(given, past)
-            if not isinstance(past, Reason) and not isinstance(made, Reason):
+            ready = past if isinstance(past, Reason) else self._prepared(given, past)
+            if not isinstance(past, Reason) and not isinstance(ready, Reason):
                 self.calls += 1
-                return self._run(made, given, past)
-        assert isinstance(made, Reason)
-        self._tell(made)
+                return self._run(ready, given, past)
+        assert isinstance(ready, Reason)
+        self._tell(ready)
         return self._otherwise()(*given)
 
     # Whether a call fits.
 
     def _position(self, given: tuple[Any, ...]) -> int | Reason:
         caches = [given[place] for place in self._caches]
-        lengths = {cache.shape[2] for cache in caches}
-        if len(lengths) != 1:
-            return Reason("HETC-E054", "the caches of a step differ in length")
-        (length,) = lengths
-        past = int(given[self._counters[0]].flatten()[0]) if self._roles.is_static else length
-        if any(int(item) != past for place in self._counters for item in given[place].flatten()):
+        if self._positions:
+            past = int(given[self._positions[0]])
+        elif self._counters:
+            past = int(given[self._counters[0]].flatten()[0])
+        else:
+            past = max(cache.shape[2] for cache in caches)
+        if any(given[place] != past for place in self._positions) or not all(
+            _holds(given[place], past) for place in self._counters
+        ):
+            return Reason("HETC-E054", "the tokens of a call do not all have one position")
+        if not all(kept.fits(cache, past) for kept, cache in zip(self._kept, caches, strict=True)):
             return Reason("HETC-E054", "the position is not the number of tokens in the cache")
-        if self._roles.is_static and past >= length:
-            return Reason("HETC-E054", "the cache has no room for one more token")
         for place in self._masks:
-            seen = given[place].numpy()
-            if not (seen == (np.arange(length) <= past)).all():
+            seen = visible(to_numpy(given[place]))
+            if isinstance(seen, str) or not (seen == (np.arange(seen.shape[-1]) <= past)).all():
                 return Reason("HETC-E054", "the mask hides tokens of the past")
         return past
 
-    def _prepared(self, given: tuple[Any, ...], past: int) -> MadeStep | Reason:
+    def _prepared(self, given: tuple[Any, ...], past: int) -> _Ready | Reason:
         """The step, made where there is none for these weights and this position yet."""
-        made = self._step
-        if isinstance(made, Reason):
-            return made
-        if made is not None and not self._are_same(given):
+        ready = self._step
+        if isinstance(ready, Reason):
+            return ready
+        if ready is not None and not ready.weights.are_in(given):
             return Reason("HETC-E054", "the weights are not those that the step was made with")
-        if made is None or past >= made.capacity:
-            if made is not None and self._roles.is_static:
-                return Reason("HETC-E054", "the position is beyond what the step was made for")
-            self._step = made = self._new(given, past)
-        return made
+        if ready is None or past >= ready.made.capacity:
+            self._step = ready = self._new(given, past)
+        return ready
 
-    def _new(self, given: tuple[Any, ...], past: int) -> MadeStep | Reason:
+    def _new(self, given: tuple[Any, ...], past: int) -> _Ready | Reason:
         """A step for this position and as many again, once it computes what PyTorch does."""
-        bound = [(place, Watched.of(given[place])) for place in self._weights]
-        self._bound = [(place, watched) for place, watched in bound if watched is not None]
-        if len(self._bound) != len(bound):
+        weights = _Weights.of(given, self._weights)
+        if weights is None:
             return Reason("HETC-E054", "nothing tells whether weights made for inference change")
-        self._left, self._past = [], -1
+        caches = [given[place] for place in self._caches]
+        if any(cache.is_neg() for cache in caches):
+            # NumPy has none, and what is written into its copy would be lost.
+            return Reason("HETC-E054", "a cache is the negative of what is in memory")
+        self._left, self._past = None, -1
         try:
             made = self._make(given, max(_LEAST_ROOM, 1 << (2 * past).bit_length()))
         except HetcError as error:
@@ -144,110 +164,145 @@ class StepCall:
             return made
         if past >= made.capacity:
             return Reason("HETC-E054", "the position is beyond what the step can be made for")
+        ready = _Ready.of(made, weights, [node.meta["val"].dtype for node in self._results])
         self._cache = made.native.cache(given[self._tokens].shape[0], made.capacity)
-        logits, rows = self._step_natively(made, given, past)
+        self._fill(ready, caches, past)
+        logits, rows = self._step_natively(ready, given, past)
         found = ""
-        for kind, theirs in zip(made.outputs, self._eager(*given), strict=True):
-            if not isinstance(kind, str):
-                ours = to_torch(kind[past], dtype_of_torch(theirs.dtype))
-            elif kind == "logits":
+        for kind, theirs in zip(ready.kinds, self._eager(*given), strict=True):
+            if kind is None:
                 ours = logits
+            elif isinstance(kind, int):
+                ours = to_torch(rows[kind][:, :, None], dtype_of_torch(theirs.dtype))
+                theirs = self._kept[kind].new_row(theirs, past)
             else:
-                ours, theirs = rows[kind.removesuffix(".out")], theirs.narrow(2, past, 1)
+                ours = kind[past]
             found = found or difference(ours, theirs, self._tolerance)
         if found:
             return Reason("HETC-V005", f"the step computes something else than PyTorch: {found}")
-        return made
-
-    def _are_same(self, given: tuple[Any, ...]) -> bool:
-        for place, watched in self._bound:
-            # Numbers of the program come as a new tensor at each call.
-            is_number = watched.tensor.ndim == 0
-            item = given[place]
-            if not (watched.tensor.equal(item) if is_number else watched.is_still(item)):
-                return False
-        return True
+        return ready
 
     # Running it.
 
-    def _run(self, made: MadeStep, given: tuple[Any, ...], past: int) -> tuple[Any, ...]:
+    def _run(self, ready: _Ready, given: tuple[Any, ...], past: int) -> tuple[Any, ...]:
         """What the graph returns, after what it writes is written."""
-        logits, rows = self._step_natively(made, given, past)
-        grown = self._grown(given, rows, past)
-        self._left, self._past = [Watched.of(cache) for cache in grown.values()], past + 1
-        results = {
-            node: self._result(kind, logits, grown, past)
-            for node, kind in zip(self._roles.results, made.outputs, strict=True)
-        }
-        for target, source in self._roles.written:
-            into = given[self._places[target]]
-            if results[source] is not into:
-                into.copy_(results[source])
-        return tuple(results[node] for node in self._roles.returned)
+        soon_asleep().step()
+        caches = [given[place] for place in self._caches]
+        left = self._left
+        if left is None or self._past != past or not left.is_still(caches, self._counted):
+            left = None
+            self._fill(ready, caches, past)
+        # Until all of it is done, nothing is known of the caches.
+        self._left, self._past = None, -1
+        logits, rows = self._step_natively(ready, given, past)
+        if self._grow:
+            grown = zip(self._kept, with_rows(caches, rows), strict=True)
+            caches, left = [kept.left(cache) for kept, cache in grown], None
+        else:
+            arrays = [to_numpy(x) for x in caches] if left is None else left.arrays
+            places = [kept.place(x, past) for kept, x in zip(self._kept, arrays, strict=True)]
+            write_rows(caches, arrays, rows, places)
+            if left is not None:
+                left.renew()
+        self._left, self._past = left or Watched.of(caches), past + 1
+
+        def result(index: int) -> torch.Tensor:
+            kind = ready.kinds[index]
+            if kind is None:
+                return logits
+            return caches[kind] if isinstance(kind, int) else kind[past].clone()
+
+        for place, index in self._written:
+            into, source = given[place], result(index)
+            if into is not source:
+                into.copy_(source)
+        return tuple(
+            _number(size, past) if index is None else result(index)
+            for index, size in self._returned
+        )
 
     def _step_natively(
-        self, made: MadeStep, given: tuple[Any, ...], past: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The logits [B,1,V], and the new row [B,G,1,D] of each cache by name."""
+        self, ready: _Ready, given: tuple[Any, ...], past: int
+    ) -> tuple[torch.Tensor, list[Array]]:
+        """The logits [B,1,V], and the new row [B,G,D] of each cache."""
         import torch
 
-        caches = self._by_name(given)
-        if self._past != past or not self._are_left(caches.values()):
-            self._fill(made, caches, past)
         tokens = np.ascontiguousarray(given[self._tokens].numpy())
-        logits = made.native.run(tokens, np.full(tokens.shape[0], past, np.int64), self._cache)
-        rows = {
-            state.name: to_torch(
-                self._cache.rows(state, past, past + 1),
-                dtype_of_torch(caches[state.name].dtype),
-            )
-            for state in made.states
-        }
-        (dtype,) = (
-            node.meta["val"].dtype
-            for node, kind in zip(self._roles.results, made.outputs, strict=True)
-            if isinstance(kind, str) and kind == "logits"
-        )
-        return torch.from_numpy(np.ascontiguousarray(logits)).to(dtype), rows
+        pasts = np.full(tokens.shape[0], past, np.int64)
+        logits = ready.made.native.run(tokens, pasts, self._cache)
+        rows = self._cache.rows(past)
+        taken = torch.from_numpy(np.ascontiguousarray(logits)).to(ready.logits)
+        return taken, [rows[index] for index in ready.order]
 
-    def _are_left(self, caches: Iterable[torch.Tensor]) -> bool:
-        """Whether the caches are those that the last call left."""
-        triples = zip(self._left, caches, self._counted, strict=True)
-        return all(was is not None and was.is_still(cache, more) for was, cache, more in triples)
-
-    def _by_name(self, given: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-        return {state_name(i): given[place] for i, place in enumerate(self._caches)}
-
-    def _fill(self, made: MadeStep, caches: Mapping[str, torch.Tensor], past: int) -> None:
+    def _fill(self, ready: _Ready, caches: Sequence[torch.Tensor], past: int) -> None:
         """Make the engine's rows those of PyTorch's caches."""
-        batch = next(iter(caches.values())).shape[0]
+        batch = caches[0].shape[0]
         if batch != self._cache.batch:
-            self._cache = made.native.cache(batch, made.capacity)
-        for state in made.states:
-            self._cache.write(state, past, to_numpy(caches[state.name][:, :, :past]))
+            self._cache = ready.made.native.cache(batch, ready.made.capacity)
+        for cache, index in zip(caches, ready.order, strict=True):
+            self._cache.write(ready.made.states[index], past, to_numpy(cache[:, :, :past]))
 
-    def _grown(
-        self, given: tuple[Any, ...], rows: Mapping[str, torch.Tensor], past: int
-    ) -> dict[str, torch.Tensor]:
-        """PyTorch's caches with the new rows: written into, or new ones."""
-        import torch
 
-        caches = self._by_name(given)
-        if not self._roles.is_static:
-            return {name: torch.cat([cache, rows[name]], 2) for name, cache in caches.items()}
-        for name, cache in caches.items():
-            cache[:, :, past : past + 1] = rows[name]
-        return caches
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of a step. Numbers of the program, which come as new tensors in each call, are
+    compared with `numbers`."""
 
-    def _result(
-        self,
-        kind: str | Array,
-        logits: torch.Tensor,
-        grown: Mapping[str, torch.Tensor],
-        past: int,
-    ) -> torch.Tensor:
-        import torch
+    places: Sequence[int]
+    watched: Watched
+    numbers: Sequence[tuple[int, torch.Tensor]]
 
-        if not isinstance(kind, str):
-            return torch.from_numpy(np.array(kind[past]))
-        return logits if kind == "logits" else grown[kind.removesuffix(".out")]
+    @staticmethod
+    def of(given: tuple[Any, ...], places: Sequence[int]) -> _Weights | None:
+        """Those at `places`; None where nobody counts what is written into one."""
+        tensors = [place for place in places if given[place].ndim]
+        watched = Watched.of([given[place] for place in tensors])
+        numbers = [(place, given[place].clone()) for place in places if not given[place].ndim]
+        return None if watched is None else _Weights(tensors, watched, numbers)
+
+    def are_in(self, given: tuple[Any, ...]) -> bool:
+        """Whether a call has the same, unchanged."""
+        return all(number.equal(given[place]) for place, number in self.numbers) and (
+            self.watched.is_still([given[place] for place in self.places])
+        )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A step and what its calls need.
+
+    `kinds` are the graph's results: None for the logits, of the type `logits`, the number of a
+    cache, or what it is at every position. The engine has the caches in `order`.
+    """
+
+    made: MadeStep
+    weights: _Weights
+    kinds: Sequence[int | torch.Tensor | None]
+    logits: torch.dtype
+    order: Sequence[int]
+
+    @staticmethod
+    def of(made: MadeStep, weights: _Weights, dtypes: Sequence[torch.dtype]) -> _Ready:
+        """`dtypes` are those of the results."""
+        numbers = {state_name(index): index for index in range(len(made.states))}
+        kinds: list[int | torch.Tensor | None] = []
+        for kind, dtype in zip(made.outputs, dtypes, strict=True):
+            if not isinstance(kind, str):
+                kinds.append(to_torch(kind, dtype_of_torch(dtype)))
+            else:
+                kinds.append(None if kind == "logits" else numbers[kind.removesuffix(".out")])
+        places = {state.name: index for index, state in enumerate(made.states)}
+        order = [places[name] for name in numbers]
+        return _Ready(made, weights, kinds, dtypes[kinds.index(None)], order)
+
+
+def _holds(counter: torch.Tensor, past: int) -> bool:
+    """Whether all numbers of a counter are `past`."""
+    if counter.numel() == 1:
+        return bool(counter.item() == past)
+    return all(number == past for number in counter.flatten().tolist())
+
+
+def _number(size: DimLike | None, past: int) -> int | None:
+    """A size that is returned."""
+    return None if size is None else evaluate(size, {"P": past})

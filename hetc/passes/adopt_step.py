@@ -9,40 +9,47 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetc.errors import StateError
-from hetc.ir.dims import DimLike, product, symbol
-from hetc.ir.graph import Graph, GraphBuilder, rebuild
+from hetc.errors import IRError, StateError
+from hetc.ir.dims import DimLike
+from hetc.ir.graph import Graph, GraphBuilder, substitute_dims
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.index import IndexPut
+from hetc.ir.ops.elementwise import Cast
 from hetc.ir.ops.sequence import KVAppend
-from hetc.ir.ops.shape import Broadcast, Concat, Reshape, Slice
-from hetc.ir.ops.source import Weight
-from hetc.ir.types import BOOL, I64, Array, Shape, TensorType
+from hetc.ir.ops.shape import Broadcast, Reshape, Slice
+from hetc.ir.ops.source import Constant, Weight
+from hetc.ir.types import I64, Array, TensorType
 from hetc.passes.simplify import simplify
-from hetc.passes.step_positions import Positional
-
-B, P, T = symbol("B"), symbol("P"), symbol("T")
-# A score below it takes no weight in a softmax.
-_HIDDEN = -1e4
+from hetc.passes.step_axes import B, P, T, reshaped
+from hetc.passes.step_positions import Positional, by_position
+from hetc.passes.step_rows import (
+    Append,
+    appends,
+    visible,
+    widest_of,
+    window_by,
+    without_slopes,
+)
 
 
 @dataclass(frozen=True)
 class StepInputs:
     """What the inputs of a captured step are, by name: `tokens` i64[b,1]; `caches` f[b,G,L,D], in
-    the order of the layers; `counters`, integers that hold the position; `masks`, bool, true for
-    the rows of the cache up to the position."""
+    the order of the layers; `counters`, integers that hold the position; `masks` of the rows of a
+    cache up to the position, bool or added to scores. `keeps` are the rows that a cache which grows
+    has at most, where it drops older ones."""
 
     tokens: str
     caches: tuple[str, ...]
     counters: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    keeps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,31 +75,16 @@ def state_name(index: int) -> str:
 
 def adopt_step(graph: Graph, inputs: StepInputs, weights: WeightLookup, capacity: int) -> Step:
     """The decode half of `graph`, for positions below `capacity` and within caches that are written
-    into.
+    into; those of L rows have as many as are needed.
 
     Raises StateError (HETC-S040) naming the op that does not fit.
     """
-    graph = simplify(_one_counter(graph, inputs))
-    written = [op.x for op in graph.ops if isinstance(op, IndexPut) and op.x.name in inputs.caches]
-    rows = [cache.shape[2] for cache in written]
+    graph = by_position(substitute_dims(graph, {"L": capacity}), inputs.counters, inputs.masks)
+    graph = simplify(graph)
+    into = [one.cache for one in appends(graph, inputs.caches).values() if one.form == "written"]
+    rows = [cache.shape[2] for cache in into]
     capacity = min([capacity, *(size for size in rows if isinstance(size, int))])
-    positional = Positional(
-        graph, frozenset(inputs.counters), frozenset(inputs.masks), weights, capacity
-    )
-    return _Walk(graph, inputs, positional).run()
-
-
-def _one_counter(graph: Graph, inputs: StepInputs) -> Graph:
-    """The graph with one input in place of all counters of one type: they hold the same."""
-    first: dict[TensorType, Value] = {}
-    for value in graph.inputs:
-        if value.name in inputs.counters:
-            first.setdefault(value.type, value)
-    same = {value: first[value.type] for value in graph.inputs if value.name in inputs.counters}
-    renamed = tuple(same.get(value, value) for value in graph.inputs)
-    placed = rebuild(graph, lambda op: None, inputs=renamed)
-    kept = dict.fromkeys(placed.inputs)
-    return Graph(placed.name, tuple(kept), placed.ops, placed.outputs, placed.output_names)
+    return _Walk(graph, inputs, Positional(graph, weights, capacity)).run()
 
 
 @dataclass
@@ -104,8 +96,11 @@ class _Walk:
     positional: Positional
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder("decode"))
     new: dict[Value, Value] = field(default_factory=dict)
-    # The rows of a cache after the step, by the value of the capture.
+    # The rows of a cache after the step, by the value of the capture; and those that it keeps.
     rows: dict[Value, Value] = field(default_factory=dict)
+    kept: dict[Value, Value] = field(default_factory=dict)
+    appends: Mapping[Value, Append] = field(default_factory=dict)
+    parts: frozenset[Op] = frozenset()
     tables: dict[str, Array] = field(default_factory=dict)
     found: dict[Value, Array] = field(default_factory=dict)
     batch: DimLike = 1
@@ -123,9 +118,14 @@ class _Walk:
             self.new[cache] = self.builder.input(state_name(index), TensorType(cache.dtype, sizes))
         self.found = self.positional.tables(self._frontier())
         self.capacity = min([self.positional.capacity, *map(len, self.found.values())])
+        self.appends = appends(self.graph, self.inputs.caches)
+        self.parts = frozenset(part for one in self.appends.values() for part in one.parts)
         for op in self.graph.ops:
             if self.positional.kinds[op.result] == "data":
-                self._place(op)
+                try:
+                    self._place(op)
+                except IRError as error:
+                    raise _refused(op.loc, f"{error.what}: {error.found}") from error
         return self._step()
 
     def _frontier(self) -> list[Value]:
@@ -147,7 +147,7 @@ class _Walk:
                 outputs.append(self.found[value])
                 continue
             name = self._output_name(value)
-            result = self.rows.get(value) or self.new[value]
+            result = self.kept.get(value) or self.new[value]
             if results.setdefault(name, result) is not result:
                 raise _refused(result.op.loc if result.op else "", "it returns two kinds of logits")
             outputs.append(name)
@@ -159,8 +159,8 @@ class _Walk:
         return Step(decode, self.capacity, self.tables, tuple(outputs))
 
     def _output_name(self, value: Value) -> str:
-        if value in self.rows:
-            past = self.rows[value].op
+        if value in self.kept:
+            past = self.kept[value].op
             assert isinstance(past, KVAppend)
             return f"{past.past.name}.out"
         found = self.new.get(value)
@@ -171,8 +171,15 @@ class _Walk:
     # Ops.
 
     def _place(self, op: Op) -> None:
-        if isinstance(op, IndexPut | Concat) and (rows := self._appended(op)) is not None:
-            self.rows[op.result] = rows
+        if op in self.parts:
+            if op.result in self.appends:
+                self._append(op)
+            return
+        if isinstance(op, Slice) and op.x in self.rows:
+            keeps = self._keeps(self.appends[op.x])
+            if not self.appends[op.x].is_kept(op.x, op.result, keeps):
+                raise _refused(op.loc, f"of a cache {op.x.type} it keeps {op.result.type}")
+            self.kept[op.result] = self.rows[op.x]
             return
         if isinstance(op, Attention):
             made = self._attention(op)
@@ -185,43 +192,49 @@ class _Walk:
                 raise _refused(op.loc, f"{op.kind} gives {value.type} for {old.type}")
             self.new[old] = value
 
-    def _appended(self, op: IndexPut | Concat) -> Value | None:
-        """The rows of a cache with the new ones behind, where `op` is what puts them there."""
-        if isinstance(op, Concat):
-            if len(op.xs) != 2 or op.xs[0].name not in self.inputs.caches:
-                return None
-            cache, new, axis = op.xs[0], op.xs[1], op.axis % op.xs[0].rank
-        else:
-            if op.x.name not in self.inputs.caches or len(op.axes) != 1 or op.accumulate:
-                return None
-            cache, new, axis = op.x, op.updates, op.axes[0]
-            places = self.found.get(op.ids[0])
-            expected = np.arange(self.capacity)
-            if places is None or not np.array_equal(
-                places.reshape(len(places), -1)[:, 0], expected
-            ):
-                raise _refused(op.loc, "rows of a cache are written elsewhere than at the position")
-        if axis != 2 or new.shape != (*cache.shape[:2], 1, cache.shape[3]):
-            raise _refused(op.loc, f"a cache {cache.type} takes {new.type} along axis {axis}")
-        rows = KVAppend(self.new[cache], self._operand(op, new), 2, loc=op.loc)
-        return self.builder.add(rows)
+    def _append(self, op: Op) -> None:
+        """Make the rows of a cache with the new one behind, where `op` is what puts it there."""
+        append = self.appends[op.result]
+        if not append.fits:
+            raise _refused(op.loc, f"a cache {append.cache.type} takes {append.new.type}")
+        if append.place is not None and not self._is_right_place(append):
+            raise _refused(op.loc, "rows of a cache are written elsewhere than at the position")
+        row = self._operand(op, append.new)
+        rows = KVAppend(self.new[append.cache], row, 2, loc=op.loc)
+        self.rows[op.result] = self.builder.add(rows)
+        if append.is_kept(op.result, op.result, self._keeps(append)):
+            self.kept[op.result] = self.rows[op.result]
+
+    def _keeps(self, append: Append) -> int | None:
+        return self.inputs.keeps.get(append.cache.name)
+
+    def _is_right_place(self, append: Append) -> bool:
+        assert append.place is not None
+        if append.form == "shifted":
+            if self.positional.kinds[append.place] != "static":
+                return False
+            (place,) = self.positional.fixed(append.place).reshape(-1)
+            rows = append.cache.shape[2]
+            assert isinstance(rows, int), "what is written into has a known size"
+            return int(place) in (-1, rows - 1)
+        places = self.found.get(append.place)
+        if places is None:
+            return False
+        return np.array_equal(places.reshape(len(places), -1)[:, 0], np.arange(len(places)))
 
     def _attention(self, op: Attention) -> Op:
         if op.k not in self.rows or op.v not in self.rows:
             raise _refused(op.loc, "attention reads something else than a cache")
         if op.slopes is not None or op.window is not None or op.chunk is not None:
             raise _refused(op.loc, "attention has slopes, a window or chunks of its own")
-        window = None
-        if op.mask is not None:
-            window = self._window(op)
-        elif isinstance(op.k.op, IndexPut):
-            raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
         sinks = None if op.sinks is None else self._operand(op, op.sinks)
+        window, slopes = self._window(op)
         return Attention(
             self._operand(op, op.q),
             self.rows[op.k],
             self.rows[op.v],
             sinks=sinks,
+            slopes=self._slopes(op, slopes),
             scale=op.scale,
             softcap=op.softcap,
             causal=True,
@@ -229,59 +242,72 @@ class _Walk:
             loc=op.loc,
         )
 
-    def _window(self, op: Attention) -> int | None:
-        """How many keys a query sees; None for all up to its own."""
-        assert op.mask is not None
+    def _slopes(self, op: Attention, slopes: tuple[float, ...] | None) -> Value | None:
+        if slopes is None:
+            return None
+        literal = self.builder.add(Constant(slopes, loc=op.loc))
+        is_same = literal.dtype is op.q.dtype
+        return literal if is_same else self.builder.add(Cast(literal, op.q.dtype, loc=op.loc))
+
+    def _window(self, op: Attention) -> tuple[int | None, tuple[float, ...] | None]:
+        """How many keys a query sees, None for all up to its own; and the slopes of a bias."""
+        append, values = self.appends[op.k], self.appends[op.v]
+        keeps = self._keeps(append)
+        if (values.form, self._keeps(values)) != (append.form, keeps):
+            raise _refused(op.loc, "keys and values are kept in different ways")
+        if op.mask is None:
+            if append.form == "written":
+                raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
+            return widest_of(append, keeps), None
+        if self.positional.kinds[op.mask] == "static" and append.form != "written":
+            self.found[op.mask] = self.positional.fixed(op.mask)[None]
         masks = self._of_each_sequence(op.mask)
-        if masks is None or any(size != 1 for size in masks.shape[1:-1]):
-            raise _refused(op.loc, "the mask hangs on data, or is not one for all heads")
-        flat = masks.reshape(masks.shape[0], -1)
-        seen = flat if op.mask.dtype is BOOL else flat == 0
-        if op.mask.dtype is not BOOL and not (flat[~seen] <= _HIDDEN).all():
-            raise _refused(op.loc, "the mask adds something to scores")
-        position = np.arange(flat.shape[0])[:, None]
-        behind = position - np.arange(flat.shape[1])[None, :]
-        widest = int(seen[-1].sum())
-        expected = (behind >= 0) & (behind < widest)
-        if not np.array_equal(seen, expected):
+        if masks is None:
+            raise _refused(op.loc, "the mask hangs on data")
+        slopes = None
+        if op.sinks is None and (biased := without_slopes(masks)) is not None:
+            masks, slopes = biased
+        seen = visible(masks)
+        if isinstance(seen, str):
+            raise _refused(op.loc, seen)
+        found = window_by(seen, append, keeps, self.capacity)
+        if found == "neither":
             raise _refused(op.loc, "the mask is neither causal nor a sliding window")
-        return None if widest == flat.shape[0] else widest
+        return found, slopes if slopes and any(slopes) else None
 
     def _same(self, op: Op) -> Op:
         """`op` on the new operands, with the names of axes in its shapes."""
         if isinstance(op, Reshape):
             x = self._operand(op, op.x)
-            return Reshape(x, self._reshaped(op, x.shape), loc=op.loc)
+            shape = reshaped(x.shape, op.shape, self.batch)
+            if shape is None:
+                raise _refused(op.loc, f"reshape of {x.type} to {op.shape}")
+            return Reshape(x, shape, loc=op.loc)
         if isinstance(op, Broadcast):
-            x = self._operand(op, op.x)
-            shape = list(op.shape)
+            x = self._with_rows(op, self._operand(op, op.x))
+            sizes = list(op.shape)
             for axis in range(1, x.rank + 1):
                 if op.x.shape[-axis] == op.shape[-axis]:
-                    shape[-axis] = x.shape[-axis]
-            return Broadcast(x, tuple(shape), loc=op.loc)
+                    sizes[-axis] = x.shape[-axis]
+            return Broadcast(x, tuple(sizes), loc=op.loc)
         return op.map_operands(lambda value: self._operand(op, value))
 
-    def _reshaped(self, op: Reshape, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-        """The shape of the result: the first axes in order that can be the sequences and the
-        tokens, or one axis for both where no two can."""
-        named = [dim for dim in shape if not isinstance(dim, int)]
-        choices: list[Sequence[DimLike]] = [named]
-        if named in ([B, T], [B * T]):
-            choices = [(B, T), (B * T,)]
-        for choice in choices:
-            result = _with_names(op.shape, {B: self.batch, T: 1, B * T: self.batch}, choice)
-            if result is not None:
-                return result
-        if self.batch == 1 and len(op.shape) == 1:
-            # Everything in a row, such as the experts that tokens go to.
-            return (op.shape[0] * product(named),)
-        raise _refused(op.loc, f"reshape of {TensorType(op.x.dtype, shape)} to {op.shape}")
+    def _with_rows(self, op: Broadcast, x: Value) -> Value:
+        """`x`, with one axis of rows for [B,T] where each token is repeated: an axis of one token
+        was taken for that of the copies."""
+        for axis in range(1, x.rank):
+            if x.shape[axis - 1 : axis + 1] == (B, T) and op.shape[axis - x.rank] != 1:
+                shape = (*x.shape[: axis - 1], B * T, 1, *x.shape[axis + 1 :])
+                return self.builder.add(Reshape(x, shape, loc=op.loc))
+        return x
 
     def _operand(self, reader: Op, value: Value) -> Value:
         if value in self.rows:
             raise _refused(reader.loc, f"{reader.kind} reads a cache")
         if value not in self.new:
             is_table = value in self.positional
+            if self.positional.kinds[value] == "data":
+                raise _refused(reader.loc, f"{reader.kind} reads a part of what fills a cache")
             self.new[value] = self._table(reader, value) if is_table else value
         return self.new[value]
 
@@ -329,23 +355,6 @@ class _Walk:
         if len(axes) != 1:
             raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
         return axes.pop()
-
-
-def _with_names(
-    shape: Shape, sizes: Mapping[DimLike, DimLike], names: Sequence[DimLike]
-) -> Shape | None:
-    """`shape` with `names` in order at the first axes that have their sizes; None where there are
-    too few."""
-    result = list(shape)
-    axis = 0
-    for name in names:
-        while axis < len(result) and shape[axis] != sizes.get(name):
-            axis += 1
-        if axis == len(result):
-            return None
-        result[axis] = name
-        axis += 1
-    return tuple(result)
 
 
 def _refused(at: str, found: str) -> StateError:

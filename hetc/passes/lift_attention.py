@@ -71,7 +71,8 @@ def lift_attention(graph: Graph) -> Graph:
             return None
         return op.replace(k=k, v=v)
 
-    return rebuild(simplify(rebuild(graph, step)), group)
+    # Twice: views of views come together in the first, and repeated heads show in the second.
+    return rebuild(simplify(simplify(rebuild(graph, step))), group)
 
 
 def _lift(product: MatMul, index_only: IndexOnly) -> Op | None:

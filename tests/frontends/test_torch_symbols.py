@@ -10,6 +10,7 @@ import pytest
 from torch.utils._sympy import functions
 
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
+from hetc.ir.dims import evaluate
 
 # Neither sympy nor PyTorch's functions on top of it are typed.
 sympy: Any = importlib.import_module("sympy")
@@ -148,3 +149,36 @@ def test_an_axis_that_is_an_expression_keeps_one_name() -> None:
 def test_an_axis_that_cannot_be_solved(expr: Any) -> None:
     with pytest.raises(NotAPolynomial):
         Symbols({}).bind(size(expr), "S")
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        Max(0, s - 7),
+        Min(7, s),
+        Max(0, 9 - s),
+        Min(5, 12 - s),
+        Max(3, s + 1),
+        Min(3, s + 1) + 2 * Max(0, s - 4),
+    ],
+)
+def test_extremes_of_the_position_are_rows_of_windows(expr: Any) -> None:
+    symbols = Symbols({})
+    symbols.name(s, "P")
+    dim = symbols.dim(size(expr))
+    for past in range(1, 20):
+        assert evaluate(dim, {"P": past}) == expr.subs(s, past)
+
+
+@pytest.mark.parametrize("expr", [Max(0, 2 * s - 7), Max(s - 3, 9 - s)])
+def test_other_extremes_of_the_position_are_refused(expr: Any) -> None:
+    symbols = Symbols({})
+    symbols.name(s, "P")
+    with pytest.raises(NotAPolynomial, match="which side"):
+        symbols.dim(size(expr))
+
+
+def test_a_symbol_that_is_a_number() -> None:
+    symbols = Symbols({})
+    symbols.fix(s, 7)
+    assert symbols.dim(size(2 * s + 1)) == 15

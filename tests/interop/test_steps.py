@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
 
-from hetc.interop import backend, last_report
-from hetc.interop.report import GraphReport
-from tests.driver.models import build
-
-PROMPT, NEW = 12, 20
+from hetc.interop import backend
+from tests.interop.generation import NEW, PROMPT, Stepper, generate, model_of, prompt, steps
 
 
 @pytest.fixture(autouse=True)
@@ -21,30 +17,6 @@ def _forget() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-def model_of(family: str, **changes: Any) -> Any:
-    model = build(family, **changes)
-    model.config.use_cache = model.generation_config.use_cache = True
-    return model
-
-
-def prompt(rows: int = 1) -> torch.Tensor:
-    return torch.randint(3, 128, (rows, PROMPT), generator=torch.Generator().manual_seed(1))
-
-
-def generate(model: Any, ids: torch.Tensor, cache: str, **more: Any) -> list[list[int]]:
-    static = {"cache_implementation": "static"} if cache == "static" else {}
-    sizes = {"max_new_tokens": NEW, "min_new_tokens": NEW}
-    found: list[list[int]] = model.generate(
-        ids, do_sample=False, disable_compile=True, **sizes, **static, **more
-    ).tolist()
-    return found
-
-
-def steps() -> list[GraphReport]:
-    """The graphs that take one token."""
-    return [graph for graph in last_report().graphs if graph.phase == "decode"]
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
@@ -94,25 +66,6 @@ def test_prompts_that_are_padded_run_otherwise(cache: str) -> None:
     assert all(graph.refusals for graph in steps())
 
 
-class Stepper:
-    """A compiled model with a cache of 12 tokens, called a token at a time."""
-
-    def __init__(self) -> None:
-        self.model = model_of("llama")
-        self.step: Any = torch.compile(self.model.forward, backend=backend, dynamic=True)
-        with torch.no_grad():
-            self.past: Any = self.model(prompt(), use_cache=True).past_key_values
-
-    @torch.no_grad()
-    def both(self, token: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the compiled and of the eager model, from the same cache."""
-        ids, length = torch.tensor([[token]]), self.past.get_seq_length()
-        expected = self.model(ids, past_key_values=self.past, use_cache=True).logits
-        self.past.crop(length - self.past.get_seq_length())
-        found = self.step(ids, past_key_values=self.past, use_cache=True).logits
-        return found, expected
-
-
 def test_a_cache_that_somebody_wrote_into_is_read_again() -> None:
     stepper = Stepper()
     stepper.both(5)
@@ -145,7 +98,7 @@ def test_inference_mode() -> None:
 
 
 def test_what_is_no_step_says_why() -> None:
-    model = model_of("gemma2")
+    model = model_of("lfm2")
     model.forward = torch.compile(model.forward, backend=backend)
     generate(model, prompt(), "dynamic")
     assert steps()
@@ -177,6 +130,28 @@ def test_another_prompt_in_the_same_memory_is_read_anew() -> None:
         assert [generate(model, ids, "dynamic") for ids in prompts] == expected
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_static_caches_of_other_lengths(family: str) -> None:
+    model = model_of(family)
+    prompts = [prompt(length=length) for length in (12, 9, 15, 4)]
+    expected = [generate(model, ids, "static") for ids in prompts]
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert [generate(model, ids, "static") for ids in prompts] == expected
+    assert sum(graph.whole_calls for graph in steps()) == len(prompts) * (NEW - 1)
+    assert not any(graph.refusals for graph in steps())
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_more_positions_than_a_step_was_made_for(cache: str) -> None:
+    model = model_of("llama")
+    ids = prompt(length=1015)
+    expected = generate(model, ids, cache)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, ids[:, :5], cache) == generate(model_of("llama"), ids[:, :5], cache)
+    assert generate(model, ids, cache) == expected
+    assert sum(graph.whole_calls for graph in steps()) == 2 * (NEW - 1)
+
+
 def test_two_threads_with_caches_of_their_own() -> None:
     model = model_of("llama")
     prompts = [prompt(), prompt() - 1]
@@ -186,3 +161,22 @@ def test_two_threads_with_caches_of_their_own() -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda ids: generate(model, ids, "static"), prompts))
     assert found == expected
+
+
+def test_a_cache_that_is_a_negative_in_memory_runs_otherwise() -> None:
+    stepper = Stepper()
+    for layer in stepper.past.layers:
+        layer.keys = torch._neg_view(-layer.keys)
+    torch.testing.assert_close(*stepper.both(5), rtol=1e-4, atol=1e-4)
+
+
+def test_a_static_cache_whose_writes_nobody_counts_is_read_at_each_call() -> None:
+    model = model_of("llama")
+    expected = generate(model, prompt(), "static")
+    model.forward = torch.compile(model.forward, backend=backend)
+    counts = []
+    with torch.inference_mode():
+        for _ in range(2):
+            assert generate(model, prompt(), "static") == expected
+            counts.append(sum(graph.whole_calls for graph in steps()))
+    assert counts == [NEW - 1, 2 * (NEW - 1)]

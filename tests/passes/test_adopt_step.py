@@ -107,7 +107,12 @@ def test_a_window_is_found_by_its_mask() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("%11 = where %seen, 0.0", "%11 = where %seen, 1.0", "the mask adds something to scores"),
+        (
+            "%11 = where %seen, 0.0, -inf {dtype = f32}",
+            "%key = iota {size = 6}\n  %far = mul %key, %key\n  %added = cast %far {dtype = f32}\n"
+            "  %11 = where %seen, %added, -inf",
+            "the mask adds something to scores",
+        ),
         ("mask = %11, ", "", "rows of the cache that are not written yet"),
         ("[%8] {axes = [2]}", "[%7] {axes = [2]}", "elsewhere than at the position"),
         (

@@ -19,7 +19,7 @@ from hetc.frontends.torch_export.dtypes import dtype_of_torch
 from hetc.frontends.torch_export.places import Places, place
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Range, Symbols
 from hetc.frontends.torch_export.walk import Walk
-from hetc.ir.dims import Dim, DimLike, symbol
+from hetc.ir.dims import Dim, DimLike, capped_rows, symbol
 from hetc.ir.graph import Graph, GraphBuilder
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.shape import Transpose
@@ -113,12 +113,12 @@ def import_part(
     outputs: Sequence[tuple[Node, tuple[int, ...]]],
     parameters: Names,
     name: str,
-    called: Mapping[Any, str] | None = None,
+    called: Mapping[Any, DimLike] | None = None,
 ) -> Part | Reason:
     """`nodes`, which `reasons_against` had nothing against, as one graph.
 
-    `outputs` are nodes with the order of the axes in which they are wanted. `called` names symbols
-    of PyTorch's; those with one name are taken for equal, which the caller makes sure of.
+    `outputs` are nodes with the order of the axes in which they are wanted. `called` says what
+    symbols of PyTorch's are: the caller makes sure that it is so, also where two are one.
     """
     work = _Work(name, nodes, parameters, called or {})
     for node in nodes:
@@ -144,7 +144,7 @@ class _Work:
     """One walk over nodes, in which what no node has made is an input."""
 
     def __init__(
-        self, name: str, nodes: Iterable[Node], parameters: Names, called: Mapping[Any, str]
+        self, name: str, nodes: Iterable[Node], parameters: Names, called: Mapping[Any, DimLike]
     ) -> None:
         nodes = list(nodes)
         symbols = Symbols({})
@@ -156,8 +156,12 @@ class _Work:
         self._sizes: dict[str, Any] = {}
         self._hints: dict[str, int] = {}
         for expr, (bounds, hint) in _free_symbols(nodes).items():
-            if expr in called:
-                self.ctx.symbols.name(expr, called[expr], bounds)
+            meant = called.get(expr)
+            if isinstance(meant, int):
+                self.ctx.symbols.fix(expr, meant)
+            elif meant is not None:
+                self.ctx.symbols.name(expr, str(meant), bounds)
+                self._sizes.setdefault(str(meant), expr)
             else:
                 self._name(expr, bounds, hint)
 
@@ -206,7 +210,8 @@ class _Work:
         names = [f"{node.name}.out" for node, _ in outputs]
         graph = ctx.builder.finish(results, names).prune()
         shown = {str(dim) for value in graph.inputs for dim in value.shape if isinstance(dim, Dim)}
-        for name in sorted(sizes_used(graph) - shown):
+        used = {name if capped_rows(name) is None else "P" for name in sizes_used(graph)}
+        for name in sorted(used - shown):
             ctx.builder.input(f"size.{name}", TensorType(BOOL, (symbol(name), 0)))
             self._inputs.append(Size(self._sizes[name], name))
         graph = ctx.builder.finish(results, names).prune()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -69,6 +69,11 @@ class Symbols:
         self.ranges[name] = bounds
         self._dims.clear()
         return symbol(name)
+
+    def fix(self, expr: Any, number: int) -> None:
+        """Take a whole expression for a number."""
+        self._meaning[expr] = _clean({(): Fraction(number)})
+        self._dims.clear()
 
     def knows(self, size: Any) -> bool:
         """Whether every symbol of a size has a name."""
@@ -163,6 +168,8 @@ class Symbols:
         if best[0] >= (_SHORTEST if sign < 0 else longest):
             self._narrow(best[0], expr)
             return best[1]
+        if (capped := _capped(parts, sign)) is not None:
+            return capped
         raise NotAPolynomial(
             f"which side of {expr} is taken depends on the sizes: narrow the range of the dims"
         )
@@ -237,6 +244,23 @@ _ROUNDINGS = {
     "ToFloat",
     "Identity",
 }
+
+
+def _capped(parts: Sequence[Polynomial], sign: int) -> Polynomial | None:
+    """The larger (sign 1) or smaller of `P+a` or `a-P` and a number, by `W<n>`, which is min(P, n);
+    None for others."""
+    for moving, fixed in (parts, parts[::-1]) if len(parts) == 2 else ():
+        slope, offset = moving.get(("P",)), moving.get((), Fraction(0))
+        if set(moving) - {("P",), ()} or slope not in (1, -1) or set(fixed) - {()}:
+            continue
+        # Where both are the same.
+        rows = slope * (fixed.get((), Fraction(0)) - offset)
+        if rows.denominator != 1 or rows <= 0:
+            continue
+        capped = _sum([{(f"W{rows}",): slope}, {(): offset}])
+        # min(P, n) grows up to n: it makes the smaller of what grows, the larger of what falls.
+        return capped if slope == -sign else _sum([moving, fixed, _scaled(capped, -1)])
+    return None
 
 
 def _clean(poly: Polynomial) -> Polynomial:

@@ -182,6 +182,12 @@ def softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
     return _normalized(ctx, red.Softmax, x, dim)
 
 
+@aten("_safe_softmax.default")
+def safe_softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
+    """The softmax that gives zeros for a row of -inf, as the IR's does."""
+    return _normalized(ctx, red.Softmax, x, dim)
+
+
 @aten("log_softmax.int", "_log_softmax.default")
 def log_softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
     return _normalized(ctx, red.LogSoftmax, x, dim)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from hetc.bundle.dtypes import BY_NAME
@@ -46,10 +49,14 @@ class Cache:
         rows = self._rows(state, chosen)[:, :, past - shape[-2] : past]
         return np.ascontiguousarray(rows, dtype=BY_NAME[state.element].numpy).reshape(shape)
 
-    def rows(self, state: StateLayout, start: int, stop: int) -> NDArray[Any]:
-        """A copy [B, G, stop-start, D] of some rows of a state that has positions."""
-        found = self._rows(state)[:, :, start:stop]
-        return np.ascontiguousarray(found, dtype=BY_NAME[state.element].numpy)
+    def rows(self, position: int) -> list[NDArray[Any]]:
+        """A copy [B, G, D] of what is at a position of each state that has them, in the order of
+        the layout."""
+        found: dict[str, NDArray[Any]] = {}
+        for states, parts in self._alike:
+            rows = _rows_at(states[0], parts, position)
+            found |= {state.name: row for state, row in zip(states, rows, strict=True)}
+        return [found[state.name] for state in self._layout.states if state.name in found]
 
     def write(self, state: StateLayout, past: int, array: NDArray[Any]) -> None:
         """Take over a state of the contract."""
@@ -70,6 +77,27 @@ class Cache:
                 rows = math.ceil(past / _LANES) * _LANES
                 for mine, theirs in zip(self._bytes(state), other._bytes(state), strict=True):
                     mine[row, :, :rows] = theirs[other_row, :, :rows]
+
+    @cached_property
+    def _alike(self) -> list[tuple[list[StateLayout], list[NDArray[np.uint8]]]]:
+        """The states with positions, those together that differ in nothing but where they lie, at
+        equal distances, as layers do; and what `_bytes` has of each [L, B, G, C, bytes]."""
+        kinds: dict[StateLayout, list[StateLayout]] = {}
+        for state in self._layout.states:
+            if state.role != "whole":
+                kinds.setdefault(replace(state, name="", offset=""), []).append(state)
+        found = []
+        for states in kinds.values():
+            starts = [size_of(state.offset, self._sizes, at=state.name) for state in states]
+            distances = {after - before for before, after in pairwise(starts)} or {0}
+            together = [states] if len(distances) == 1 else [[state] for state in states]
+            for layers in together:
+                parts = [
+                    as_strided(part, (len(layers), *part.shape), (min(distances), *part.strides))
+                    for part in self._bytes(layers[0])
+                ]
+                found.append((layers, parts))
+        return found
 
     def _whole(self, state: StateLayout) -> NDArray[Any]:
         """A view of a state that is as the contract has it."""
@@ -109,6 +137,24 @@ class Cache:
         return _ScaledRows(rows, scales[0].view(_SCALE)[..., 0]) if scales else rows  # type: ignore[return-value]
 
 
+def _rows_at(state: StateLayout, parts: Sequence[NDArray[np.uint8]], position: int) -> NDArray[Any]:
+    """A copy [..., D] of the rows at a position, of what `_bytes` has [..., C, bytes]."""
+    numbers, *scales = parts
+    stored = numbers.view(BY_NAME[state.stored].numpy)
+    if state.role == "keys":
+        pair, width = _pair(state), _row(state)
+        sizes = (stored.shape[-2] // _LANES, width // pair, _LANES, pair)
+        tiled = stored.reshape(*stored.shape[:-2], *sizes)
+        rows = tiled[..., position // _LANES, :, position % _LANES, :]
+        rows = rows.reshape(*rows.shape[:-2], width)
+    else:
+        rows = stored[..., position, :]
+    rows = rows[..., state.first : state.first + state.sizes[-1]]
+    if scales:
+        rows = rows * scales[0].view(_SCALE)[..., position, :]
+    return np.array(rows, BY_NAME[state.element].numpy, order="C")
+
+
 def _pair(state: StateLayout) -> int:
     """Numbers of a row that lie side by side."""
     return 2 if state.role == "keys" and state.stored == "bf16" else 1
@@ -136,17 +182,28 @@ class _TiledRows:
         return found.transpose(1, 2, 0, 3)
 
     def __setitem__(self, index: Any, array: Any) -> None:
+        tiles, steps, lanes, pair = self.tiled.shape[2:]
+        start, stop, _ = index[2].indices(tiles * lanes)
+        if start % lanes == 0 and self.own == slice(0, steps * pair):
+            # Whole tiles in one go.
+            first, count = start // lanes, (stop - start) // lanes
+            whole = array[:, :, : count * lanes].reshape(
+                *array.shape[:2], count, lanes, steps, pair
+            )
+            self.tiled[:, :, first : first + count] = whole.swapaxes(3, 4)
+            start, array = start + count * lanes, array[:, :, count * lanes :]
+        index = (*index[:2], slice(start, stop))
         tile, lane = self._places(index)
-        whole = self._whole_rows(index)
-        whole[..., self.own] = array.transpose(2, 0, 1, 3)
-        steps, pair = self.tiled.shape[3], self.tiled.shape[5]
-        self.tiled[:, :, tile, :, lane, :] = whole.reshape(*whole.shape[:3], steps, pair)
+        rows = self._whole_rows(index)
+        rows[..., self.own] = array.transpose(2, 0, 1, 3)
+        self.tiled[:, :, tile, :, lane, :] = rows.reshape(*rows.shape[:3], steps, pair)
 
     def _whole_rows(self, index: Any) -> NDArray[Any]:
         """A copy [rows, B, G, R]: index arrays apart from each other come first."""
         tile, lane = self._places(index)
         found = self.tiled[:, :, tile, :, lane, :]
-        return found.reshape(*found.shape[:3], -1)
+        steps, pair = found.shape[3:]
+        return found.reshape(*found.shape[:3], steps * pair)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import mmap
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,18 +126,15 @@ class Engine:
             sizes = {"B": batch, "T": count, "C": cache.capacity}
             sizes |= {"N": units, "K": self._pool.units}
             needed = layout.scratch[half]
-            shared = size_of(needed.shared, sizes, at="scratch.shared")
-            private = size_of(needed.private, sizes, at="scratch.private")
+            private = _bytes(needed.private, **sizes)
             given = {
                 "tokens": tokens.ctypes.data,
                 "logits": logits.ctypes.data,
                 "weights": weights.ctypes.data,
                 "state": cache.memory.ctypes.data,
                 "pasts": pasts.ctypes.data,
-                "shared": self._shared.address(shared),
-                "barrier": self._barrier.zeroed(
-                    size_of(needed.barrier, sizes, at="scratch.barrier")
-                ),
+                "shared": self._shared.address(_bytes(needed.shared, **sizes)),
+                "barrier": self._barrier.zeroed(_bytes(needed.barrier, **sizes)),
                 **sizes,
             }
             arguments = np.empty((units, len(ARGUMENTS)), np.int64)
@@ -169,6 +167,12 @@ class Engine:
             expected=wanted or ", ".join(variant.name for variant in self._layout.variants),
             do="run it with --executor onnx",
         )
+
+
+@lru_cache(maxsize=256)
+def _bytes(dim: str, **sizes: int) -> int:
+    """The bytes of scratch memory that a layout asks for; every token asks anew."""
+    return size_of(dim, sizes, at=f"scratch, {dim}")
 
 
 def _mapped(files: NativeFiles, expected: int) -> NDArray[Any]:
