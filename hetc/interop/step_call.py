@@ -148,9 +148,6 @@ class StepCall:
         if weights is None:
             return Reason("HETC-E054", "nothing tells whether weights made for inference change")
         caches = [given[place] for place in self._caches]
-        if any(cache.is_neg() for cache in caches):
-            # NumPy has none, and what is written into its copy would be lost.
-            return Reason("HETC-E054", "a cache is the negative of what is in memory")
         self._left, self._past = None, -1
         try:
             made = self._make(given, max(_LEAST_ROOM, 1 << (2 * past).bit_length()))

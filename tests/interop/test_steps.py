@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -163,11 +164,16 @@ def test_two_threads_with_caches_of_their_own() -> None:
     assert found == expected
 
 
+@torch.no_grad()
 def test_a_cache_that_is_a_negative_in_memory_runs_otherwise() -> None:
-    stepper = Stepper()
+    stepper, token = Stepper(), torch.tensor([[5]])
+    plain = copy.deepcopy(stepper.past)
+    expected = stepper.model(token, past_key_values=plain, use_cache=True).logits
     for layer in stepper.past.layers:
         layer.keys = torch._neg_view(-layer.keys)
-    torch.testing.assert_close(*stepper.both(5), rtol=1e-4, atol=1e-4)
+    found = stepper.step(token, past_key_values=stepper.past, use_cache=True).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert [graph.whole_calls for graph in steps()] == [0]
 
 
 def test_a_static_cache_whose_writes_nobody_counts_is_read_at_each_call() -> None:
