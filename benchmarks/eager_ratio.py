@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.machine import machine, smollm2, versions
 from hetc.driver import CompileOptions, compile_bundle, load
-from hetc.frontends.original import _from_gguf
+from hetc.frontends.original import model_of_gguf
 from hetc.runtime import Bundle
 from hetc.runtime.cores import physical_cores
 
@@ -87,7 +87,7 @@ def main() -> None:
         path = Path(folder) / "bundle"
         compile_bundle(smollm2(), path, CompileOptions(dtype="fp32", quantize="none"))
         with load(path) as bundle:
-            model = _from_gguf(smollm2()).eval()
+            model = model_of_gguf(smollm2()).eval()
             attention = model.config._attn_implementation
             print(f"{threads} threads each, {options.runs} runs, {attention}, {bundle.executors}\n")
             sides = {"hetc": by_hetc(bundle), "transformers": by_transformers(model)}

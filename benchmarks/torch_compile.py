@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine, smollm2, versions
-from hetc.frontends.original import _from_gguf
+from hetc.frontends.original import model_of_gguf
 from hetc.runtime.native.step import NativeStep
 
 SIDES = ("eager", "hetc", "inductor")
@@ -32,7 +32,7 @@ PROMPT, NEW = 64, 64
 def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
     """Seconds and tokens of one side, in this process."""
     warnings.simplefilter("ignore")
-    model = _from_gguf(smollm2()).to(getattr(torch, dtype)).eval()
+    model = model_of_gguf(smollm2()).to(getattr(torch, dtype)).eval()
     model.config.use_cache = model.generation_config.use_cache = True
     model.generation_config.eos_token_id = None
     if side != "eager":

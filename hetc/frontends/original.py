@@ -112,14 +112,18 @@ def _transformers(path: Path, tokens: Array) -> Array:
             path, dtype=torch.float32, **options
         )
     else:
-        model = _from_gguf(path)
+        model = model_of_gguf(path)
     with torch.inference_mode():
         logits = model.eval()(input_ids=torch.from_numpy(tokens), use_cache=False).logits
     return np.asarray(logits.float().numpy())
 
 
-def _from_gguf(path: Path) -> Any:
-    """transformers' own reading of a GGUF file. (Its from_pretrained would need accelerate.)"""
+def model_of_gguf(path: Path) -> Any:
+    """transformers' own reading of a GGUF file, in f32, without its `from_pretrained`, which needs
+    accelerate.
+
+    Raises InputError HETC-I006 where transformers leaves a part without weights.
+    """
     import torch
     import transformers
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint

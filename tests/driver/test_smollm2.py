@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from hetc.driver import CompileOptions, compile_bundle, load, verify
-from hetc.frontends.original import _from_gguf
+from hetc.frontends.original import model_of_gguf
 from hetc.ir.types import Array
 from hetc.runtime import Bundle
 from tests.driver.models import eager
@@ -60,7 +60,7 @@ class SmolLM2:
 
 @pytest.fixture(scope="module")
 def smollm2(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> SmolLM2:
-    model = _from_gguf(smollm2_gguf).eval()
+    model = model_of_gguf(smollm2_gguf).eval()
     # As `ignore_eos` does: a text that ends early would compare little.
     model.generation_config.eos_token_id = None
     tokenizer = AutoTokenizer.from_pretrained(smollm2_gguf.parent, gguf_file=smollm2_gguf.name)

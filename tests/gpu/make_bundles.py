@@ -132,9 +132,9 @@ def _errors_of_pytorch(
     alone does to thirty layers of a real model, and so all that its kernels may."""
     import torch
 
-    from hetc.frontends.original import _from_gguf
+    from hetc.frontends.original import model_of_gguf
 
-    model = _from_gguf(source).to(torch.bfloat16)
+    model = model_of_gguf(source).to(torch.bfloat16)
     found: dict[str, float] = {}
     numbers = [name.removesuffix(".tokens") for name in expected if name.endswith(".tokens")]
     for number in numbers:

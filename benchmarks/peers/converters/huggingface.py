@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 import transformers
 
-from hetc.frontends.original import _from_gguf
+from hetc.frontends.original import model_of_gguf
 
 
 def convert(kind: str, source: Path, target: Path) -> None:
     """safetensors in the dtype `kind`, config.json and tokenizer, all by transformers."""
     dtype = getattr(torch, kind)
-    model = _from_gguf(source).to(dtype)
+    model = model_of_gguf(source).to(dtype)
     model.config.dtype = dtype
     model.save_pretrained(target)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
