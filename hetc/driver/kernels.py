@@ -31,7 +31,7 @@ class Kernels:
 def triton_plan(program: Program, target: Target) -> TritonPlan | None:
     """The prefill half of `program` for `target`; None for one that is no GPU of a known
     architecture."""
-    if not target.device.arch:
+    if target.device.kind != "gpu" or not target.device.arch:
         return None
     states = tuple(spec.name for spec in program.states)
     return TritonPlan(program.prefill, states, (target,), program.max_context)

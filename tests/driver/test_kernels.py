@@ -35,6 +35,13 @@ def test_a_plan_without_weights_has_kernels_where_a_gpu_is_named(tmp_path: Path)
         assert (LAUNCHES_FILE in made.manifest.files) == (prefill is not None)
 
 
+def test_prefill_on_a_cpu_has_no_kernels(subjects: Subjects) -> None:
+    """The host's `x86_64` is an arch too, and none that kernels are for."""
+    made = plan(subjects("llama").source, CompileOptions(prefill="host"), quiet)
+    assert made.kernels.reasons == ()
+    assert made.kernels.result().files == {}
+
+
 def test_several_gpus_have_no_kernels(subjects: Subjects) -> None:
     planned = plan(subjects("llama").source, CompileOptions(prefill="h200:2"), quiet)
     (reason,) = planned.fallbacks
