@@ -32,7 +32,7 @@ PROMPT, NEW = 64, 64
 def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
     """Seconds and tokens of one side, in this process."""
     warnings.simplefilter("ignore")
-    model = model_of_gguf(smollm2()).to(getattr(torch, dtype)).eval()
+    model = model_of_gguf(smollm2(), dtype).eval()
     model.config.use_cache = model.generation_config.use_cache = True
     model.generation_config.eos_token_id = None
     if side != "eager":

@@ -31,9 +31,9 @@ text = model.generate(prompt, **settings)
 report = hetc.interop.last_report()
 for graph in report.graphs:
     print(f"{graph.phase:8} {graph.ops} ops, called {graph.calls} times")
-    for region in graph.regions:
-        print(f"  region of {region.ops} ops on {region.executor}, {region.calls} calls")
-        print(f"  {region.target}: {dict(region.marks)}, {region.estimated_s:.1e} s estimated")
+    for region in filter(None, (graph.whole, *graph.regions)):
+        print(f"  {region.name}: {region.ops} ops on {region.executor}, {region.calls} calls")
+        print(f"  {region.placed}: {region.marks}, {region.estimated_s:.1e} s estimated")
     for fallback in graph.fallbacks:
         print(f"  by PyTorch: {fallback.count} x {fallback.op}: {fallback.reason}")
 for recompile in report.recompiles:

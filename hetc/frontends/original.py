@@ -118,9 +118,10 @@ def _transformers(path: Path, tokens: Array) -> Array:
     return np.asarray(logits.float().numpy())
 
 
-def model_of_gguf(path: Path) -> Any:
-    """transformers' own reading of a GGUF file, in f32, without its `from_pretrained`, which needs
-    accelerate.
+def model_of_gguf(path: Path, dtype: str = "float32") -> Any:
+    """transformers' own reading of a GGUF file, without its `from_pretrained`, which needs
+    accelerate. As there, only weights are rounded to `dtype`, and not the frequencies of rotary
+    positions.
 
     Raises InputError HETC-I006 where transformers leaves a part without weights.
     """
@@ -129,7 +130,7 @@ def model_of_gguf(path: Path) -> Any:
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     with contextlib.redirect_stderr(io.StringIO()):  # it draws a progress bar
         loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)
     missing, _ = model.load_state_dict(loaded["tensors"], strict=False)

@@ -12,7 +12,7 @@ from hetc.interop.assemble import assemble
 from hetc.interop.captured import Captured
 from hetc.interop.decompose import decompose
 from hetc.interop.lower_region import Lowered, lower_region
-from hetc.interop.marks import mark_graph
+from hetc.interop.marks import Machines, mark_graph
 from hetc.interop.onnx_runner import OnnxRunner
 from hetc.interop.phase import phase_of
 from hetc.interop.recorder import GraphRecord, RegionRecord
@@ -20,7 +20,7 @@ from hetc.interop.reference_runner import ReferenceRunner
 from hetc.interop.regions import Region, cut_regions, has_effects, is_random, writes_back
 from hetc.interop.runner import Executor, WholeGraph
 from hetc.interop.step import compile_step
-from hetc.targets import load
+from hetc.targets import load, load_link
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -49,22 +49,25 @@ def lower(captured: Captured, record: GraphRecord) -> Compiled:
     nodes = captured.module.graph.nodes
     record.ops = sum(node.op == "call_function" and makes_tensors(node) for node in nodes)
     record.phase = phase_of(captured.module)
-    otherwise = cache(lambda: _by_regions(captured, record))
-    name = captured.options.executor
+    options = captured.options
+    machines = Machines(
+        {"prefill": load(options.prefill), "decode": load(options.decode)}, load_link(options.link)
+    )
+    otherwise = cache(lambda: _by_regions(captured, record, machines))
+    name = options.executor
     if compile_whole := WHOLE_GRAPH_COMPILERS.get(name):
         made = compile_whole(captured, otherwise, record.refuse)
         if not isinstance(made, Reason):
-            record.compiled_whole, record.whole = name, made
-            return made
+            marks = mark_graph(made.graph, record.phase, made.sizes, machines)
+            record.whole = RegionRecord(made.graph.name, made.call, name, marks)
+            return made.call
         record.refuse(made)
     return otherwise()
 
 
-def _by_regions(captured: Captured, record: GraphRecord) -> Compiled:
-    options = captured.options
-    executor = EXECUTORS[options.executor]()
+def _by_regions(captured: Captured, record: GraphRecord, machines: Machines) -> Compiled:
+    executor = EXECUTORS[captured.options.executor]()
     captured, refused = _known(captured, executor)
-    target = load(options.decode if record.phase == "decode" else options.prefill)
     made = _lowered(captured, refused, executor, record)
     while isinstance(made, Reason):
         made = _lowered(captured, refused, executor, record)
@@ -72,11 +75,11 @@ def _by_regions(captured: Captured, record: GraphRecord) -> Compiled:
     eager = {node: why for node, why in refused.items() if not writes_back(node)}
     for node, reason in eager.items():
         record.fall_back(str(node.target), reason)
-    if eager and options.strict:
+    if eager and captured.options.strict:
         raise _not_whole(next(iter(eager.values())), len(eager))
     for lowered in regions.values():
-        marks = mark_graph(lowered.graph, target, record.phase or "prefill", lowered.sizes)
-        record.regions.append(RegionRecord(lowered.call, executor.name, target.name, marks))
+        marks = mark_graph(lowered.graph, record.phase, lowered.sizes, machines)
+        record.regions.append(RegionRecord(lowered.call.name, lowered.call, executor.name, marks))
     calls = {number: (lowered.call, lowered.given) for number, lowered in regions.items()}
     return assemble(captured.module, order, calls)
 

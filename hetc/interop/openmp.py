@@ -17,7 +17,7 @@ _SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 class SoonAsleep:
     """While steps run, threads of GNU's OpenMP sleep as soon as their loop is done.
 
-    They would spin for some 4 ms (measured), on the cores on which the engine's threads begin
+    They would spin for some milliseconds, on the cores on which the engine's threads begin
     meanwhile, unless there are more OpenMP threads than cores (the manual of libgomp on
     GOMP_SPINCOUNT). So there is one more: a thread has a team of its own, which does nothing.
     Other OpenMPs have no such rule, and nothing is done about them.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hetc.errors import UsageError
-from hetc.targets import load
+from hetc.targets import load, load_link
 
 EXECUTORS = ("native", "onnx", "reference")
 
@@ -16,14 +16,16 @@ EXECUTORS = ("native", "onnx", "reference")
 class Options:
     """What a compiled model is asked to do.
 
-    `prefill` and `decode` are the targets whose marks a graph gets when it is called with many
-    tokens a sequence and with one. `executor` runs what hetc takes: `native` runs decode steps of
-    language models on the native engine and all other regions in ONNX Runtime, `onnx` and
-    `reference` run all in one. `strict` makes an error of everything that would run eagerly.
+    `prefill` and `decode` are the targets of graphs with many tokens a sequence and with one; other
+    graphs are cut between both, which `link` joins. `executor` runs what hetc takes: `native` runs
+    decode steps of language models on the native engine and all other regions in ONNX Runtime,
+    `onnx` and `reference` run all in one. `strict` makes an error of everything that would run
+    eagerly.
     """
 
     prefill: str = "h200"
     decode: str = "sn40l"
+    link: str = "pcie5"
     executor: str = "native"
     strict: bool = False
 
@@ -58,4 +60,5 @@ class Options:
             )
         for name in (options.prefill, options.decode):
             load(name)
+        load_link(options.link)
         return options

@@ -13,25 +13,26 @@ from hetc.interop.report import Fallback, GraphBreak, GraphReport, Recompile, Re
 
 if TYPE_CHECKING:
     from hetc.interop.region_call import RegionCall
-    from hetc.interop.runner import WholeGraph
+    from hetc.interop.runner import WholeCall
 
 
 @dataclass(frozen=True)
 class RegionRecord:
-    """A region that was lowered; `call` counts its runs."""
+    """A region that was lowered, or a graph that was taken as a whole; `call` counts its runs."""
 
-    call: RegionCall
+    name: str
+    call: RegionCall | WholeCall
     executor: str
-    target: str
     marks: Marks
 
     def report(self) -> RegionReport:
         """What is known now."""
         return RegionReport(
-            name=self.call.name,
+            name=self.name,
             ops=self.marks.ops,
-            executor=self.executor if self.call.run is not None else "eager",
-            target=self.target,
+            executor="eager" if self.call.is_given_up else self.executor,
+            placed=self.marks.placed,
+            uncut=self.marks.uncut,
             marks=self.marks.counts,
             estimated_s=self.marks.seconds,
             calls=self.call.calls,
@@ -49,8 +50,7 @@ class GraphRecord:
     ops: int = 0
     regions: list[RegionRecord] = field(default_factory=list)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
-    compiled_whole: str = ""
-    whole: WholeGraph | None = None
+    whole: RegionRecord | None = None
     refusals: list[Reason] = field(default_factory=list)
     calls: int = 0
 
@@ -74,8 +74,7 @@ class GraphRecord:
             self.ops,
             tuple(region.report() for region in self.regions),
             tuple(self.fallbacks.values()),
-            self.compiled_whole,
-            0 if self.whole is None else self.whole.calls,
+            None if self.whole is None else self.whole.report(),
             tuple(self.refusals),
             self.calls,
         )

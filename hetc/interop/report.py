@@ -10,17 +10,20 @@ from hetc.errors import Reason
 
 @dataclass(frozen=True)
 class RegionReport:
-    """A region that hetc took: how many ops of the IR it has and who runs it (`eager` after a
-    call that failed).
+    """A region that hetc took, or a graph as a whole: how many ops of the IR it has and who runs
+    it (`eager` after a call that failed).
 
-    `marks` counts its ops by what limits them on `target`, and `estimated_s` is what they take
-    there in all; both are estimates from the target's file. `calls` counts its runs.
+    `placed` counts its ops by target: that of the phase, or where the graph has none, the two
+    between which it is cut, unless `uncut` says why it is not. `marks` counts them by what limits
+    them there, and `estimated_s` is what they take there in all, transfers included; both are
+    estimates from the files of the targets. `calls` counts its runs.
     """
 
     name: str
     ops: int
     executor: str
-    target: str
+    placed: Mapping[str, int]
+    uncut: Reason | None
     marks: Mapping[str, int]
     estimated_s: float
     calls: int
@@ -40,10 +43,10 @@ class GraphReport:
     """One captured graph.
 
     `compile_id` is Dynamo's (`frame/recompile`), `place` the function that it was captured from.
-    `ops` counts the nodes that make tensors. `compiled_whole` names the compiler that took the
-    graph as a whole, in `whole_calls` of its `calls`; `refusals` say why none did, or why not in
-    others. `regions` and `fallbacks` say what became of it then. `phase` is decode for one token a
-    sequence, prefill for more, empty for a graph that takes no tokens.
+    `ops` counts the nodes that make tensors. `whole` is the graph as it was taken as a whole, in
+    some of its `calls`; `refusals` say why it was not, or why not in others. `regions` and
+    `fallbacks` say what became of it then. `phase` is decode for one token a sequence, prefill for
+    more, empty for a graph that takes no tokens.
     """
 
     compile_id: str
@@ -52,10 +55,14 @@ class GraphReport:
     ops: int
     regions: tuple[RegionReport, ...]
     fallbacks: tuple[Fallback, ...]
-    compiled_whole: str
-    whole_calls: int
+    whole: RegionReport | None
     refusals: tuple[Reason, ...]
     calls: int
+
+    @property
+    def whole_calls(self) -> int:
+        """The calls that ran as a whole."""
+        return 0 if self.whole is None else self.whole.calls
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hetc.errors import Reason
@@ -15,14 +16,29 @@ if TYPE_CHECKING:
 Run = Callable[[Sequence["torch.Tensor"]], tuple["torch.Tensor", ...]]
 
 
-class WholeGraph(Protocol):
+class WholeCall(Protocol):
     """A function of the arguments of a captured graph; `calls` counts those that it ran itself."""
 
     calls: int
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it leaves all further calls to others."""
+        ...
+
     def __call__(self, *given: Any) -> Any:
         """What the graph returns."""
         ...
+
+
+@dataclass(frozen=True)
+class WholeGraph:
+    """A captured graph that was taken as a whole: what runs it, and the graph in the IR, whose
+    symbols were `sizes` when it was captured."""
+
+    call: WholeCall
+    graph: Graph
+    sizes: Mapping[str, int]
 
 
 class Executor(Protocol):

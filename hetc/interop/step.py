@@ -25,6 +25,7 @@ from hetc.interop.assemble import apart
 from hetc.interop.captured import Captured
 from hetc.interop.lower_region import tolerance_of
 from hetc.interop.regions import Region, writes_back
+from hetc.interop.runner import WholeGraph
 from hetc.interop.step_call import MadeStep, StepCall
 from hetc.interop.step_experts import experts_by_row
 from hetc.interop.step_roles import StepRoles, find_roles
@@ -42,7 +43,7 @@ from hetc.runtime.native.step import MadeFiles, NativeStep
 
 if TYPE_CHECKING:
     import torch
-    from torch.fx import GraphModule, Node
+    from torch.fx import Node
 
 Compiled = Callable[..., Any]
 # Graphs that Dynamo captured anew for another length are the same step with the same weights, whose
@@ -52,23 +53,25 @@ _MADE: WeakValueDictionary[tuple[object, ...], MadeStep] = WeakValueDictionary()
 
 def compile_step(
     captured: Captured, otherwise: Callable[[], Compiled], tell: Callable[[Reason], None]
-) -> StepCall | Reason:
+) -> WholeGraph | Reason:
     """A function that runs the captured step natively; or why the graph is no step.
 
     Where a call does not fit what the step was made for, it runs what `otherwise` gives, and `tell`
     hears why.
     """
-    original = find_roles(captured)
-    if isinstance(original, Reason):
-        return original
-    eager = _eager(captured, original)
-    by_row = experts_by_row(captured)
-    if isinstance(by_row, Reason):
-        return by_row
-    captured = by_row
     roles = find_roles(captured)
     if isinstance(roles, Reason):
         return roles
+    # What PyTorch computes is asked of the graph as it was captured.
+    eager = _eager(captured, roles)
+    by_row = experts_by_row(captured)
+    if isinstance(by_row, Reason):
+        return by_row
+    if by_row is not captured:
+        captured, found = by_row, find_roles(by_row)
+        if isinstance(found, Reason):
+            return found
+        roles = found
     part = _imported(captured, roles)
     if isinstance(part, Reason):
         return part
@@ -94,7 +97,8 @@ def compile_step(
     }
     make = partial(_made, graph, names, part.weights, places, constants)
     tolerance = tolerance_of(graph)
-    return StepCall(roles, places, make, eager, numbers, tolerance, _counted(), otherwise, tell)
+    call = StepCall(roles, places, make, eager, numbers, tolerance, _counted(), otherwise, tell)
+    return WholeGraph(call, graph, part.sizes)
 
 
 def _inputs(roles: StepRoles) -> StepInputs:
@@ -112,7 +116,7 @@ def _inputs(roles: StepRoles) -> StepInputs:
     )
 
 
-def _eager(captured: Captured, roles: StepRoles) -> GraphModule:
+def _eager(captured: Captured, roles: StepRoles) -> Compiled:
     """The results of the captured graph by PyTorch, from its inputs."""
     whole = Region(0, tuple(_functional(captured)), roles.results)
     return apart(captured.module, whole, captured.module.graph.find_nodes(op="placeholder"))

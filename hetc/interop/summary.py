@@ -15,8 +15,8 @@ def summary(graph: GraphReport) -> str:
 
 
 def _where(graph: GraphReport) -> str:
-    if graph.whole_calls:
-        return f"all on {graph.compiled_whole}"
+    if graph.whole is not None and graph.whole.calls:
+        return f"all on {graph.whole.executor}"
     eager = sum(fallback.count for fallback in graph.fallbacks)
     parts = [_regions(graph)] if graph.regions else []
     if eager or not parts:

@@ -101,6 +101,12 @@ def test_a_bomb(tmp_path: Path) -> None:
     assert compiled(bomb, tmp_path) == "HETC-I220"
 
 
+def test_a_zip_file_of_a_later_version(tmp_path: Path) -> None:
+    directory = SAVED.rindex(b"PK\x01\x02")
+    later = SAVED[: directory + 6] + b"\xff" + SAVED[directory + 7 :]
+    assert compiled(later, tmp_path) == "HETC-I220"
+
+
 @pytest.mark.parametrize("place", ["../../", "/", "x/../../"])
 def test_names_that_leave_the_archive(place: str, tmp_path: Path) -> None:
     entries = {f"{place}{name}": content for name, content in ENTRIES.items()}

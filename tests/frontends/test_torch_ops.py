@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hetc.frontends.torch_export import import_exported
+from hetc.frontends.torch_export.functional import functional
 from tests.frontends.torch_models import assert_same, axes, export, ids, run
 
 WIDTH = 8
@@ -43,6 +44,22 @@ def _written_through_a_view(x: Tensor) -> Tensor:
     base[:, :, 2:4] = 0.0
     base.select(2, 1).copy_(x.sum(-1))
     return base + x
+
+
+def _read_under_another_name(x: Tensor) -> Tensor:
+    base = x * 1
+    before = base[:, :, :4]
+    base[:, :, 2:6].mul_(2)
+    return torch.cat((before, base[:, :, 4:]), -1)
+
+
+def _parts_of_parts(x: Tensor) -> Tensor:
+    base = x.new_empty(*x.shape[:2], 2, WIDTH)
+    base[:, :, 0] = x
+    base[:, :, 1, ::2] = x[..., 1::2] * 2
+    base[:, :, 1][..., 1::2] = 1
+    base[:, 1:, 0, -3:].add_(x[:, :-1, :1])
+    return base.sum(2)
 
 
 def _rotary(x: Tensor) -> Tensor:
@@ -140,7 +157,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "half": lambda x: (x.half() * 2 + x.to(torch.float16).sum(-1, True)).float() * 0 + x,
     "in_place": lambda x: (x * 2).add_(1).mul_(x).div_(2),
     "in_place_view": lambda x: (x + 0).view(-1).add_(1).view(x.shape),
-    "in_place_shared": _written_through_a_view,
+    "in_place_part": _written_through_a_view,
+    "in_place_parts": _parts_of_parts,
+    "in_place_shared": _read_under_another_name,
     "complex_rotary": _rotary,
     "data_length": lambda x: torch.histc(x, 8, -1.0, 1.0) + x,
 }
@@ -156,6 +175,17 @@ def test_function(name: str) -> None:
     else:
         assert imported.opaque == ()
     assert_same(imported, module)
+
+
+@pytest.mark.parametrize("name", ["in_place", "in_place_view", "in_place_part", "in_place_parts"])
+def test_pytorch_need_not_functionalize(name: str) -> None:
+    program = export(Around(FUNCTIONS[name]).eval(), shortest=4)
+    assert functional(program) is program
+
+
+def test_pytorch_functionalizes_what_is_read_under_another_name() -> None:
+    program = export(Around(_read_under_another_name).eval(), shortest=4)
+    assert functional(program) is not program
 
 
 def test_gradient_mode_wrappers_are_inlined() -> None:

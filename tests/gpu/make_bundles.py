@@ -130,25 +130,18 @@ def _errors_of_pytorch(
 ) -> dict[str, float]:
     """How far PyTorch's own bf16 is from f32, as `N.bf16.logits` and `N.bf16.STATE`: what rounding
     alone does to thirty layers of a real model, and so all that its kernels may."""
-    import torch
 
     from hetc.frontends.original import model_of_gguf
+    from tests.gpu.pytorch import results
 
-    model = model_of_gguf(source).to(torch.bfloat16)
-    found: dict[str, float] = {}
+    model = model_of_gguf(source, "bfloat16").eval()
     numbers = [name.removesuffix(".tokens") for name in expected if name.endswith(".tokens")]
-    for number in numbers:
-        with torch.inference_mode():
-            out = model(torch.from_numpy(expected[f"{number}.tokens"]), use_cache=True)
-        layers = out.past_key_values.layers
-        caches = [cache for layer in layers for cache in (layer.keys, layer.values)]
-        given = {f"state.{name}": cache for name, cache in zip(states, caches, strict=True)}
-        given["logits"] = out.logits[:, -1:]
-        for name, tensor in given.items():
-            exact = expected.get(f"{number}.{name}")
-            if exact is not None:
-                found[f"{number}.bf16.{name}"] = error(tensor.float().numpy(), exact)
-    return found
+    return {
+        f"{number}.bf16.{name}": error(array, expected[f"{number}.{name}"])
+        for number in numbers
+        for name, array in results(model, expected[f"{number}.tokens"], states).items()
+        if f"{number}.{name}" in expected
+    }
 
 
 def _expected(bundle: Bundle, prompts: list[Tokens], texts: tuple[str, ...]) -> dict[str, Any]:

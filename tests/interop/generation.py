@@ -35,6 +35,13 @@ def generate(model: Any, ids: torch.Tensor, cache: str, **more: Any) -> list[lis
     return found
 
 
+def same_text(model: Any, ids: torch.Tensor, cache: str, **more: Any) -> None:
+    """Compile `model`, and assert that it goes on as it did before."""
+    expected = generate(model, ids, cache, **more)
+    model.forward = torch.compile(model.forward, backend=backend)
+    assert generate(model, ids, cache, **more) == expected
+
+
 def steps() -> list[GraphReport]:
     """The graphs that take one token."""
     return [graph for graph in last_report().graphs if graph.phase == "decode"]

@@ -14,10 +14,14 @@ import torch
 from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
 
+import hetc
 from hetc.errors import BackendError, HetcError, Reason, TargetError, UsageError
 from hetc.interop import backend, last_report, lower
 from hetc.interop.captured import Captured
 from hetc.interop.onnx_runner import OnnxRunner
+from hetc.interop.report import RegionReport
+from hetc.interop.runner import WholeGraph
+from hetc.ir.graph import Graph
 from tests.interop.compiled import compare, compiled, executors, same
 
 F = nn.functional
@@ -44,7 +48,7 @@ def test_the_entry_point_is_the_backend() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"prefil": "h200"}, UsageError, "prefill, decode, executor, strict"),
+        ({"prefil": "h200"}, UsageError, "prefill, decode, link, executor, strict"),
         ({"strict": 1}, UsageError, "the option strict is of another type"),
         ({"executor": "gpu"}, UsageError, "native, onnx, reference"),
         ({"decode": "abacus"}, TargetError, "abacus"),
@@ -64,13 +68,44 @@ def test_the_reference_executor_runs_regions() -> None:
     assert executors(report) == ["reference"]
 
 
-def test_marks_are_those_of_the_target() -> None:
-    x = torch.randn(64, 64)
-    (here,) = compare(lambda x: x @ x, x, options={"prefill": "h200"}).graphs[0].regions
-    (there,) = compare(lambda x: x @ x, x, options={"prefill": "sn40l"}).graphs[0].regions
-    assert (here.target, there.target) == ("h200", "sn40l")
-    assert sum(here.marks.values()) == here.ops == 1
+def test_marks_are_those_of_the_target_of_the_phase() -> None:
+    table, ids = torch.randn(50, 64), torch.tensor([[1, 2, 3]])
+
+    def region(target: str) -> RegionReport:
+        report = compare(lambda ids: table[ids] @ table.t(), ids, options={"prefill": target})
+        return report.graphs[0].regions[0]
+
+    here, there = region("h200"), region("sn40l")
+    assert here.placed == {"h200": sum(here.marks.values())}
+    assert there.placed == {"sn40l": sum(there.marks.values())}
     assert here.estimated_s != there.estimated_s > 0
+
+
+def test_graphs_without_phase_are_cut() -> None:
+    x, w = torch.rand(1024, 1024) / 1024, torch.rand(1024, 1024)
+
+    def region(prefill: str, decode: str) -> RegionReport:
+        options = {"prefill": prefill, "decode": decode}
+        return compare(lambda x, w: x @ w, x, w, options=options).graphs[0].regions[0]
+
+    # The one with the higher rate in f32 has it, whatever its role is.
+    one, other = region("h200", "l40s"), region("l40s", "h200")
+    assert one.placed == other.placed == {"l40s": 1}
+    assert one.estimated_s == other.estimated_s > 0
+    assert one.uncut is None
+
+
+def test_what_fits_nowhere_is_not_cut(tmp_path: Path) -> None:
+    small = tmp_path / "small.toml"
+    known = (Path(hetc.__file__).parent / "targets" / "l40s.toml").read_text()
+    small.write_text(known.replace("bytes = { value = 48e9", "bytes = { value = 1e6", 1))
+    options = {"prefill": str(small), "decode": str(small)}
+    model = nn.Linear(1024, 1024)
+    (region,) = compare(model, torch.randn(2, 1024), options=options).graphs[0].regions
+    assert region.executor == "onnx"
+    assert region.uncut is not None
+    assert region.uncut.code == "HETC-P010"
+    assert region.placed == {"l40s": sum(region.marks.values())}
 
 
 def test_gradients_are_pytorchs(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,6 +256,8 @@ def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
 class Whole:
     """Runs a captured graph with PyTorch, and counts."""
 
+    is_given_up = False
+
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
         self.calls = 0
@@ -233,11 +270,11 @@ class Whole:
 def test_a_compiler_of_whole_graphs_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Whole] = []
 
-    def takes(captured: Captured, otherwise: Any, tell: Any) -> Whole | Reason:
+    def takes(captured: Captured, otherwise: Any, tell: Any) -> WholeGraph | Reason:
         if seen:
             return Reason("HETC-X999", "not mine")
         seen.append(Whole(captured))
-        return seen[0]
+        return WholeGraph(seen[0], Graph("all", (), (), (), ()), {})
 
     monkeypatch.setattr(lower, "WHOLE_GRAPH_COMPILERS", {"native": takes})
     model = nn.Linear(4, 3)
@@ -247,8 +284,9 @@ def test_a_compiler_of_whole_graphs_comes_first(monkeypatch: pytest.MonkeyPatch)
         (taken,) = last_report().graphs
         same(compiled(lambda x: x * 2)(x), x * 2)
         (other,) = last_report().graphs
-    assert (taken.compiled_whole, taken.whole_calls, taken.refusals) == ("native", 1, ())
-    assert other.compiled_whole == ""
+    assert taken.whole is not None
+    assert (taken.whole.executor, taken.whole_calls, taken.refusals) == ("native", 1, ())
+    assert other.whole is None
     assert other.refusals == (Reason("HETC-X999", "not mine"),)
     names = sorted(seen[0].captured.parameters.values())
     assert len(names) == 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+import transformers.integrations.moe  # noqa: F401  # registers its grouped products
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -15,23 +16,14 @@ from hetc.interop import backend
 from hetc.interop.captured import Captured
 from hetc.interop.options import Options
 from hetc.interop.step_experts import experts_by_row
-from tests.interop.generation import NEW, generate, model_of, prompt, steps
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+from tests.interop.generation import NEW, model_of, prompt, same_text, steps
 
 
 @pytest.mark.parametrize(("family", "cache"), [("mixtral", "dynamic"), ("qwen3_moe", "static")])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_generate_gives_the_text_of_the_eager_model(family: str, cache: str, rows: int) -> None:
     model = model_of(family)
-    expected = generate(model, prompt(rows), cache)
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, prompt(rows), cache) == expected
+    same_text(model, prompt(rows), cache)
     assert sum(graph.whole_calls for graph in steps()) == NEW - 1
     assert all(not graph.refusals for graph in steps())
 
@@ -39,9 +31,7 @@ def test_generate_gives_the_text_of_the_eager_model(family: str, cache: str, row
 def test_experts_that_are_batched_instead() -> None:
     model = model_of("mixtral")
     model.set_experts_implementation("batched_mm")
-    expected = generate(model, prompt(), "dynamic")
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, prompt(), "dynamic") == expected
+    same_text(model, prompt(), "dynamic")
     assert sum(graph.whole_calls for graph in steps()) == NEW - 1
 
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from hetc.interop import backend
-from tests.interop.generation import NEW, PROMPT, generate, model_of, prompt, steps
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+from tests.interop.generation import NEW, PROMPT, model_of, prompt, same_text, steps
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
@@ -24,9 +15,7 @@ def _forget() -> Iterator[None]:
 def test_prompts_shorter_and_longer_than_the_window(family: str, cache: str, length: int) -> None:
     model = model_of(family)
     ids = prompt(length=length)
-    expected = generate(model, ids, cache)
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, ids, cache) == expected
+    same_text(model, ids, cache)
     assert sum(graph.whole_calls for graph in steps()) == NEW - 1
     assert all(not graph.refusals for graph in steps())
 
@@ -36,31 +25,15 @@ def test_prompts_shorter_and_longer_than_the_window(family: str, cache: str, len
 @pytest.mark.parametrize("family", ["phi3", "gemma3_text", "gpt_oss"])
 def test_other_families(family: str, cache: str) -> None:
     model = model_of(family)
-    expected = generate(model, prompt(2, 5), cache)
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, prompt(2, 5), cache) == expected
+    same_text(model, prompt(2, 5), cache)
     assert sum(graph.whole_calls for graph in steps()) == NEW - 1
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_a_window_that_fills_over_many_steps(cache: str) -> None:
     model = model_of("mistral", sliding_window=PROMPT + NEW // 2)
-    expected = generate(model, prompt(3), cache)
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, prompt(3), cache) == expected
+    same_text(model, prompt(3), cache)
     assert sum(graph.whole_calls for graph in steps()) == NEW - 1
-
-
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
-def test_prompts_that_are_padded_run_otherwise(cache: str) -> None:
-    model = model_of("mistral")
-    mask = torch.ones(2, PROMPT, dtype=torch.long)
-    mask[0, :8] = 0
-    expected = generate(model, prompt(2), cache, attention_mask=mask)
-    model.forward = torch.compile(model.forward, backend=backend)
-    assert generate(model, prompt(2), cache, attention_mask=mask) == expected
-    assert not any(graph.whole_calls for graph in steps())
-    assert all(graph.refusals for graph in steps())
 
 
 def test_a_full_window_that_somebody_wrote_into_is_read_again() -> None:

@@ -11,7 +11,10 @@ of bf16 of 4 outputs for steps 0 and 1, then for 2 and 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,8 +29,11 @@ OTHER = TABLE - 1
 # Long enough that tables take less than 1 % of it, and short enough for 16 others: numbers of a
 # normal distribution have up to 4 different ones, SmolLM2's up to 7 (measured).
 _LONGEST_CHUNK = 576
-# Tiles are coded so many numbers at a time, so that what it takes beside them stays small.
-_NUMBERS_AT_A_TIME = 2**19
+# Tiles are coded so many numbers at a time, so that what it takes beside them stays small. NumPy's
+# loops run beside each other, and more threads wait for what Python does between them.
+_NUMBERS_AT_A_TIME = 2**18
+_THREADS = 2
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -57,23 +63,24 @@ class Coded:
 
     def fits(self, matrix: Array) -> bool:
         """Whether no chunk of `matrix` bf16 [N, K] has more than 16 other numbers."""
-        return all(_code(numbers) is not None for numbers in self._chunks(matrix))
+        return all(coded is not None for coded in _in_threads(_code, self._chunks(matrix)))
 
     def pack(self, matrix: Array) -> Array:
         """The tiles of `matrix` bf16 [N, K], which fits, as bytes [tiles, tile_bytes]."""
-        made = []
-        for numbers in self._chunks(matrix):
-            coded = _code(numbers)
-            assert coded is not None, "the matrix fits"
-            tables, codes, low = coded
-            out = np.zeros((len(numbers), self.chunk_bytes), np.uint8)
-            out[:, : tables.shape[1]] = tables
-            blocks = out[:, LINE:].reshape(len(numbers), -1, 3, LINE)
-            lines = _lines(codes)
-            blocks[:, :, 0] = lines[:, :, 0] | lines[:, :, 1] << 4
-            blocks[:, :, 1:] = _lines(low)
-            made.append(out.reshape(-1, self.tile_bytes))
-        return np.concatenate(made)
+        return np.concatenate(list(_in_threads(self._pack, self._chunks(matrix))))
+
+    def _pack(self, numbers: Array) -> Array:
+        """The tiles of some chunks."""
+        coded = _code(numbers)
+        assert coded is not None, "the matrix fits"
+        tables, codes, low = coded
+        out = np.zeros((len(numbers), self.chunk_bytes), np.uint8)
+        out[:, : tables.shape[1]] = tables
+        blocks = out[:, LINE:].reshape(len(numbers), -1, 3, LINE)
+        halves = codes.reshape(*codes.shape[:2], -1, 2, STEPS // 2)
+        blocks[:, :, 0] = _lines(halves[:, :, :, 0] | halves[:, :, :, 1] << 4)
+        blocks[:, :, 1:] = _lines(low).reshape(len(numbers), -1, 2, LINE)
+        return out.reshape(-1, self.tile_bytes)
 
     def _chunks(self, matrix: Array) -> list[Array]:
         """The numbers u16 [chunks, 16, steps] of some tiles each, filled up with zeros."""
@@ -90,6 +97,12 @@ class Coded:
         ]
 
 
+def _in_threads(make: Callable[[Array], _Made], items: Iterable[Array]) -> Iterator[_Made]:
+    """What is made of each item, in order."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        yield from threads.map(make, items)
+
+
 def _code(numbers: Array) -> tuple[Array, Array, Array] | None:
     """Tables u8 [chunks, 3 * 16], and codes and lower bytes u8 [chunks, 16, steps], of u16 numbers
     in chunks; None where one has too many others."""
@@ -101,16 +114,18 @@ def _code(numbers: Array) -> tuple[Array, Array, Array] | None:
     known = np.argsort(-often, axis=1, kind="stable")[:, :OTHER]
     code_of = np.full((count, 256), OTHER, np.uint8)
     np.put_along_axis(code_of, known, np.arange(OTHER, dtype=np.uint8)[None], axis=1)
-    codes = code_of.reshape(-1)[place]
+    codes = code_of.reshape(-1).take(place)
     others = np.zeros((count, TABLE), np.uint16)
-    where = np.nonzero(codes == OTHER)
-    different, which = np.unique(where[0] << 16 | numbers[where], return_inverse=True)
+    # Flat, as NumPy searches one axis much faster than three.
+    where = np.flatnonzero(codes == OTHER)
+    words = numbers.reshape(-1)[where]
+    different, which = np.unique(where // numbers[0].size << 16 | words, return_inverse=True)
     chunk = different >> 16
     rank = np.arange(len(different)) - np.searchsorted(chunk, chunk)
     if np.any(rank >= TABLE):
         return None
     others[chunk, rank] = different & 65535
-    low[where] = rank[which]
+    low.reshape(-1)[where] = rank[which]
     tables = np.zeros((count, 3 * TABLE), np.uint8)
     tables[:, :OTHER] = known
     tables[:, TABLE : 2 * TABLE] = others >> 8
@@ -119,8 +134,13 @@ def _code(numbers: Array) -> tuple[Array, Array, Array] | None:
 
 
 def _lines(bytes: Array) -> Array:
-    """`bytes` [chunks, 16, steps] as lines [chunks, blocks, 2, 64]: see above for their order."""
-    chunks, _, steps = bytes.shape
-    # Outputs are (4, 4), steps (blocks, line, pair, 2): [4, pair, 4, 2] make a line.
-    parts = bytes.reshape(chunks, 4, 4, steps // STEPS, 2, 2, 2)
-    return parts.transpose(0, 3, 4, 1, 5, 2, 6).reshape(chunks, steps // STEPS, 2, LINE)
+    """`bytes` of 16 outputs, four steps for each line, [chunks, 16, steps] as [chunks, lines, 64]:
+    see above for their order."""
+    # Outputs are (4, 4), steps (line, pair, 2): [4, pair, 4, 2] make a line.
+    pairs = bytes.reshape(len(bytes), -1).view(np.uint16).reshape(len(bytes), 4, 4, -1, 2)
+    return (
+        pairs.transpose(0, 3, 1, 4, 2)
+        .reshape(len(bytes), -1)
+        .view(np.uint8)
+        .reshape(len(bytes), -1, LINE)
+    )

@@ -95,7 +95,7 @@ class CheckedArchive:
         try:
             with zipfile.ZipFile(path) as file:
                 entries = file.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise self._unreadable(str(error)) from error
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             # PyTorch stores without compression; a small file that unpacks to a huge one is an

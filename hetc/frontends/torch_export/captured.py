@@ -162,6 +162,7 @@ class _Work:
             elif meant is not None:
                 self.ctx.symbols.name(expr, str(meant), bounds)
                 self._sizes.setdefault(str(meant), expr)
+                self._hints.setdefault(str(meant), hint)
             else:
                 self._name(expr, bounds, hint)
 

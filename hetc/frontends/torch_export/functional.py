@@ -3,7 +3,7 @@ others.
 
 PyTorch's own functionalization (`run_decompositions`) takes as long as the export. Most in-place
 ops write a fresh tensor that nobody sees under another name, and are then the same as their
-functional twin.
+functional twin. So are those that write a slice of one, after which the whole has a new value too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Higher-order ops that only set a mode around a subgraph: name -> position of the subgraph among
 # the arguments.
 WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+# Ops that give a part of a tensor, and those that put one into it: `part(whole, *where)` and
+# `put(whole, part, *where)`.
+PARTS = {"aten.slice.Tensor": "slice_scatter.default", "aten.select.int": "select_scatter.default"}
 
 
 def wrapped_module(root: GraphModule, node: Node) -> tuple[GraphModule, tuple[Any, ...]] | None:
@@ -88,7 +91,8 @@ def _is_simple(module: GraphModule) -> bool:
     """Whether every in-place op writes a tensor that the graph made and that no other name reads
     afterwards.
 
-    The written name itself may be read: the importer gives it its new value.
+    The written name itself may be read, and so may the tensors of which it is a part: the importer
+    gives them their new values.
     """
     order = {node: index for index, node in enumerate(module.graph.nodes)}
     sharing: dict[Node, list[Node]] = {}
@@ -108,7 +112,10 @@ def _is_simple(module: GraphModule) -> bool:
         if schema is not None and schema.is_mutable:
             if source is None or not owned[source] or not _writes_first(schema):
                 return False
-            others = (name for name in sharing[source] if name is not source)
+            written = _with_wholes(source)
+            if len(written) > 1 and source.meta["val"].is_complex():
+                return False
+            others = (name for name in sharing[source] if name not in written)
             if any(order[user] > order[node] for name in others for user in name.users):
                 return False
         names = sharing[source] if source is not None else []
@@ -119,6 +126,14 @@ def _is_simple(module: GraphModule) -> bool:
             owned[source] if source is not None else node.target is operator.getitem or fresh[node]
         )
     return True
+
+
+def _with_wholes(node: Node) -> list[Node]:
+    """A tensor, the one of which it is a part, and so on."""
+    found: list[Any] = [node]
+    while str(found[-1].target) in PARTS:
+        found.append(found[-1].args[0])
+    return found
 
 
 def _writes_first(schema: Any) -> bool:

@@ -28,7 +28,7 @@ from hetc.frontends.torch_export import (
     table_source,
 )
 from hetc.frontends.torch_export.context import Context, Pairs, Unsupported
-from hetc.frontends.torch_export.functional import wrapped_module
+from hetc.frontends.torch_export.functional import PARTS, wrapped_module
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.places import Places, describe, place
 from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler
@@ -166,8 +166,21 @@ class Walk:
             reason = Reason("HETC-I210", text, at=place(node, self.ctx.loc))
             self.unknown.append((node.target, reason, self.ctx.builder.ops[-1]))
         if mutable:
-            self.ctx.values[node.args[0]] = result  # type: ignore[index]
+            self._write(node.args[0], result)
         return result
+
+    def _write(self, written: Any, value: Any) -> None:
+        """Give what an in-place op wrote its new value, and so the tensors of which it is a part.
+
+        `functional` made sure that nobody else sees the write.
+        """
+        values = self.ctx.values
+        values[written] = value
+        while put := PARTS.get(str(written.target)):
+            part, (written, *where) = values[written], written.args
+            values[written] = TABLE[put](
+                self.ctx, values[written], part, *[self.resolve(item) for item in where]
+            )
 
     def _find(self, node: Node) -> tuple[Handler | None, Handler | None, bool]:
         schema = getattr(node.target, "_schema", None)
@@ -181,7 +194,6 @@ class Walk:
             )
         name = str(node.target).removeprefix("aten.")
         if schema.is_mutable:
-            # `functional` made sure that nobody else sees the write.
             name = name.replace("_.", ".", 1)
         found = (TABLE.get(name), COMPLEX.get(name), bool(schema.is_mutable))
         self._handlers[node.target] = found
