@@ -12,6 +12,7 @@ from hetc.frontends.torch_export import makes_tensors
 from hetc.interop.captured import Captured
 from hetc.interop.lower import lower
 from hetc.interop.options import Options
+from hetc.interop.phase import ROWS, growing_results
 from hetc.interop.recorder import RECORDER, GraphRecord
 from hetc.interop.report import GraphBreak
 from hetc.interop.summary import summary
@@ -65,6 +66,8 @@ def _infer(
     sources: Sequence[tuple[str, bool]],
     record: GraphRecord,
 ) -> Callable[..., Any]:
+    from torch._dynamo import maybe_mark_dynamic
+
     names: dict[Node, str] = {}
     parameters: dict[Node, str] = {}
     for node in functional.graph.find_nodes(op="placeholder"):
@@ -80,10 +83,13 @@ def _infer(
             parameters[node] = names[node]
     captured = Captured(functional, examples, options, names, parameters)
     run = lower(captured, record)
+    growing = growing_results(functional) if record.phase == "prefill" else []
 
     def call(*given: Any) -> Any:
         record.calls += 1
         results = run(*given)
+        for place in growing:
+            maybe_mark_dynamic(results[place], ROWS)
         if RECORDER.is_first("call"):
             _log.warning("%s", summary(record.report()))
         return results

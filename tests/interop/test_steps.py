@@ -26,13 +26,13 @@ from tests.interop.generation import (
 def test_generate_gives_the_text_of_the_eager_model(family: str, cache: str) -> None:
     model = model_of(family)
     same_text(model, prompt(), cache)
-    assert sum(graph.whole_calls for graph in steps()) == NEW - 1
-    for graph in steps():
-        assert graph.whole is not None
-        assert graph.whole.executor == "native"
-        assert graph.whole.placed == {"sn40l": sum(graph.whole.marks.values())}
-        assert graph.whole.estimated_s > 0
-        assert not graph.refusals
+    # Also with a cache that grows: Dynamo was told that it would.
+    (graph,) = steps()
+    assert graph.whole is not None
+    assert (graph.whole.executor, graph.whole.calls) == ("native", NEW - 1)
+    assert graph.whole.placed == {"sn40l": sum(graph.whole.marks.values())}
+    assert graph.whole.estimated_s > 0
+    assert not graph.refusals
 
 
 def test_bfloat16_logits_are_as_near_as_its_rounding() -> None:
