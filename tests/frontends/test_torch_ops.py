@@ -188,6 +188,17 @@ def test_pytorch_functionalizes_what_is_read_under_another_name() -> None:
     assert functional(program) is not program
 
 
+def test_parts_that_are_named_by_keywords() -> None:
+    module = Around(_written_through_a_view).eval()
+    program = export(module, shortest=4)
+    for node in program.graph.nodes:
+        if str(node.target) == "aten.slice.Tensor":
+            whole, *where = node.args
+            node.args = (whole,)
+            node.kwargs = dict(zip(("dim", "start", "end"), where, strict=True))
+    assert_same(import_exported(program), module)
+
+
 def test_gradient_mode_wrappers_are_inlined() -> None:
     class Wrapped(Around):
         def forward(self, input_ids: Tensor) -> Tensor:

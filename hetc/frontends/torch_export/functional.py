@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 # Ops that give a part of a tensor, and those that put one into it: `part(whole, *where)` and
 # `put(whole, part, *where)`.
-PARTS = {"aten.slice.Tensor": "slice_scatter.default", "aten.select.int": "select_scatter.default"}
+_PARTS = {"aten.slice.Tensor": "slice_scatter.default", "aten.select.int": "select_scatter.default"}
 
 
 def wrapped_module(root: GraphModule, node: Node) -> tuple[GraphModule, tuple[Any, ...]] | None:
@@ -131,9 +131,15 @@ def _is_simple(module: GraphModule) -> bool:
 def _with_wholes(node: Node) -> list[Node]:
     """A tensor, the one of which it is a part, and so on."""
     found: list[Any] = [node]
-    while str(found[-1].target) in PARTS:
+    while put_back(found[-1]):
         found.append(found[-1].args[0])
     return found
+
+
+def put_back(node: Any) -> str | None:
+    """The op that puts a node's part into the whole, its first argument; None where it is no
+    part."""
+    return None if node.kwargs else _PARTS.get(str(node.target))
 
 
 def _writes_first(schema: Any) -> bool:

@@ -28,7 +28,7 @@ from hetc.frontends.torch_export import (
     table_source,
 )
 from hetc.frontends.torch_export.context import Context, Pairs, Unsupported
-from hetc.frontends.torch_export.functional import PARTS, wrapped_module
+from hetc.frontends.torch_export.functional import put_back, wrapped_module
 from hetc.frontends.torch_export.opaque import opaque
 from hetc.frontends.torch_export.places import Places, describe, place
 from hetc.frontends.torch_export.registry import COMPLEX, TABLE, Handler
@@ -176,7 +176,7 @@ class Walk:
         """
         values = self.ctx.values
         values[written] = value
-        while put := PARTS.get(str(written.target)):
+        while put := put_back(written):
             part, (written, *where) = values[written], written.args
             values[written] = TABLE[put](
                 self.ctx, values[written], part, *[self.resolve(item) for item in where]
