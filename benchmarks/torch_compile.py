@@ -46,12 +46,12 @@ FIGURES = ("warm_up", "own", "prefill", "decode", "engine", "hetc", "pytorch", "
 def one(side: str, cache: str, dtype: str) -> dict[str, Any]:
     """Seconds and tokens of one side, in this process."""
     warnings.simplefilter("ignore")
-    model = model_of_gguf(smollm2(), dtype).eval()
+    gguf = smollm2()
+    model = model_of_gguf(gguf, dtype).eval()
     model.config.use_cache = model.generation_config.use_cache = True
     model.generation_config.eos_token_id = None
     if side != "eager":
         model.forward = torch.compile(model.forward, backend=side)
-    gguf = smollm2()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     ids = torch.tensor([tokenizer(TEXT)["input_ids"][-PROMPT:]])
 

@@ -66,7 +66,7 @@ def _infer(
     sources: Sequence[tuple[str, bool]],
     record: GraphRecord,
 ) -> Callable[..., Any]:
-    from torch._dynamo import maybe_mark_dynamic
+    from torch._dynamo import config, maybe_mark_dynamic
 
     names: dict[Node, str] = {}
     parameters: dict[Node, str] = {}
@@ -83,7 +83,9 @@ def _infer(
             parameters[node] = names[node]
     captured = Captured(functional, examples, options, names, parameters)
     run = lower(captured, record)
-    growing = growing_results(functional) if record.phase == "prefill" else []
+    # Not under `dynamic=False`.
+    may_grow = record.phase == "prefill" and config.automatic_dynamic_shapes
+    growing = growing_results(functional) if may_grow else []
 
     def call(*given: Any) -> Any:
         record.calls += 1

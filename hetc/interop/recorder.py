@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from hetc.errors import Reason
 from hetc.interop.marks import Marks
 from hetc.interop.phase import GraphPhase
+from hetc.interop.region_call import RegionCall
 from hetc.interop.report import Fallback, GraphBreak, GraphReport, Recompile, RegionReport, Report
 
 if TYPE_CHECKING:
-    from hetc.interop.region_call import RegionCall
     from hetc.interop.runner import WholeCall
 
 
@@ -27,10 +27,11 @@ class RegionRecord:
 
     def report(self) -> RegionReport:
         """What is known now."""
+        is_given_up = isinstance(self.call, RegionCall) and self.call.run is None
         return RegionReport(
             name=self.name,
             ops=self.marks.ops,
-            executor="eager" if self.call.is_given_up else self.executor,
+            executor="eager" if is_given_up else self.executor,
             placed=self.marks.placed,
             uncut=self.marks.uncut,
             marks=self.marks.counts,

@@ -38,11 +38,6 @@ class RegionCall:
         # torch.fx writes calls of it by this name.
         self.__name__ = self.name
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether PyTorch runs it from now on."""
-        return self.run is None
-
     def __call__(self, *given: Any) -> tuple[torch.Tensor, ...]:
         self.calls += 1
         if self.run is None:

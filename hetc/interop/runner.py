@@ -21,11 +21,6 @@ class WholeCall(Protocol):
 
     calls: int
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether it leaves all further calls to others."""
-        ...
-
     def __call__(self, *given: Any) -> Any:
         """What the graph returns."""
         ...

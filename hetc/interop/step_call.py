@@ -98,11 +98,6 @@ class StepCall:
         self._turn = threading.Lock()
         self.calls = 0
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether no step can be made."""
-        return isinstance(self._step, Reason)
-
     def __call__(self, *given: Any) -> Any:
         with self._turn:
             past = self._position(given)

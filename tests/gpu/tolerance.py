@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 # Of the norm of what is compared.
 TOLERANCE = 1e-2
 # Thirty layers of a real model add up more rounding than that, in PyTorch's own bf16 too. Sums in
-# another order round elsewhere: of three hundred states, one is 2.6 times as far from f32, where
-# PyTorch is near by luck. All states of a prompt together are 0.6 to 1.1 times as far.
+# another order round elsewhere: a state of one token can be much further off, where PyTorch is near
+# by luck. All states of a prompt together are about as far as PyTorch's.
 _ALONE, _TOGETHER = 3.0, 1.25
 
 

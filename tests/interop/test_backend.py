@@ -256,8 +256,6 @@ def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
 class Whole:
     """Runs a captured graph with PyTorch, and counts."""
 
-    is_given_up = False
-
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
         self.calls = 0

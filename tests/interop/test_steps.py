@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,16 @@ def test_generate_gives_the_text_of_the_eager_model(family: str, cache: str) -> 
     assert graph.whole.placed == {"sn40l": sum(graph.whole.marks.values())}
     assert graph.whole.estimated_s > 0
     assert not graph.refusals
+
+
+def test_sizes_stay_numbers_where_they_are_asked_to() -> None:
+    model, ids = model_of("llama"), prompt()
+    step: Any = torch.compile(model.forward, backend=backend, dynamic=False)
+    with torch.no_grad():
+        past: Any = step(ids, use_cache=True).past_key_values
+        for _ in range(3):
+            step(ids[:, :1], past_key_values=past, use_cache=True)
+    assert len(steps()) == 3
 
 
 def test_bfloat16_logits_are_as_near_as_its_rounding() -> None:
