@@ -49,7 +49,7 @@ def check(prefill: Prefill, expected: Expected, number: str, tokens: NDArray[np.
     errors |= state_errors(
         {name: state.numpy() for name, state in states.items()}, expected, number
     )
-    assert not too_far(errors, by_pytorch(expected, number))
+    assert not too_far(errors, tokens.size, by_pytorch(expected, number))
 
 
 def state_errors(
@@ -133,7 +133,8 @@ def test_states_outlive_the_executor(bundle_path: Path) -> None:
     held = {name: state.numpy() for name, state in states.items()}
     del states
     gc.collect()
-    assert not too_far(state_errors(held, expected, number), by_pytorch(expected, number))
+    errors = state_errors(held, expected, number)
+    assert not too_far(errors, tokens.size, by_pytorch(expected, number))
 
 
 def test_memory_is_given_back(bundle_path: Path) -> None:

@@ -13,18 +13,19 @@ TOLERANCE = 1e-2
 # Thirty layers of a real model add up more rounding than that, in PyTorch's own bf16 too. Sums in
 # another order round elsewhere: a state of one token can be much further off, where PyTorch is near
 # by luck. All states of a prompt together are about as far as PyTorch's.
-_ALONE, _TOGETHER = 3.0, 1.25
+_ALONE, _ALONE_OF_ONE_TOKEN, _TOGETHER = 1.5, 3.0, 1.25
 
 
 def too_far(
-    found: Mapping[str, float], by_pytorch: Mapping[str, float] | None = None
+    found: Mapping[str, float], tokens: int, by_pytorch: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Those of the errors `found`, by name, that are larger than rounding to bf16 explains, and
-    their root mean square `together` if that is; `by_pytorch` are those of PyTorch's own bf16, none
-    where a model is shallow."""
+    """Those of the errors `found`, by name, of a prompt of so many tokens, that are larger than
+    rounding to bf16 explains, and their root mean square `together` if that is; `by_pytorch` are
+    those of PyTorch's own bf16, none where a model is shallow."""
     theirs = by_pytorch or dict.fromkeys(found, 0.0)
+    times = _ALONE if tokens > 1 else _ALONE_OF_ONE_TOKEN
     too_large = {
-        name: each for name, each in found.items() if each >= max(TOLERANCE, _ALONE * theirs[name])
+        name: each for name, each in found.items() if each >= max(TOLERANCE, times * theirs[name])
     }
     together = _root_mean_square(found)
     if together >= max(TOLERANCE, _TOGETHER * _root_mean_square(theirs)):
