@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hetc.interop.regions import Region
@@ -41,48 +39,4 @@ def assemble(
             new[node].meta = dict(node.meta)
     (output,) = module.graph.find_nodes(op="output")
     graph.node_copy(output, new.__getitem__)
-    return GraphModule(module, graph)
-
-
-def apart(module: GraphModule, region: Region, given: Sequence[Node]) -> Call:
-    """A function that runs the nodes of `region` with PyTorch on what the nodes `given` make.
-
-    Most are called once, for a comparison, and that goes node by node: it takes longer to write a
-    program.
-    """
-    calls = count()
-    program = cache(lambda: _program(module, region, given))
-
-    def run(*arguments: Any) -> tuple[Any, ...]:
-        first = next(calls) == 0
-        results: tuple[Any, ...] = (
-            _by_node(module, region, dict(zip(given, arguments, strict=True)))
-            if first
-            else program()(*arguments)
-        )
-        return results
-
-    return run
-
-
-def _by_node(module: GraphModule, region: Region, known: dict[Node, Any]) -> tuple[Any, ...]:
-    from torch.fx import Interpreter
-
-    interpreter = Interpreter(module)
-    interpreter.env = known
-    for node in region.nodes:
-        known[node] = interpreter.run_node(node)
-    return tuple(known[node] for node in region.outputs)
-
-
-def _program(module: GraphModule, region: Region, given: Sequence[Node]) -> GraphModule:
-    from torch.fx import Graph, GraphModule
-
-    graph = Graph()
-    new: dict[Node, Node] = {}
-    for node in given:
-        new[node] = graph.placeholder(node.name)
-    for node in region.nodes:
-        new[node] = graph.node_copy(node, new.__getitem__)
-    graph.output(tuple(new[node] for node in region.outputs))
     return GraphModule(module, graph)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export import Size, import_part
-from hetc.interop.assemble import apart
+from hetc.interop.apart import Apart
 from hetc.interop.captured import Captured
 from hetc.interop.layout import axes_in_memory
 from hetc.interop.recorder import GraphRecord
@@ -78,7 +78,7 @@ def lower_region(
     call = RegionCall(
         name,
         run,
-        apart(captured.module, region, given),
+        Apart(captured.module, region, given),
         [given.index(source) for source in sources],
         axes,
         tolerance_of(part.graph),

@@ -21,7 +21,7 @@ from hetc.errors import HetcError, Reason, StateError
 from hetc.frontends.torch_export import Part, Size, import_part
 from hetc.frontends.torch_export.dtypes import to_numpy
 from hetc.frontends.torch_export.symbols import NotAPolynomial, Symbols
-from hetc.interop.assemble import apart
+from hetc.interop.apart import Apart
 from hetc.interop.captured import Captured
 from hetc.interop.lower_region import tolerance_of
 from hetc.interop.regions import Region, writes_back
@@ -116,10 +116,10 @@ def _inputs(roles: StepRoles) -> StepInputs:
     )
 
 
-def _eager(captured: Captured, roles: StepRoles) -> Compiled:
+def _eager(captured: Captured, roles: StepRoles) -> Apart:
     """The results of the captured graph by PyTorch, from its inputs."""
     whole = Region(0, tuple(_functional(captured)), roles.results)
-    return apart(captured.module, whole, captured.module.graph.find_nodes(op="placeholder"))
+    return Apart(captured.module, whole, captured.module.graph.find_nodes(op="placeholder"))
 
 
 def _numbers(roles: StepRoles) -> dict[Node, DimLike] | Reason:

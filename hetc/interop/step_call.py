@@ -12,9 +12,10 @@ import numpy as np
 from hetc.bundle.native import StateLayout
 from hetc.errors import HetcError, Reason
 from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torch
+from hetc.interop.apart import Apart
 from hetc.interop.cache_rows import with_rows, write_rows
+from hetc.interop.difference import differing
 from hetc.interop.openmp import soon_asleep
-from hetc.interop.region_call import difference
 from hetc.interop.step_roles import StepRoles
 from hetc.interop.watched import Watched
 from hetc.ir.dims import DimLike, evaluate
@@ -47,8 +48,8 @@ class MadeStep:
 class StepCall:
     """Runs a captured step natively while a call fits what was made, else as `otherwise` does.
 
-    `eager` gives the roles' results by PyTorch, against which a step is held before it is used:
-    they may be apart by `tolerance`, a part of the largest of them. Into the inputs at the places
+    `eager` gives the roles' results by PyTorch, against which a step is held before it is used, by
+    `tolerance`, see `differing`. Into the inputs at the places
     `counted`, a write is counted before each call.
     What fits: the very weights of the first call, unchanged; every counter at the number of rows in
     the caches; masks that show just those rows and the new one. The engine keeps a copy of the
@@ -61,7 +62,7 @@ class StepCall:
         roles: StepRoles,
         places: Mapping[Node, int],
         make: Callable[[tuple[Any, ...], int], MadeStep | Reason],
-        eager: Callable[..., tuple[torch.Tensor, ...]],
+        eager: Apart,
         numbers: Mapping[Node, DimLike],
         tolerance: float,
         counted: frozenset[int],
@@ -164,20 +165,31 @@ class StepCall:
         ready = _Ready.of(made, weights, [node.meta["val"].dtype for node in self._results])
         self._cache = made.native.cache(given[self._tokens].shape[0], made.capacity)
         self._fill(ready, caches, past)
-        logits, rows = self._step_natively(ready, given, past)
-        found = ""
-        for kind, theirs in zip(ready.kinds, self._eager(*given), strict=True):
-            if kind is None:
-                ours = logits
-            elif isinstance(kind, int):
-                ours = to_torch(rows[kind][:, :, None], dtype_of_torch(theirs.dtype))
-                theirs = self._kept[kind].new_row(theirs, past)
-            else:
-                ours = kind[past]
-            found = found or difference(ours, theirs, self._tolerance)
-        if found:
-            return Reason("HETC-V005", f"the step computes something else than PyTorch: {found}")
+        wrong = self._differing(ready, given, past)
+        if wrong is not None:
+            return Reason("HETC-V005", f"the step computes something else than PyTorch: {wrong[1]}")
         return ready
+
+    def _differing(
+        self, ready: _Ready, given: tuple[Any, ...], past: int
+    ) -> tuple[int, str] | None:
+        """Which result of the step is not PyTorch's, and in what."""
+        logits, rows = self._step_natively(ready, given, past)
+
+        def ours(kind: int | torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+            if isinstance(kind, int):
+                return to_torch(rows[kind][:, :, None], dtype_of_torch(dtype))
+            return logits if kind is None else kind[past]
+
+        def new(results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            return [
+                self._kept[kind].new_row(result, past) if isinstance(kind, int) else result
+                for kind, result in zip(ready.kinds, results, strict=True)
+            ]
+
+        theirs = new(self._eager(*given))
+        made = [ours(kind, x.dtype) for kind, x in zip(ready.kinds, theirs, strict=True)]
+        return differing(made, theirs, lambda: new(self._eager.in_f32(*given)), self._tolerance)
 
     # Running it.
 

@@ -241,6 +241,17 @@ def test_a_wrong_result_of_an_executor_is_caught(monkeypatch: pytest.MonkeyPatch
         compiled(lambda x: x.exp(), {"strict": True})(torch.randn(3))
 
 
+def test_rounding_of_pytorch_is_no_mistake_of_hetc() -> None:
+    x = torch.rand(64).to(torch.bfloat16)
+    run = compiled(lambda x: (x + 256) - 256)
+    with torch.no_grad():
+        assert torch.equal(run(x), x)
+        assert not torch.equal((x + 256) - 256, x)
+    report = last_report()
+    assert executors(report) == ["onnx"]
+    assert not report.fallbacks
+
+
 def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     from hetc.frontends.torch_export.registry import TABLE
 
