@@ -47,6 +47,16 @@ def test_one_wrong_number_is_found() -> None:
     assert "a difference of 6.0e-01" in text
 
 
+def test_without_f32_the_tolerance_decides() -> None:
+    def refused() -> list[Tensor]:
+        raise RuntimeError("no f32 here")
+
+    x = torch.zeros(4)
+    assert differing([x.to(BF16)], [x.to(BF16)], refused, 0.05) is None
+    _, text = differing([near(x, 0.1)], [near(x, 0.5)], refused, 0.05) or (0, "")
+    assert "no f32 here" in text
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_no_number_is_not_near(bad: float) -> None:
     x = torch.ones(4)
