@@ -13,6 +13,7 @@ from hetc.interop.captured import Captured
 from hetc.interop.decompose import decompose
 from hetc.interop.lower_region import Lowered, lower_region
 from hetc.interop.marks import Machines, mark_graph
+from hetc.interop.mistakes import MISTAKES, mistake
 from hetc.interop.onnx_runner import OnnxRunner
 from hetc.interop.phase import phase_of
 from hetc.interop.recorder import GraphRecord, RegionRecord
@@ -56,7 +57,10 @@ def lower(captured: Captured, record: GraphRecord) -> Compiled:
     otherwise = cache(lambda: _by_regions(captured, record, machines))
     name = options.executor
     if compile_whole := WHOLE_GRAPH_COMPILERS.get(name):
-        made = compile_whole(captured, otherwise, record.refuse)
+        try:
+            made = compile_whole(captured, otherwise, record.refuse)
+        except MISTAKES as error:
+            made = mistake(error)
         if not isinstance(made, Reason):
             marks = mark_graph(made.graph, record.phase, made.sizes, machines)
             record.whole = RegionRecord(made.graph.name, made.call, name, marks)

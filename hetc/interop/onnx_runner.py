@@ -14,9 +14,9 @@ from hetc.frontends.torch_export.dtypes import torch_dtype
 from hetc.interop.runner import Run
 from hetc.ir.dims import Dim, evaluate
 from hetc.ir.graph import Graph
-from hetc.ir.op import Op
-from hetc.ir.ops.elementwise import Sign
-from hetc.ir.ops.reduce import ArgMax, ReduceMax, ReduceMin
+from hetc.ir.op import Op, Value
+from hetc.ir.ops.elementwise import FloorDiv, Sign
+from hetc.ir.ops.reduce import ArgMax, Prod, ReduceMax, ReduceMin, Sum
 from hetc.ir.types import Shape
 
 if TYPE_CHECKING:
@@ -34,9 +34,17 @@ class OnnxRunner:
     name = "onnx"
 
     def why_not(self, op: Op) -> Reason | None:
-        """As the backend onnx says; and PyTorch's results for numbers that are none must hold."""
+        """As the backend onnx says; and PyTorch's results must hold for any numbers."""
+        at = op.loc or op.kind
         if isinstance(op, _LOSES_NAN) and op.operands[0].dtype.is_float:
-            return Reason("HETC-E012", f"ONNX Runtime's {op.kind} loses NaN", op.loc or op.kind)
+            return Reason("HETC-E012", f"ONNX Runtime's {op.kind} loses NaN", at)
+        if isinstance(op, Sum | Prod) and not op.x.dtype.is_float:
+            return Reason("HETC-E012", f"ONNX Runtime's {op.kind} of integers rounds as floats", at)
+        # The least integer divided by -1 ends the process.
+        if isinstance(op, FloorDiv) and isinstance(op.y, Value) and not op.y.dtype.is_float:
+            return Reason(
+                "HETC-E012", "ONNX Runtime fails where the least integer is divided by -1", at
+            )
         return supports(op)
 
     def prepare(self, graph: Graph) -> Run:

@@ -29,6 +29,7 @@ from hetc.interop.runner import WholeGraph
 from hetc.interop.step_call import MadeStep, StepCall
 from hetc.interop.step_experts import experts_by_row
 from hetc.interop.step_roles import StepRoles, find_roles
+from hetc.interop.watched import Watched
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
@@ -201,8 +202,8 @@ def _made(
         *(table.tobytes() for table in step.tables.values()),
         *((name, id(tensor), tensor._version) for name, tensor in tensors.items()),
     )
-    known = _MADE.get(key)
-    if known is not None:
+    known, given_weights = _MADE.get(key), list(tensors.values())
+    if known is not None and known.weights is not None and known.weights.is_still(given_weights):
         return replace(known, outputs=step.outputs)
     plan = NativePlan(outline_layers(simplify(step.decode)), step.capacity, lookup)
     if plan.reasons:
@@ -216,7 +217,7 @@ def _made(
     assert isinstance(vocabulary, int), "what weights multiply has a known size"
     native = NativeStep(MadeFiles(partial(_text, plan), packed), vocabulary)
     made = MadeStep(
-        native, step.capacity, plan.layout().states, step.outputs, tuple(tensors.values())
+        native, step.capacity, plan.layout().states, step.outputs, Watched.of(given_weights)
     )
     _MADE[key] = made
     return made

@@ -88,7 +88,8 @@ def _way(user: Node, cache: Node, returned: Collection[object]) -> Way | None:
     if target == "aten.index_copy.default" and args[0] is cache and args[1] in _ROWS:
         return "written", None
     if target == "aten.roll.default" and args[1] == [-1] and list(args[2]) in ([2], [-2]):  # type: ignore[arg-type]
-        return "shifted", fake.shape[2]
+        rows = fake.shape[2]
+        return ("shifted", rows) if isinstance(rows, int) else None
     parts: Any = args[0] if target == "aten.cat.default" else ()
     if len(parts) != 2 or parts[0] is not cache:
         return None

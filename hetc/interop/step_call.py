@@ -15,6 +15,7 @@ from hetc.frontends.torch_export.dtypes import dtype_of_torch, to_numpy, to_torc
 from hetc.interop.apart import Apart
 from hetc.interop.cache_rows import with_rows, write_rows
 from hetc.interop.difference import differing
+from hetc.interop.mistakes import MISTAKES, mistake
 from hetc.interop.openmp import soon_asleep
 from hetc.interop.step_roles import StepRoles
 from hetc.interop.watched import Watched
@@ -36,13 +37,13 @@ _LEAST_ROOM = 1024
 @dataclass(frozen=True)
 class MadeStep:
     """A step ready to run: for positions below `capacity`; `outputs` as `adopt_step` has them.
-    `weights` are what it was made with."""
+    `weights` are what it was made with, None where nobody counts what is written into them."""
 
     native: NativeStep
     capacity: int
     states: Sequence[StateLayout]
     outputs: Sequence[str | Array]
-    weights: tuple[torch.Tensor, ...]
+    weights: Watched | None
 
 
 class StepCall:
@@ -154,10 +155,8 @@ class StepCall:
             made = self._make(given, max(_LEAST_ROOM, 1 << (2 * past).bit_length()))
         except HetcError as error:
             return Reason(error.code, f"{error.what}: {error.found}", at=error.at)
-        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
-            # A mistake of hetc's must not stop a program that runs without it.
-            found = f"{type(error).__name__}: {error}"
-            return Reason("HETC-Z002", f"a decode step could not be made: {found}")
+        except MISTAKES as error:
+            return mistake(error)
         if isinstance(made, Reason):
             return made
         if past >= made.capacity:

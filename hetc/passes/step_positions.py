@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from hetc.errors import IRError
+from hetc.errors import IRError, StateError
 from hetc.ir.dims import symbol
 from hetc.ir.graph import Graph, GraphBuilder, rebuild
 from hetc.ir.interpret import WeightLookup, interpret
@@ -125,6 +125,13 @@ def _stacked(rows: Sequence[Array]) -> Array:
     longest = rows[-1].shape
     if rows[0].shape == longest:
         return np.stack(rows)
+    if any(row.shape[:-1] != longest[:-1] for row in rows):
+        raise StateError(
+            "HETC-S040",
+            "the captured step is no decode step that hetc knows",
+            found="a table has other sizes at other positions",
+            do="nothing: PyTorch's own kernels run it",
+        )
     hidden = False if rows[0].dtype == BOOL.numpy else -np.inf
     found = np.full((len(rows), *longest), hidden, rows[0].dtype)
     for position, row in enumerate(rows):

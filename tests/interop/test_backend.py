@@ -252,6 +252,59 @@ def test_rounding_of_pytorch_is_no_mistake_of_hetc() -> None:
     assert not report.fallbacks
 
 
+INF, MOST = float("inf"), 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("run", "first", "then"),
+    [
+        (lambda x: x.sum(1), [[1, 2, 3]], [[2**53, 1, 0]]),
+        (lambda x: x.sum(1), [[1, 2, 3]], [[MOST, 1, 0]]),
+        (lambda x: x.sum(1, dtype=torch.int32), [[1, 2, 3]], [[2**31 - 1, 1, 0]]),
+        (lambda x: x.prod(1), [[1, 2, 3]], [[2**31 + 1, 2**31 + 1, 1]]),
+        (lambda x: x.sum() + (x * x).sum(), [1, 2, 3], [2**53, 1, 0]),
+        (lambda x: x[0] // x[1], [[5, 7], [2, 3]], [[-MOST - 1, 7], [-1, 2]]),
+        (lambda x: x // 2, [5, -5, 0], [MOST, -MOST, -1]),
+        (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[1.0, -5.0], [0.0, INF]]),
+        (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[3.0, INF], [-INF, 2.0]]),
+        (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[0.0, -7.5], [-0.0, 2.0]]),
+    ],
+)
+def test_numbers_at_the_limits_in_a_later_call(run: Any, first: Any, then: Any) -> None:
+    taken = compiled(run)
+    with torch.no_grad():
+        for numbers in (first, then):
+            x = torch.tensor(numbers)
+            torch.testing.assert_close(taken(x), run(x), rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_comparison_waits_for_a_call_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = OnnxRunner.prepare
+
+    def spoiled(self: OnnxRunner, graph: Any) -> Any:
+        run = prepare(self, graph)
+        return lambda tensors: tuple(tensor + 1 for tensor in run(tensors))
+
+    monkeypatch.setattr(OnnxRunner, "prepare", spoiled)
+    run = compiled(lambda x, i: x[i] * 2)
+    x = torch.arange(3.0)
+    with torch.no_grad():
+        with pytest.raises(IndexError):
+            run(x, torch.tensor([7, 8]))
+        assert run(x, torch.tensor([1, 2])).tolist() == [2, 4]
+    assert last_report().fallbacks[0].reason.code == "HETC-V005"
+
+
+def test_a_mistake_in_taking_a_whole_graph_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> Any:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(lower, "WHOLE_GRAPH_COMPILERS", {"native": broken})
+    report = compare(lambda x: x.exp() + 1, torch.randn(3))
+    assert [reason.code for reason in report.graphs[0].refusals] == ["HETC-Z002"]
+    assert executors(report) == ["onnx"]
+
+
 def test_a_mistake_in_a_table_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     from hetc.frontends.torch_export.registry import TABLE
 

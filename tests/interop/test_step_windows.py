@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from hetc.interop import backend
+from hetc.interop.step_caches import caches_of
 from tests.interop.generation import NEW, PROMPT, model_of, prompt, same_text, steps
 
 
@@ -72,3 +76,14 @@ def test_a_window_of_which_rows_are_missing_runs_otherwise() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert not any(graph.whole_calls for graph in steps())
     assert all(graph.refusals for graph in steps())
+
+
+def test_a_window_of_any_length_is_no_cache_of_a_step() -> None:
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        return x.roll(-1, 2)
+
+    cases: list[tuple[Any, list[str]]] = [("real", ["shifted"]), ("symbolic", [])]
+    for mode, found in cases:
+        traced = make_fx(shifted, tracing_mode=mode)(torch.zeros(2, 3, 5, 4))
+        placeholders = traced.graph.find_nodes(op="placeholder")
+        assert [cache.form for cache in caches_of(placeholders, [])] == found

@@ -133,16 +133,20 @@ def not_equal(c: Context, op: Ne) -> str:
     return c.w.node("Not", c.w.test("Equal", dtype, x, y))
 
 
+def _rest(c: Context, x: str, y: str, dtype: DType) -> tuple[str, str]:
+    """The remainder of floats with the sign of x, and where y has another."""
+    rest, zero = c.w.node("Mod", x, y, fmod=1), c.w.constant(0, dtype)
+    turned = c.w.node("Xor", c.w.node("Less", rest, zero), c.w.node("Less", y, zero))
+    inexact = c.w.node("Not", c.w.node("Equal", rest, zero))
+    return rest, c.w.node("And", inexact, turned)
+
+
 def _remainder(c: Context, x: str, y: str, dtype: DType) -> str:
     """With the sign of the divisor, as in Python; ONNX's has that for integers only."""
     if not dtype.is_float:
         return c.w.typed("Mod", dtype, x, y)
-    rest = c.w.node("Mod", x, y, fmod=1)
-    zero = c.w.constant(0, dtype)
-    turned = c.w.node("Xor", c.w.node("Less", rest, zero), c.w.node("Less", y, zero))
-    inexact = c.w.node("Not", c.w.node("Equal", rest, zero))
-    wrong = c.w.node("And", inexact, turned)
-    return c.w.node("Where", wrong, c.w.node("Add", rest, y), rest)
+    rest, turned = _rest(c, x, y, dtype)
+    return c.w.node("Where", turned, c.w.node("Add", rest, y), rest)
 
 
 @emits(Mod, kernels=("Mod",), refuse=_of_sizes)
@@ -155,8 +159,16 @@ def floor_div(c: Context, op: FloorDiv) -> str:
     x, y, dtype = _pair(c, op)
     whole = c.w.typed("Sub", dtype, x, _remainder(c, x, y, dtype))
     quotient = c.w.typed("Div", dtype, whole, y)
-    # Of floats the quotient is an integer but for rounding.
-    return c.w.node("Round", quotient) if dtype.is_float else quotient
+    if not dtype.is_float:
+        return quotient
+    # The quotient is an integer but for rounding. By 0 it is that of x, and by an infinity 0, or -1
+    # where the signs differ.
+    exact, zero = c.w.node("Div", x, y), c.w.constant(0, dtype)
+    below = c.w.node("Where", _rest(c, x, y, dtype)[1], c.w.constant(-1, dtype), zero)
+    far = c.w.node(
+        "Where", c.w.node("IsInf", y), c.w.node("Add", exact, below), c.w.node("Round", quotient)
+    )
+    return c.w.node("Where", c.w.node("Equal", y, zero), exact, far)
 
 
 @emits(FMod, kernels=("Mod",), refuse=_of_sizes)
