@@ -30,7 +30,7 @@ def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
     try:
         code = command()
         sys.stdout.flush()
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):
         # click turns a broken pipe into SystemExit; nothing else here raises it.
@@ -41,6 +41,8 @@ def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
     except HetcError as error:
         code = _tell(error, argv, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches the screen
+        if _is_interrupted(error):
+            return INTERRUPTED
         fault = InternalError(
             "HETC-Z000",
             "hetc failed, and that is its own fault",
@@ -50,6 +52,14 @@ def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
         fault.__cause__ = error
         code = _tell(fault, argv, as_json=as_json)
     return code
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt lies behind an error: libraries that are interrupted while they are
+    imported make errors of their own of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _tell(error: HetcError, argv: Sequence[str], *, as_json: bool) -> int:

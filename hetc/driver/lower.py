@@ -13,6 +13,7 @@ from hetc.driver.weights import WeightReader
 from hetc.errors import Reason, UsageError
 from hetc.ir.graph import Graph, Program, Whole
 from hetc.ir.model import Model, WeightData
+from hetc.ir.ops.source import Weight
 from hetc.ir.types import DTYPES, DType
 from hetc.passes.adopt_state import adopt_state
 from hetc.passes.bound_context import bound_context
@@ -59,6 +60,18 @@ class Quantization:
     before: Graph
     weights: WeightReader
     result: Quantized
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all weights, tied ones once."""
+        return sum(weight_sizes(self.before).values())
+
+
+def weight_sizes(*graphs: Graph) -> dict[str, int]:
+    """Name and number of elements of every weight that the graphs read."""
+    weights = (op for graph in graphs for op in graph.ops if isinstance(op, Weight))
+    sizes = {op.name: op.type.size for op in weights}
+    return {name: size for name, size in sizes.items() if isinstance(size, int)}
 
 
 def lower(model: Model, options: CompileOptions, policy: Policy) -> Lowered:

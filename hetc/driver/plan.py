@@ -15,7 +15,7 @@ from hetc.backends.triton.backend import TritonPlan
 from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.kernels import KernelJob, triton_plan
-from hetc.driver.lower import Lowered, lower, needs_phases
+from hetc.driver.lower import Lowered, lower, needs_phases, weight_sizes
 from hetc.driver.options import KV, CompileOptions
 from hetc.driver.plan_whole import PlannedWhole, plan_whole
 from hetc.driver.policy import read_policy
@@ -25,7 +25,6 @@ from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph, Program
 from hetc.ir.model import Model
 from hetc.ir.ops.attention import Attention
-from hetc.ir.ops.source import Weight
 from hetc.ir.types import DType
 from hetc.passes.decisions import decide
 from hetc.passes.declared_ops import assumptions
@@ -73,21 +72,13 @@ class Planned:
     @cached_property
     def stored_weights(self) -> dict[str, int]:
         """Name and number of elements of every weight that a half reads."""
-        found: dict[str, int] = {}
-        for graph in (self.program.prefill, self.program.decode):
-            for op in graph.ops:
-                if isinstance(op, Weight) and isinstance(op.type.size, int):
-                    found[op.name] = op.type.size
-        return found
+        return weight_sizes(self.program.prefill, self.program.decode)
 
     @property
     def parameters(self) -> int:
         """Elements of all weights, tied ones once, and quantized ones as what they stand for."""
         quantized = self.lowered.quantized
-        if quantized is None:
-            return sum(self.stored_weights.values())
-        sizes = {op.name: op.type.size for op in quantized.before.ops if isinstance(op, Weight)}
-        return sum(size for size in sizes.values() if isinstance(size, int))
+        return quantized.parameters if quantized else sum(self.stored_weights.values())
 
     @cached_property
     def layers(self) -> int:

@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from hetc.backends.onnx import OnnxBackend
-from hetc.driver.lower import LoweredWhole, lower_whole
+from hetc.driver.lower import LoweredWhole, lower_whole, weight_sizes
 from hetc.driver.options import CompileOptions
 from hetc.driver.policy import Policy
 from hetc.errors import Reason
 from hetc.ir.dims import Dim
 from hetc.ir.graph import Graph
 from hetc.ir.model import Model, SizeRange
-from hetc.ir.ops.source import Weight
 from hetc.passes.check_whole import CheckedWhole, check_whole
 from hetc.passes.decisions import decide
 from hetc.passes.outline_layers import outline_layers
@@ -57,18 +56,13 @@ class PlannedWhole:
     @cached_property
     def stored_weights(self) -> dict[str, int]:
         """Name and number of elements of every weight that the graph reads."""
-        ops = self.lowered.whole.forward.ops
-        sizes = {op.name: op.type.size for op in ops if isinstance(op, Weight)}
-        return {name: size for name, size in sizes.items() if isinstance(size, int)}
+        return weight_sizes(self.lowered.whole.forward)
 
     @property
     def parameters(self) -> int:
         """Elements of all weights, tied ones once, and quantized ones as what they stand for."""
         quantized = self.lowered.quantized
-        if quantized is None:
-            return sum(self.stored_weights.values())
-        sizes = {op.name: op.type.size for op in quantized.before.ops if isinstance(op, Weight)}
-        return sum(size for size in sizes.values() if isinstance(size, int))
+        return quantized.parameters if quantized else sum(self.stored_weights.values())
 
     @cached_property
     def onnx_reasons(self) -> tuple[Reason, ...]:

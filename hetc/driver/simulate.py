@@ -10,14 +10,13 @@ from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.ideal_plan import Planning
 from hetc.driver.looks import Looks, look
-from hetc.driver.lower import Lowered, lower
+from hetc.driver.lower import Lowered, lower, weight_sizes
 from hetc.driver.options import CompileOptions
 from hetc.driver.plan import DEFAULT_LINK
 from hetc.driver.policy import Policy
 from hetc.driver.timed_plan import TimedPlan
 from hetc.errors import Reason, UsageError
 from hetc.frontends.open_model import open_model
-from hetc.ir.ops.source import Weight
 from hetc.passes.cost import PhaseCosts, program_costs
 from hetc.passes.precision import (
     Item,
@@ -85,11 +84,10 @@ class Subject:
 
     @property
     def parameters(self) -> int:
-        """Elements of all weights, tied ones once."""
+        """Elements of all weights, tied ones once, and quantized ones as what they stand for."""
+        quantized = self.lowered.quantized
         graphs = (costs.graph for costs in self.costs.values())
-        ops = (op for graph in graphs for op in graph.ops if isinstance(op, Weight))
-        sizes = {op.name: op.type.size for op in ops}
-        return sum(size for size in sizes.values() if isinstance(size, int))
+        return quantized.parameters if quantized else sum(weight_sizes(*graphs).values())
 
 
 @dataclass(frozen=True)

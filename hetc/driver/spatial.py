@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +15,13 @@ import hetc
 from hetc.backends.dataflow.credits import fewest_credits
 from hetc.backends.dataflow.fabric import fabric_of
 from hetc.backends.dataflow.fastest import fastest
-from hetc.backends.dataflow.floorplan import floorplan
+from hetc.backends.dataflow.floorplan import floorplan, stage_of
 from hetc.backends.dataflow.lint import Finding, lint, verdicts
 from hetc.backends.dataflow.plan_file import read_request
 from hetc.backends.dataflow.planner import Planner, Sizes
-from hetc.backends.dataflow.schema import Constant, Estimate, Plan, Request
+from hetc.backends.dataflow.schema import Constant, Estimate, Plan, Request, Stage
 from hetc.backends.dataflow.simulate import Simulated, simulate, speeds_of
+from hetc.errors import InputError
 from hetc.ir.graph import Graph
 from hetc.ir.text import print_graph
 from hetc.passes.shard import Sharded, shard
@@ -73,7 +77,8 @@ def plan_spatially(
 ) -> Spatial:
     """The plan of the outlined `decode` on `target`.
 
-    Raises TargetError for a target without a grid, BackendError HETC-E03x where it is too small.
+    Raises TargetError for a target without a grid, BackendError HETC-E03x where it is too small,
+    InputError (HETC-L003) for a request about a stage that there is none of.
     """
     planner, unplaced = _unplaced(decode, target, workload, request)
     sharded = planner.sharded
@@ -113,7 +118,31 @@ def _unplaced(
         return Planner(sharded, target, sizes, request, tool, row_groups=row_groups)
 
     planner = fastest(grouped, sizes.batch, request.row_groups, speeds)
-    return planner, fewest_credits(planner.plan(), speeds, planner.capacity)
+    plan = planner.plan()
+    _check_names(request, [stage for block in plan.blocks for stage in block.stages])
+    return planner, fewest_credits(plan, speeds, planner.capacity)
+
+
+def _check_names(request: Request, stages: Sequence[Stage]) -> None:
+    """Raise InputError (HETC-L003) for a part of the request that is about no stage."""
+    names = {name for stage in stages for name in (stage.id, stage.name)}
+    globs = [
+        entry.stage
+        for entry in request.stages
+        if not any(fnmatchcase(name, entry.stage) for name in names)
+    ]
+    pins = [pin.unit for pin in request.pins if stage_of(pin.unit) not in names]
+    for what, found in (("stage", globs), ("unit", pins)):
+        if found:
+            near = difflib.get_close_matches(found[0], sorted(names), cutoff=0.0)
+            raise InputError(
+                "HETC-L003",
+                f"the plan file is about a {what} that the plan does not have",
+                at="--plan",
+                expected=f"{', '.join(near)}, ...",
+                found=found[0],
+                do="the plan of a bundle that is made without --plan names its stages",
+            )
 
 
 def _cheaper_replicated(target: Target) -> int:

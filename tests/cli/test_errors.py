@@ -128,6 +128,23 @@ def test_an_interrupt_is_quiet(hetc: Hetc, monkeypatch: pytest.MonkeyPatch) -> N
     assert (ran.code, ran.out, ran.err.strip()) == (130, "", "")
 
 
+def test_an_interrupt_of_which_a_library_makes_an_error(
+    hetc: Hetc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> NoReturn:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            try:
+                raise ImportError("half of it is there") from interrupt
+            except ImportError:
+                raise ImportError("it cannot be imported")  # noqa: B904 - as NumPy does
+
+    monkeypatch.setattr(driver, "doctor", interrupted)
+    ran = hetc("doctor")
+    assert (ran.code, ran.out, ran.err.strip()) == (130, "", "")
+
+
 def test_control_c_in_a_process_of_its_own() -> None:
     command = [sys.executable, "-m", "hetc.cli", "opt", "-", "-p", "simplify"]
     pipe = subprocess.PIPE

@@ -18,7 +18,7 @@ from hetc.driver import CompileOptions
 from hetc.driver.lower import lower
 from hetc.driver.policy import Policy
 from hetc.driver.spatial import Spatial, plan_spatially
-from hetc.errors import BackendError, PlanError, TargetError
+from hetc.errors import BackendError, InputError, PlanError, TargetError
 from hetc.frontends.open_model import open_model
 from hetc.ir.graph import Graph
 from hetc.ir.text import parse
@@ -211,6 +211,21 @@ graph @decode(%tokens: i64[B,T], %past: i64[], %seen0: f32[B,T,8], %seen1: f32[B
   return %6, %7, %8
 }
 """
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        (Request(stages=(StageRequest(stage="*"), StageRequest(stage="mlp.upproj"))), "mlp.upproj"),
+        (Request(pins=(Pin(unit="b9.s0.w0", site=(0, 0)),)), "b9.s0.w0"),
+    ],
+)
+def test_a_request_about_nothing_is_refused(request_: Request, found: str) -> None:
+    with pytest.raises(InputError, match="does not have") as refused:
+        planned(request=request_)
+    assert (refused.value.code, refused.value.found) == ("HETC-L003", found)
+    names = {name for stage in stages(planned()).values() for name in (stage.id, stage.name)}
+    assert names.issuperset(refused.value.expected.removesuffix(", ...").split(", "))
 
 
 def test_a_state_that_changes_outside_of_its_layer_is_refused() -> None:

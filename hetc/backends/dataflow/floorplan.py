@@ -63,13 +63,13 @@ def _wiring(plan: Plan, section: Section, fabric: Fabric) -> tuple[list[StageUni
 
 
 def _options(request: Request, here: set[str]) -> PlaceOptions:
-    pins = {pin.unit: pin.site for pin in request.pins if _stage_of(pin.unit) in here}
+    pins = {pin.unit: pin.site for pin in request.pins if stage_of(pin.unit) in here}
     if request.place_moves is None:
         return PlaceOptions(seed=request.seed, pins=pins)
     return PlaceOptions(seed=request.seed, moves=request.place_moves, pins=pins)
 
 
-def _stage_of(unit: str) -> str:
+def stage_of(unit: str) -> str:
     """`b1.s3` of the unit `b1.s3.w0` and of the stage itself."""
     return ".".join(unit.split(".")[:2])
 
