@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import tomllib
 from importlib import import_module
@@ -265,6 +266,7 @@ INF, MOST = float("inf"), 2**63 - 1
         (lambda x: x.sum() + (x * x).sum(), [1, 2, 3], [2**53, 1, 0]),
         (lambda x: x[0] // x[1], [[5, 7], [2, 3]], [[-MOST - 1, 7], [-1, 2]]),
         (lambda x: x // 2, [5, -5, 0], [MOST, -MOST, -1]),
+        (lambda x: x.softmax(-1), [[1.0, 2.0]], [[math.nan, 2.0], [INF, -INF], [math.nan, -INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[1.0, -5.0], [0.0, INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[3.0, INF], [-INF, 2.0]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[0.0, -7.5], [-0.0, 2.0]]),

@@ -24,7 +24,7 @@ def _heads(op: Attention) -> tuple[int, int]:
     return groups, heads // groups
 
 
-@emits(Attention, kernels=("Softmax",))
+@emits(Attention, kernels=("Softmax", "IsInf"))
 def attention(c: Context, op: Attention) -> str:
     """Two forms, chosen by what was measured on two cores with SmolLM2's sizes (30 layers, f32).
 
@@ -91,7 +91,10 @@ def _softmax(c: Context, op: Attention, scores: str) -> str:
     if op.mask is None:
         # Every query sees itself, so that no row is empty.
         return weights
-    return w.node("Where", w.node("IsNaN", weights), w.constant(0, op.q.dtype), weights)
+    # A query that sees nothing takes nothing; other NaN stay.
+    hidden = w.node("IsInf", scores, detect_positive=0)
+    undefined = w.node("And", w.node("IsNaN", weights), hidden)
+    return w.node("Where", undefined, w.constant(0, op.q.dtype), weights)
 
 
 def _addends(c: Context, op: Attention) -> list[str]:

@@ -115,17 +115,15 @@ def running_sum(c: Context, x: str, axis: int, dtype: DType) -> str:
     return c.w.cast(c.w.node("CumSum", c.w.cast(x, works), along), dtype)
 
 
-@emits(Softmax, kernels=("Softmax",))
+@emits(Softmax, kernels=("Softmax", "IsInf"))
 def softmax(c: Context, op: Softmax) -> str:
-    # A row of -inf is zeros in hetc and NaN in ONNX; where hetc writes attention itself, it
-    # knows which rows can be so. A bare softmax is guarded.
-    probabilities = c.w.node("Softmax", c.w[op.x], axis=normalize_axis(op.axis, op.x.rank))
-    return nan_to_zero(c, probabilities, op)
-
-
-def nan_to_zero(c: Context, name: str, op: Op) -> str:
-    """`name` with 0 for NaN."""
-    return c.w.node("Where", c.w.node("IsNaN", name), c.w.constant(0, op.result.dtype), name)
+    # A row of -inf is zeros in hetc and NaN in ONNX. Where hetc writes attention itself, it knows
+    # which rows can be so.
+    scores, axis = c.w[op.x], normalize_axis(op.axis, op.x.rank)
+    hidden = c.w.cast(c.w.node("IsInf", scores, detect_positive=0), I32)
+    row = c.w.cast(c.w.node("ReduceMin", hidden, c.w.ints([axis]), keepdims=1), BOOL)
+    zero = c.w.constant(0, op.result.dtype)
+    return c.w.node("Where", row, zero, c.w.node("Softmax", scores, axis=axis))
 
 
 @emits(LogSoftmax, kernels=("LogSoftmax",))
