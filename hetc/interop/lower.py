@@ -97,7 +97,10 @@ def _lowered(
     made: dict[int, Lowered] = {}
     for region in order:
         if isinstance(region, Region):
-            lowered = lower_region(captured, region, order, executor, record)
+            try:
+                lowered = lower_region(captured, region, order, executor, record)
+            except MISTAKES as error:
+                lowered = mistake(error)
             if isinstance(lowered, Reason):
                 refused.update(dict.fromkeys(region.nodes, lowered))
                 return lowered

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from hetc.errors import Reason
 
-MISTAKES = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
+MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 def mistake(error: Exception) -> Reason:
     """Why PyTorch runs what hetc failed to take."""
     found = f"{type(error).__name__}: {error}"
-    return Reason("HETC-Z002", f"hetc failed to make a decode step of the graph: {found}")
+    return Reason("HETC-Z002", f"hetc failed to take what PyTorch runs: {found}")

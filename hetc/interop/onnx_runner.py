@@ -17,6 +17,7 @@ from hetc.ir.graph import Graph
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.elementwise import FloorDiv, Sign
 from hetc.ir.ops.reduce import ArgMax, Prod, ReduceMax, ReduceMin, Sum
+from hetc.ir.ops.window import MaxPool
 from hetc.ir.types import Shape
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # Seen with ONNX Runtime 1.32 on 17 elements, of which two are NaN.
-_LOSES_NAN = (ReduceMax, ReduceMin, ArgMax, Sign)
+_LOSES_NAN = (ReduceMax, ReduceMin, ArgMax, MaxPool, Sign)
 
 
 class OnnxRunner:

@@ -266,6 +266,7 @@ INF, MOST = float("inf"), 2**63 - 1
         (lambda x: x.sum() + (x * x).sum(), [1, 2, 3], [2**53, 1, 0]),
         (lambda x: x[0] // x[1], [[5, 7], [2, 3]], [[-MOST - 1, 7], [-1, 2]]),
         (lambda x: x // 2, [5, -5, 0], [MOST, -MOST, -1]),
+        (lambda x: nn.functional.max_pool1d(x, 2), [[1.0, 2.0]], [[INF, math.nan]]),
         (lambda x: x.softmax(-1), [[1.0, 2.0]], [[math.nan, 2.0], [INF, -INF], [math.nan, -INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[1.0, -5.0], [0.0, INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[3.0, INF], [-INF, 2.0]]),
@@ -295,6 +296,25 @@ def test_the_comparison_waits_for_a_call_that_succeeds(monkeypatch: pytest.Monke
             run(x, torch.tensor([7, 8]))
         assert run(x, torch.tensor([1, 2])).tolist() == [2, 4]
     assert last_report().fallbacks[0].reason.code == "HETC-V005"
+
+
+def test_a_convolution_that_is_cut_to_the_length_of_its_input() -> None:
+    weight = torch.randn(3, 2, 3)
+    for cut in (-2, 5):
+        report = compare(
+            lambda x, cut=cut: nn.functional.conv1d(x, weight, padding=2)[..., :cut],
+            torch.randn(2, 2, 5),
+        )
+        assert executors(report) == ["onnx"]
+
+
+def test_a_mistake_in_lowering_a_region_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> Any:
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(lower, "lower_region", broken)
+    report = compare(lambda x: x.exp() + 1, torch.randn(3))
+    assert {fallback.reason.code for fallback in report.fallbacks} == {"HETC-Z002"}
 
 
 def test_a_mistake_in_taking_a_whole_graph_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
