@@ -32,6 +32,9 @@ from hetc.interop.step_roles import StepRoles, find_roles
 from hetc.interop.watched import Watched
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph
+from hetc.ir.ops.elementwise import Cast
+from hetc.ir.ops.index import Embedding
+from hetc.ir.ops.shape import Reshape
 from hetc.ir.text import print_graph
 from hetc.ir.types import Array
 from hetc.passes.adopt_step import StepInputs, adopt_step
@@ -217,10 +220,28 @@ def _made(
     assert isinstance(vocabulary, int), "what weights multiply has a known size"
     native = NativeStep(MadeFiles(partial(_text, plan), packed), vocabulary)
     made = MadeStep(
-        native, step.capacity, plan.layout().states, step.outputs, Watched.of(given_weights)
+        native,
+        step.capacity,
+        _vocabulary(step.decode),
+        plan.layout().states,
+        step.outputs,
+        Watched.of(given_weights),
     )
     _MADE[key] = made
     return made
+
+
+def _vocabulary(decode: Graph) -> int:
+    """How many tokens there are: no more than rows in the tables from which they pick."""
+    tokens = {decode.inputs[0]}
+    rows = []
+    for op in decode.ops:
+        if isinstance(op, Cast | Reshape) and op.x in tokens:
+            tokens.add(op.result)
+        elif isinstance(op, Embedding) and op.ids in tokens:
+            rows.append(op.table.shape[0])
+    rows.append(decode.outputs[0].shape[-1])
+    return min(size for size in rows if isinstance(size, int))
 
 
 def _text(plan: NativePlan, file: str) -> bytes:

@@ -36,11 +36,15 @@ _LEAST_ROOM = 1024
 
 @dataclass(frozen=True)
 class MadeStep:
-    """A step ready to run: for positions below `capacity`; `outputs` as `adopt_step` has them.
-    `weights` are what it was made with, None where nobody counts what is written into them."""
+    """A step ready to run: for positions below `capacity` and tokens below `vocabulary`.
+
+    `outputs` are as `adopt_step` has them. `weights` are what it was made with, None where nobody
+    counts what is written into them.
+    """
 
     native: NativeStep
     capacity: int
+    vocabulary: int
     states: Sequence[StateLayout]
     outputs: Sequence[str | Array]
     weights: Watched | None
@@ -142,7 +146,9 @@ class StepCall:
             return Reason("HETC-E054", "the weights are not those that the step was made with")
         if ready is None or past >= ready.made.capacity:
             self._step = ready = self._new(given, past)
-        return ready
+        if isinstance(ready, Reason) or _are_below(given[self._tokens], ready.made.vocabulary):
+            return ready
+        return Reason("HETC-E054", "a token is none of the vocabulary's")
 
     def _new(self, given: tuple[Any, ...], past: int) -> _Ready | Reason:
         """A step for this position and as many again, once it computes what PyTorch does."""
@@ -173,7 +179,6 @@ class StepCall:
         self, ready: _Ready, given: tuple[Any, ...], past: int
     ) -> tuple[int, str] | None:
         """Which result of the step is not PyTorch's, and in what."""
-        logits, rows = self._step_natively(ready, given, past)
 
         def ours(kind: int | torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
             if isinstance(kind, int):
@@ -186,7 +191,9 @@ class StepCall:
                 for kind, result in zip(ready.kinds, results, strict=True)
             ]
 
+        # First, so that what is wrong in a call is PyTorch's to say.
         theirs = new(self._eager(*given))
+        logits, rows = self._step_natively(ready, given, past)
         made = [ours(kind, x.dtype) for kind, x in zip(ready.kinds, theirs, strict=True)]
         return differing(made, theirs, lambda: new(self._eager.in_f32(*given)), self._tolerance)
 
@@ -302,6 +309,11 @@ class _Ready:
         places = {state.name: index for index, state in enumerate(made.states)}
         order = [places[name] for name in numbers]
         return _Ready(made, weights, kinds, dtypes[kinds.index(None)], order)
+
+
+def _are_below(tokens: torch.Tensor, vocabulary: int) -> bool:
+    """Whether all of the tokens are in the vocabulary; the engine does not ask."""
+    return all(0 <= token < vocabulary for token in tokens.flatten().tolist())
 
 
 def _holds(counter: torch.Tensor, past: int) -> bool:

@@ -281,6 +281,22 @@ def test_numbers_at_the_limits_in_a_later_call(run: Any, first: Any, then: Any) 
             torch.testing.assert_close(taken(x), run(x), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x, i: nn.functional.embedding(i, x),
+        lambda x, i: x.gather(0, i[:, None]),
+    ],
+)
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_that_pytorch_refuses(run: Any, index: int) -> None:
+    x, taken = torch.randn(3, 2), compiled(run)
+    with torch.no_grad():
+        same(taken(x, torch.tensor([1, 2])), run(x, torch.tensor([1, 2])))
+        with pytest.raises((IndexError, RuntimeError), match="index"):
+            taken(x, torch.tensor([1, index]))
+
+
 def test_the_comparison_waits_for_a_call_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = OnnxRunner.prepare
 

@@ -91,6 +91,20 @@ def test_a_cache_that_somebody_wrote_into_is_read_again() -> None:
     assert sum(graph.whole_calls for graph in steps()) == 3
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("token", [-1, 128, 10**12])
+def test_a_token_that_is_none(token: int, first: bool) -> None:
+    model, ids = model_of("llama"), prompt()
+    assert model.config.vocab_size == 128
+    model.forward = torch.compile(model.forward, backend=backend)
+    with torch.no_grad():
+        past: Any = model(ids, use_cache=True).past_key_values
+        if not first:
+            model(ids[:, :1], past_key_values=past, use_cache=True)
+        with pytest.raises(IndexError, match="out of range"):
+            model(torch.tensor([[token]]), past_key_values=past, use_cache=True)
+
+
 def test_weights_that_change_are_not_those_of_the_step() -> None:
     stepper = Stepper()
     stepper.both(5)

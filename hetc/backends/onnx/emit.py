@@ -37,9 +37,10 @@ def emit_onnx(graph: Graph, weights: WeightLookup | None = None, *, rounds: bool
     Inputs, and the outputs named `<state>.out`, keep the graph's element types; other outputs are
     f32 where the graph has a float of 16 bits. Without `weights` the initializers are declared as
     external data by name, for the runtime to supply; with them the data is inside. With `rounds`, a
-    cast to 16 bits rounds as the graph says. Raises BackendError: HETC-E014 listing the ops that
-    cannot be emitted, E013 for a size that no input shows; MissingDependency without the `onnx`
-    package.
+    cast to 16 bits rounds as the graph says, and lookups refuse negative indices.
+
+    Raises BackendError: HETC-E014 listing the ops that cannot be emitted, E013 for a size that no
+    input shows; MissingDependency without the `onnx` package.
     """
     refused = reasons(graph, supports)
     if refused:

@@ -22,15 +22,27 @@ from hetc.ir.ops.index import (
 from hetc.ir.ops.shape import normalize_axis
 from hetc.ir.types import BOOL, I32, I64, Shape
 
+_NOWHERE = 2**62
+
 
 def ids(c: Context, value: Value) -> str:
     """Indices in a type that every kernel takes."""
     return c.w[value] if value.dtype is I64 else c.w.cast(c.w[value], I64)
 
 
+def _from_zero(c: Context, value: Value) -> str:
+    """Indices of which negative ones are mistakes, as PyTorch has it; ONNX counts those from the
+    end, but for numbers beyond any axis."""
+    index = ids(c, value)
+    if not c.w.rounds:
+        return index
+    negative = c.w.node("Less", index, c.w.constant(0, I64))
+    return c.w.node("Where", negative, c.w.constant(_NOWHERE, I64), index)
+
+
 @emits(Embedding)
 def embedding(c: Context, op: Embedding) -> str:
-    return c.w.node("Gather", c.w[op.table], ids(c, op.ids), axis=0)
+    return c.w.node("Gather", c.w[op.table], _from_zero(c, op.ids), axis=0)
 
 
 @emits(Gather)
@@ -42,7 +54,7 @@ def gather(c: Context, op: Gather) -> str:
 @emits(TakeAlong)
 def take_along(c: Context, op: TakeAlong) -> str:
     axis = normalize_axis(op.axis, op.x.rank)
-    return c.w.node("GatherElements", c.w[op.x], ids(c, op.ids), axis=axis)
+    return c.w.node("GatherElements", c.w[op.x], _from_zero(c, op.ids), axis=axis)
 
 
 def _no_reduction(op: PutAlong) -> str | None:
