@@ -112,6 +112,16 @@ def test_element_types(dtype: torch.dtype, fn: Callable[..., Any]) -> None:
     assert not report.fallbacks
 
 
+def test_a_convolution_that_is_cut_to_the_length_of_its_input() -> None:
+    weight = torch.randn(3, 2, 3)
+    for cut in (-2, 5):
+        report = compare(
+            lambda x, cut=cut: torch.nn.functional.conv1d(x, weight, padding=2)[..., :cut],
+            torch.randn(2, 2, 5),
+        )
+        assert executors(report) == ["onnx"]
+
+
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
 def test_a_cast_rounds(narrow: torch.dtype) -> None:
     """Exactly: regions compute in f32, but what a program takes away on purpose stays away."""
