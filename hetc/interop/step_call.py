@@ -54,11 +54,12 @@ class StepCall:
     """Runs a captured step natively while a call fits what was made, else as `otherwise` does.
 
     `eager` gives the roles' results by PyTorch, against which a step is held before it is used, by
-    `tolerance`, see `differing`. Into the inputs at the places
-    `counted`, a write is counted before each call.
-    What fits: the very weights of the first call, unchanged; every counter at the number of rows in
-    the caches; masks that show just those rows and the new one. The engine keeps a copy of the
-    caches, which is renewed unless they are the tensors that the last call left, unchanged.
+    `tolerance`, see `differing`. Into the inputs at the places `counted`, a write is counted before
+    each call.
+    What fits: the very weights of the first call, unchanged; known tokens; every counter at the
+    number of rows in the caches; masks that show just those rows and the new one. The engine keeps
+    a copy of the caches, which is renewed unless they are the tensors that the last call left,
+    unchanged.
     `calls` counts those that ran natively.
     """
 

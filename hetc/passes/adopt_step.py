@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetc.errors import IRError, StateError
+from hetc.errors import IRError
 from hetc.ir.dims import DimLike
 from hetc.ir.graph import Graph, GraphBuilder, substitute_dims
 from hetc.ir.interpret import WeightLookup
@@ -27,7 +27,7 @@ from hetc.ir.ops.source import Constant, Weight
 from hetc.ir.types import I64, Array, TensorType
 from hetc.passes.simplify import simplify
 from hetc.passes.step_axes import B, P, T, reshaped
-from hetc.passes.step_positions import Positional, by_position
+from hetc.passes.step_positions import Positional, by_position, refused
 from hetc.passes.step_rows import (
     Append,
     appends,
@@ -125,7 +125,7 @@ class _Walk:
                 try:
                     self._place(op)
                 except IRError as error:
-                    raise _refused(op.loc, f"{error.what}: {error.found}") from error
+                    raise refused(op.loc, f"{error.what}: {error.found}") from error
         return self._step()
 
     def _frontier(self) -> list[Value]:
@@ -149,11 +149,11 @@ class _Walk:
             name = self._output_name(value)
             result = self.kept.get(value) or self.new[value]
             if results.setdefault(name, result) is not result:
-                raise _refused(result.op.loc if result.op else "", "it returns two kinds of logits")
+                raise refused(result.op.loc if result.op else "", "it returns two kinds of logits")
             outputs.append(name)
         missing = {f"{state_name(i)}.out" for i in range(len(self.inputs.caches))} - set(results)
         if missing or "logits" not in results:
-            raise _refused("", "it returns no logits, or not every cache")
+            raise refused("", "it returns no logits, or not every cache")
         order = ["logits", *(f"{state_name(i)}.out" for i in range(len(self.inputs.caches)))]
         decode = self.builder.finish([results[name] for name in order], order).prune()
         return Step(decode, self.capacity, self.tables, tuple(outputs))
@@ -165,7 +165,7 @@ class _Walk:
             return f"{past.past.name}.out"
         found = self.new.get(value)
         if found is None or not found.dtype.is_float or found.shape[:-1] != (B, T):
-            raise _refused(value.op.loc if value.op else "", f"an output is {value.type}")
+            raise refused(value.op.loc if value.op else "", f"an output is {value.type}")
         return "logits"
 
     # Ops.
@@ -178,7 +178,7 @@ class _Walk:
         if isinstance(op, Slice) and op.x in self.rows:
             keeps = self._keeps(self.appends[op.x])
             if not self.appends[op.x].is_kept(op.x, op.result, keeps):
-                raise _refused(op.loc, f"of a cache {op.x.type} it keeps {op.result.type}")
+                raise refused(op.loc, f"of a cache {op.x.type} it keeps {op.result.type}")
             self.kept[op.result] = self.rows[op.x]
             return
         if isinstance(op, Attention):
@@ -189,16 +189,16 @@ class _Walk:
         for old, value in zip(op.results, made.results, strict=True):
             sizes: dict[str, DimLike] = {"B": self.batch, "T": 1}
             if value.type.substitute(sizes) != old.type:
-                raise _refused(op.loc, f"{op.kind} gives {value.type} for {old.type}")
+                raise refused(op.loc, f"{op.kind} gives {value.type} for {old.type}")
             self.new[old] = value
 
     def _append(self, op: Op) -> None:
         """Make the rows of a cache with the new one behind, where `op` is what puts it there."""
         append = self.appends[op.result]
         if not append.fits:
-            raise _refused(op.loc, f"a cache {append.cache.type} takes {append.new.type}")
+            raise refused(op.loc, f"a cache {append.cache.type} takes {append.new.type}")
         if append.place is not None and not self._is_right_place(append):
-            raise _refused(op.loc, "rows of a cache are written elsewhere than at the position")
+            raise refused(op.loc, "rows of a cache are written elsewhere than at the position")
         row = self._operand(op, append.new)
         rows = KVAppend(self.new[append.cache], row, 2, loc=op.loc)
         self.rows[op.result] = self.builder.add(rows)
@@ -224,9 +224,9 @@ class _Walk:
 
     def _attention(self, op: Attention) -> Op:
         if op.k not in self.rows or op.v not in self.rows:
-            raise _refused(op.loc, "attention reads something else than a cache")
+            raise refused(op.loc, "attention reads something else than a cache")
         if op.slopes is not None or op.window is not None or op.chunk is not None:
-            raise _refused(op.loc, "attention has slopes, a window or chunks of its own")
+            raise refused(op.loc, "attention has slopes, a window or chunks of its own")
         sinks = None if op.sinks is None else self._operand(op, op.sinks)
         window, slopes = self._window(op)
         return Attention(
@@ -254,25 +254,25 @@ class _Walk:
         append, values = self.appends[op.k], self.appends[op.v]
         keeps = self._keeps(append)
         if (values.form, self._keeps(values)) != (append.form, keeps):
-            raise _refused(op.loc, "keys and values are kept in different ways")
+            raise refused(op.loc, "keys and values are kept in different ways")
         if op.mask is None:
             if append.form == "written":
-                raise _refused(op.loc, "attention sees rows of the cache that are not written yet")
+                raise refused(op.loc, "attention sees rows of the cache that are not written yet")
             return widest_of(append, keeps), None
         if self.positional.kinds[op.mask] == "static" and append.form != "written":
             self.found[op.mask] = self.positional.fixed(op.mask)[None]
         masks = self._of_each_sequence(op.mask)
         if masks is None:
-            raise _refused(op.loc, "the mask hangs on data")
+            raise refused(op.loc, "the mask hangs on data")
         slopes = None
         if op.sinks is None and (biased := without_slopes(masks)) is not None:
             masks, slopes = biased
         seen = visible(masks)
         if isinstance(seen, str):
-            raise _refused(op.loc, seen)
+            raise refused(op.loc, seen)
         found = window_by(seen, append, keeps, self.capacity)
         if found == "neither":
-            raise _refused(op.loc, "the mask is neither causal nor a sliding window")
+            raise refused(op.loc, "the mask is neither causal nor a sliding window")
         return found, slopes if slopes and any(slopes) else None
 
     def _same(self, op: Op) -> Op:
@@ -281,7 +281,7 @@ class _Walk:
             x = self._operand(op, op.x)
             shape = reshaped(x.shape, op.shape, self.batch)
             if shape is None:
-                raise _refused(op.loc, f"reshape of {x.type} to {op.shape}")
+                raise refused(op.loc, f"reshape of {x.type} to {op.shape}")
             return Reshape(x, shape, loc=op.loc)
         if isinstance(op, Broadcast):
             x = self._with_rows(op, self._operand(op, op.x))
@@ -303,11 +303,11 @@ class _Walk:
 
     def _operand(self, reader: Op, value: Value) -> Value:
         if value in self.rows:
-            raise _refused(reader.loc, f"{reader.kind} reads a cache")
+            raise refused(reader.loc, f"{reader.kind} reads a cache")
         if value not in self.new:
             is_table = value in self.positional
             if self.positional.kinds[value] == "data":
-                raise _refused(reader.loc, f"{reader.kind} reads a part of what fills a cache")
+                raise refused(reader.loc, f"{reader.kind} reads a part of what fills a cache")
             self.new[value] = self._table(reader, value) if is_table else value
         return self.new[value]
 
@@ -315,7 +315,7 @@ class _Walk:
         """A positional value as rows of a table, along the axis that the tokens have in the ops
         that read it."""
         if not all(isinstance(size, int) for size in value.shape):
-            raise _refused(reader.loc, f"{reader.kind} reads {value.type}, which grows")
+            raise refused(reader.loc, f"{reader.kind} reads {value.type}, which grows")
         rows = self._of_each_sequence(value)
         assert rows is not None, "tables were made of all that is met"
         name = f"positions.{len(self.tables)}"
@@ -326,7 +326,7 @@ class _Walk:
         behind = self._tokens_axis(reader)
         shape = (1,) * (behind - value.rank) + rows.shape[1:]
         if shape[len(shape) - behind] != 1:
-            raise _refused(reader.loc, f"{value.type} has no axis for tokens")
+            raise refused(reader.loc, f"{value.type} has no axis for tokens")
         axis = len(shape) - behind
         table = np.concatenate(list(rows.reshape(-1, *shape)), axis)
         self.tables[name] = table
@@ -353,15 +353,5 @@ class _Walk:
             if value in self.new and T in self.new[value].shape
         }
         if len(axes) != 1:
-            raise _refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
+            raise refused(reader.loc, f"{reader.kind} has tokens along no axis, or along several")
         return axes.pop()
-
-
-def _refused(at: str, found: str) -> StateError:
-    return StateError(
-        "HETC-S040",
-        "the captured step is no decode step that hetc knows",
-        at=at,
-        found=found,
-        do="nothing: PyTorch's own kernels run it",
-    )

@@ -126,14 +126,20 @@ def _stacked(rows: Sequence[Array]) -> Array:
     if rows[0].shape == longest:
         return np.stack(rows)
     if any(row.shape[:-1] != longest[:-1] for row in rows):
-        raise StateError(
-            "HETC-S040",
-            "the captured step is no decode step that hetc knows",
-            found="a table has other sizes at other positions",
-            do="nothing: PyTorch's own kernels run it",
-        )
+        raise refused("", "a table has other sizes at other positions")
     hidden = False if rows[0].dtype == BOOL.numpy else -np.inf
     found = np.full((len(rows), *longest), hidden, rows[0].dtype)
     for position, row in enumerate(rows):
         found[position, ..., : row.shape[-1]] = row
     return found
+
+
+def refused(at: str, found: str) -> StateError:
+    """Why a captured step is no decode half."""
+    return StateError(
+        "HETC-S040",
+        "the captured step is no decode step that hetc knows",
+        at=at,
+        found=found,
+        do="nothing: PyTorch's own kernels run it",
+    )

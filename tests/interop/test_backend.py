@@ -226,14 +226,20 @@ def test_one_line_at_the_first_call(caplog: pytest.LogCaptureFixture) -> None:
     assert "\n" not in line
 
 
-def test_a_wrong_result_of_an_executor_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every region gives results that are 1 too large."""
     prepare = OnnxRunner.prepare
 
-    def spoiled(self: OnnxRunner, graph: Any) -> Any:
+    def one_more(self: OnnxRunner, graph: Any) -> Any:
         run = prepare(self, graph)
         return lambda tensors: tuple(tensor + 1 for tensor in run(tensors))
 
-    monkeypatch.setattr(OnnxRunner, "prepare", spoiled)
+    monkeypatch.setattr(OnnxRunner, "prepare", one_more)
+
+
+@pytest.mark.usefixtures("spoiled")
+def test_a_wrong_result_of_an_executor_is_caught() -> None:
     report = compare(lambda x: x.exp(), torch.randn(3))
     assert executors(report) == ["eager"]
     assert report.fallbacks[0].reason.code == "HETC-V005"
@@ -252,14 +258,8 @@ def test_rounding_of_pytorch_is_no_mistake_of_hetc() -> None:
     assert not report.fallbacks
 
 
-def test_the_comparison_waits_for_a_call_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = OnnxRunner.prepare
-
-    def spoiled(self: OnnxRunner, graph: Any) -> Any:
-        run = prepare(self, graph)
-        return lambda tensors: tuple(tensor + 1 for tensor in run(tensors))
-
-    monkeypatch.setattr(OnnxRunner, "prepare", spoiled)
+@pytest.mark.usefixtures("spoiled")
+def test_the_comparison_waits_for_a_call_that_succeeds() -> None:
     run = compiled(lambda x, i: x[i] * 2)
     x = torch.arange(3.0)
     with torch.no_grad():
