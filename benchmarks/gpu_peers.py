@@ -174,6 +174,41 @@ def transformers(shape: LlamaShape) -> Prefill | None:
     return prefill
 
 
+@dataclass(frozen=True)
+class Product:
+    """Products of one shape in a prefill: x [rows, inner] times [inner, columns], `calls` times."""
+
+    rows: int
+    inner: int
+    columns: int
+    calls: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """FLOP per second."""
+        return 2 * self.calls * self.rows * self.inner * self.columns / self.seconds
+
+
+def products(prefill: Prefill, tokens: Tensor, repeats: int = 5) -> list[Product]:
+    """The products of more than one row in their places, by PyTorch's profiler; longest first."""
+    profiler: Any = importlib.import_module("torch.profiler")
+    with profiler.profile(
+        activities=[profiler.ProfilerActivity.CUDA, profiler.ProfilerActivity.CPU],
+        record_shapes=True,
+    ) as profile:
+        for _ in range(repeats):
+            prefill(tokens)
+        torch.cuda.synchronize()
+    found = []
+    for event in profile.key_averages(group_by_input_shape=True):
+        if event.key == "aten::mm" and event.input_shapes[0][0] > 1:
+            (rows, inner), (_, columns) = event.input_shapes[:2]
+            seconds = event.self_device_time_total / 1e6 / repeats
+            found.append(Product(rows, inner, columns, event.count // repeats, seconds))
+    return sorted(found, key=lambda product: -product.seconds)
+
+
 # Of `attention`: PyTorch's own choice, and its kernels by name.
 ATTENTION = ("", "FLASH_ATTENTION", "CUDNN_ATTENTION")
 

@@ -16,7 +16,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Tables:
     shape: peers.LlamaShape
     kernels: list[str]
     attention: list[str]
+    products: list[str]
 
 
 def main() -> None:
@@ -115,11 +116,12 @@ def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
     rows: list[Row] = []
     kernels: list[str] = []
     attention: list[str] = []
+    products: list[str] = []
     for name in options.model:
+        tables = Tables(limits, shapes[name], kernels, attention, products)
         if "hetc" in options.sides:
-            tables = Tables(limits, shapes[name], kernels, attention)
-            rows += _hetc_rows(name, options, tables)
-        rows += _peer_rows(shapes[name], options)
+            rows += _told(_hetc_rows(name, options, tables))
+        rows += _told(_peer_rows(options, tables))
     yield "| model | batch | tokens | side | TTFT ms | tokens/s | hetc is | hand-off ms | MFU |"
     yield "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
     order = {name: number for number, name in enumerate(options.model)}
@@ -137,6 +139,19 @@ def _page(options: argparse.Namespace, info: DeviceInfo) -> Iterator[str]:
     yield "| model | tokens | hetc ms | TFLOP/s | PyTorch's choice | flash | cuDNN |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     yield from attention
+    yield "\n## Products of PyTorch\n"
+    yield "The products of the side *eager* in their places, by its profiler.\n"
+    yield "| model | tokens | rows x inner x columns | calls | ms | TFLOP/s | MFU |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from products
+
+
+def _told(rows: Iterable[Row]) -> Iterator[Row]:
+    """All `rows`, each said when it is there: a side can take minutes."""
+    for row in rows:
+        took = row.why if row.seconds is None else f"{row.seconds * 1e3:.2f} ms"
+        print(row.model, row.batch, row.tokens, row.side, took, file=sys.stderr, flush=True)
+        yield row
 
 
 def _repeat(run: Callable[[int], float], runs: int) -> None:
@@ -176,21 +191,17 @@ def _prompt(batch: int, tokens: int, vocab: int) -> Tokens:
     return np.random.default_rng(0).integers(3, vocab, (batch, tokens))
 
 
-def _hetc_rows(name: str, options: argparse.Namespace, tables: Tables) -> list[Row]:
+def _hetc_rows(name: str, options: argparse.Namespace, tables: Tables) -> Iterator[Row]:
     try:
         with open_bundle(options.bundles / name) as bundle:
             plan = bundle.manifest.kind == "plan"
             asked = CudaOptions(tuned=options.tune, random_weights=0 if plan else None)
             with closing(Prefill(bundle, asked)) as prefill:
-                return [
-                    _hetc_row(name, case, bundle, prefill, options, tables)
-                    for case in _cases(options)
-                ]
+                for case in _cases(options):
+                    yield _hetc_row(name, case, bundle, prefill, options, tables)
     except HetcError as error:
-        return [
-            Row(name, batch, count, "hetc", None, why=error.what)
-            for batch, count in _cases(options)
-        ]
+        for batch, count in _cases(options):
+            yield Row(name, batch, count, "hetc", None, why=error.what)
 
 
 def _hetc_row(
@@ -274,8 +285,9 @@ def _kernel_lines(
         yield "| " + " | ".join(cells) + " |"
 
 
-def _peer_rows(shape: peers.LlamaShape, options: argparse.Namespace) -> Iterator[Row]:
+def _peer_rows(options: argparse.Namespace, tables: Tables) -> Iterator[Row]:
     """Rows of PyTorch; each side's model is gone before the next one is made."""
+    shape = tables.shape
     makers: dict[str, Callable[[], peers.Prefill | None]] = {
         "eager": lambda: peers.eager(peers.plain(shape)),
         "compiled": lambda: peers.compiled(peers.plain(shape)),
@@ -286,10 +298,29 @@ def _peer_rows(shape: peers.LlamaShape, options: argparse.Namespace) -> Iterator
             continue
         prefill = make()
         for batch, count in _cases(options):
-            yield _peer_row(shape, side, batch, count, prefill, options.runs)
+            row = _peer_row(shape, side, batch, count, prefill, options.runs)
+            if side == "eager" and batch == 1 and row.seconds is not None:
+                tables.products.extend(_product_lines(count, prefill, tables))
+            yield row
         del prefill
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def _product_lines(count: int, prefill: peers.Prefill | None, tables: Tables) -> Iterator[str]:
+    assert prefill is not None
+    tokens = torch.from_numpy(_prompt(1, count, tables.shape.vocab)).cuda()
+    for product in peers.products(prefill, tokens):
+        cells = (
+            tables.shape.name,
+            str(count),
+            f"{product.rows} x {product.inner} x {product.columns}",
+            str(product.calls),
+            f"{product.seconds * 1e3:.2f}",
+            f"{product.rate / 1e12:.0f}",
+            f"{product.rate / tables.limits.rate:.0%}",
+        )
+        yield "| " + " | ".join(cells) + " |"
 
 
 def _peer_row(

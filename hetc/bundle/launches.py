@@ -1,4 +1,4 @@
-"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/2`.
+"""The launch plan of a prefill half on a GPU (`prefill/launches.json`), schema `hetc.launches/3`.
 
 A prefill is a list of kernel launches. The prompts of a call lie behind each other, without
 padding: *rows* are their tokens, M in all, of B sequences, the longest of S tokens. Sizes are
@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SCHEMA = "hetc.launches/2"
+SCHEMA = "hetc.launches/3"
 LAUNCHES_FILE = "prefill/launches.json"
 # Triton's names of numbers that a launch passes; all else is an address.
 SCALAR_BYTES = {"i32": 4, "i64": 8, "fp32": 4}
@@ -210,7 +210,8 @@ class PlacedWeight(Part, frozen=True, kw_only=True):
     matrices of equal width are so one with all of their rows.
 
     A constant of the graph has no tensors, but its bytes (little-endian) in base64 as `data`. Of
-    `transposed` ones the bundle has [K, N] what lies here as [N, K].
+    `transposed` ones the bundle has [K, N] what lies here as [N, K]. With `turn` not 0, the rows of
+    the first and the second half of all matrices take turns, `turn` rows of each.
     """
 
     name: str
@@ -220,6 +221,7 @@ class PlacedWeight(Part, frozen=True, kw_only=True):
     offset: int
     data: str = ""
     transposed: bool = False
+    turn: int = 0
 
 
 class PlacedState(Part, frozen=True, kw_only=True):

@@ -89,7 +89,7 @@ def test_peers_are_of_one_shape() -> None:
 def test_a_bundle_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(StubBindings(TOY_KERNELS), monkeypatch)
     options = argparse.Namespace(bundles=tmp_path, tune=False, batch=[1], tokens=[8], runs=1)
-    tables = Tables(Limits(1, 1), gpu_peers.SMOLLM2, [], [])
+    tables = Tables(Limits(1, 1), gpu_peers.SMOLLM2, [], [], [])
     (row,) = gpu_prefill._hetc_rows("none", options, tables)
     assert row.seconds is None
     assert row.why == "this is not a bundle"

@@ -37,7 +37,7 @@ def test_a_plan_is_read_as_it_was_written() -> None:
         (lambda raw: b"\xff" + raw, "HETC-B002", "malformed"),
         (lambda raw: raw.replace(b'"logits"', b'"logit"', 1), "HETC-B002", "logit"),
         (lambda raw: raw.replace(b"64", b"0"), "HETC-B002", "max_tokens"),
-        (lambda raw: raw.replace(b"launches/2", b"launches/9"), "HETC-B003", "hetc.launches/9"),
+        (lambda raw: raw.replace(b"launches/3", b"launches/9"), "HETC-B003", "hetc.launches/9"),
         (lambda raw: raw + b" " * MAX_LAUNCHES_BYTES, "HETC-B002", "bytes"),
     ],
 )

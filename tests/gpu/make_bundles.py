@@ -23,7 +23,6 @@ from hetc.bundle.launches import LAUNCHES_FILE
 from hetc.driver import CompileOptions, compile_bundle, load
 from hetc.runtime import Bundle
 from tests.gpu.prompts import Tokens, clear_prompts, random_prompts
-from tests.gpu.tolerance import error
 
 OPTIONS = CompileOptions(prefill="h200", decode="host", quantize="none")
 VOCABULARY, CONTEXT, WINDOW = 512, 512, 32
@@ -129,19 +128,21 @@ def _errors_of_pytorch(
     source: Path, expected: dict[str, Any], states: tuple[str, ...]
 ) -> dict[str, float]:
     """How far PyTorch's own bf16 is from f32, as `N.bf16.logits` and `N.bf16.STATE`: what rounding
-    alone does to thirty layers of a real model, and so all that its kernels may."""
+    alone does to thirty layers of a real model, and so all that hetc's kernels may."""
 
     from hetc.frontends.original import model_of_gguf
-    from tests.gpu.pytorch import results
+    from tests.gpu.pytorch import rounding
 
     model = model_of_gguf(source, "bfloat16").eval()
-    numbers = [name.removesuffix(".tokens") for name in expected if name.endswith(".tokens")]
-    return {
-        f"{number}.bf16.{name}": error(array, expected[f"{number}.{name}"])
-        for number in numbers
-        for name, array in results(model, expected[f"{number}.tokens"], states).items()
-        if f"{number}.{name}" in expected
-    }
+    errors: dict[str, float] = {}
+    for number in [name.removesuffix(".tokens") for name in expected if name.endswith(".tokens")]:
+        names = ("logits", *(f"state.{name}" for name in states))
+        exact = {
+            name: expected[f"{number}.{name}"] for name in names if f"{number}.{name}" in expected
+        }
+        found = rounding(model, expected[f"{number}.tokens"], states, exact)
+        errors |= {f"{number}.bf16.{name}": each for name, each in found.items()}
+    return errors
 
 
 def _expected(bundle: Bundle, prompts: list[Tokens], texts: tuple[str, ...]) -> dict[str, Any]:

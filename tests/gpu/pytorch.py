@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.gpu.prompts import Tokens
+from tests.gpu.tolerance import error, root_mean_square
 
 
 def results(model: Any, tokens: Tokens, states: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -22,3 +24,21 @@ def results(model: Any, tokens: Tokens, states: Sequence[str]) -> dict[str, NDAr
     found = {f"state.{name}": cache for name, cache in zip(states, caches, strict=True)}
     found["logits"] = out.logits[:, -1:]
     return {name: tensor.float().numpy() for name, tensor in found.items()}
+
+
+def rounding(
+    model: Any, tokens: Tokens, states: Sequence[str], exact: Mapping[str, NDArray[Any]]
+) -> dict[str, float]:
+    """How far the results of `model` are from `exact`, by the names in it.
+
+    Sums in another order give other errors, so they are those of all ways in which PyTorch may
+    compute them on a CPU, taken together.
+    """
+    errors: dict[str, list[float]] = {name: [] for name in exact}
+    for attention, onednn in product(("sdpa", "eager"), (True, False)):
+        model.set_attn_implementation(attention)
+        with torch.backends.mkldnn.flags(enabled=onednn):
+            found = results(model, tokens, states)
+        for name, array in exact.items():
+            errors[name].append(error(found[name], array))
+    return {name: root_mean_square(each) for name, each in errors.items()}

@@ -233,6 +233,8 @@ def _memory(plan: LaunchPlan, number: Number) -> Iterator[Reason]:
             yield Reason("HETC-E061", "a constant has other bytes than it says", part.name)
         if not whole or bool(part.data) == bool(part.tensors):
             yield Reason("HETC-E061", "a weight is no whole number of elements", part.name)
+        if part.turn and (part.data or part.bytes % (2 * part.turn)):
+            yield Reason("HETC-E061", "rows of a weight cannot take turns", part.name)
 
 
 def _addresses(plan: LaunchPlan, number: Number) -> Iterator[Reason]:

@@ -21,8 +21,11 @@ from hetc.bundle.launches import Choice, Config
 from hetc.errors import BackendError
 from hetc.targets import Target
 
-# Rows up to which one configuration is chosen; None is any number of them.
+# Rows for which configurations are compiled; None is any number of them.
 BUCKETS = (16, 128, 512, 2048, 8192, None)
+# Rows up to which one of those is chosen. One tile more can be one more wave of blocks, so that
+# neighbours want other configurations.
+STEPS = (16, 64, *range(128, 4096, 128), *range(4096, 8193, 512), None)
 # 64 bytes a clock pass from the second-level cache to a multiprocessor, at about 1.75 GHz.
 _UNIT_BANDWIDTH = 112e9
 # From the request of a byte of main memory to its use: 0.6 us in `head_bandwidth` of the target
@@ -47,22 +50,27 @@ _EXPONENTIAL_RATE = 19e9
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
 # Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that
-# are tried: with 128 most products do not spill, with 160 attention does not, and the fastest are
-# among them. Of what may spill, one is tried for a bucket.
+# are tried: with 128 most products do not spill, with 160 attention does not, with 224 it does a
+# little. The fastest are among them. Of what may spill, one is tried for a bucket.
 _SAFE_ACCUMULATORS = 112
-_MOST_ACCUMULATORS = 192
+_MOST_ACCUMULATORS = 224
+# What is spilled is stored once and loaded once. In a loop that takes as long as so many times its
+# bytes: attention in blocks of 128 x 64 is no faster than of 64 x 64 up to some 8,192 tokens.
+_SPILLED, _SPILLED_IN_LOOP = 2.0, 5.0
 # A configuration that never spills.
 _FALLBACK_ACCUMULATORS = 64
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`."""
+    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`,
+    once or in the loop over the stages of its pipeline."""
 
     registers: int
     shared_bytes: int
     tmem_columns: int = 0
     spill_bytes: int = 0
+    spills_in_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,8 +141,9 @@ class Space:
         asked = stage_bytes * (config.stages - 1)
         if config.stages == 1:
             asked = max(load_bytes, min(tile.bytes, load_bytes * _LOADS_IN_FLIGHT))
-        # What is spilled is stored once and loaded once.
-        moved = tile.bytes + 2 * taken.spill_bytes * config.warps * 32
+        stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
+        spills = _SPILLED_IN_LOOP * stages if taken.spills_in_loop else _SPILLED
+        moved = tile.bytes + spills * taken.spill_bytes * config.warps * 32
         compute_s = each * tile.flops / rate
         softmax_s = each * tile.exponentials / _EXPONENTIAL_RATE
         # One block's products wait for its exponentials; those of another block need not.
@@ -143,7 +152,6 @@ class Space:
         memory_s = each * moved * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
         # What blocks wait for, others beside them hide, but for the first.
-        stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
         fill_s = _LATENCY_S + stage_bytes / _UNIT_BANDWIDTH + _STORE_S
         fills = max(1.0, each / side_by_side**2)
         waits_s = each / side_by_side * stages * _STAGE_S + fills * fill_s
@@ -177,21 +185,21 @@ class Space:
             number for number, count in enumerate(accumulators) if count <= _MOST_ACCUMULATORS
         ]
         kept: set[int] = set()
-        for rows in _samples():
+        for rows in _samples(BUCKETS):
             ranked = self.rank(rows, numbers, {})
             daring = [each for each in ranked if accumulators[each] > _SAFE_ACCUMULATORS]
             kept.update([each for each in ranked if each not in daring[1:]][:top])
-        ranked = self.rank(_samples()[2], numbers, {})
+        ranked = self.rank(_samples(BUCKETS)[2], numbers, {})
         safe = [each for each in ranked if accumulators[each] <= _FALLBACK_ACCUMULATORS]
         if safe and not kept.intersection(safe):
             kept.add(safe[0])
         return tuple(sorted(kept))
 
     def choose(self, compiled: Mapping[int, Resources]) -> tuple[Choice, ...]:
-        """What is launched of the `compiled` configurations, bucket by bucket; equal neighbours
-        are one."""
+        """What is launched of the `compiled` configurations, step by step; equal neighbours are
+        one."""
         choices: list[Choice] = []
-        for bucket, rows in zip(BUCKETS, _samples(), strict=True):
+        for step, rows in zip(STEPS, _samples(STEPS), strict=True):
             number = self.rank(rows, compiled, compiled)[0]
             estimate = self.estimate(self.kernel.configs[number], rows[-1], compiled[number])
             assert estimate is not None
@@ -199,7 +207,7 @@ class Space:
                 choices.pop()
             choices.append(
                 Choice(
-                    rows=bucket,
+                    rows=step,
                     config=number,
                     why=f"estimated: {estimate.blocks} blocks on {rows[-1]} rows, "
                     f"{estimate.resident} a multiprocessor, bound by {estimate.bound}",
@@ -208,8 +216,8 @@ class Space:
         return tuple(choices)
 
 
-def _samples() -> list[tuple[int, ...]]:
-    """For which rows a bucket is priced: its middle and its end."""
-    ends = [0, *(bucket for bucket in BUCKETS if bucket is not None)]
+def _samples(spans: tuple[int | None, ...]) -> list[tuple[int, ...]]:
+    """For which rows each of `spans` is priced, given by their ends: its middle and its end."""
+    ends = [0, *(end for end in spans if end is not None)]
     ends.append(4 * ends[-1])
     return [((low + high) // 2, high) for low, high in pairwise(ends)]

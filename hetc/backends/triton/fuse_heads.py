@@ -3,7 +3,7 @@ into the state: one product, where the graph has that form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetc.backends.triton import linear
 from hetc.backends.triton.fuse_linear import biases, launch_linear
@@ -169,6 +169,7 @@ def lower_heads(programs: Programs, states: States, heads: Heads) -> bool:
     spec = _spec(values, heads, matrices[0])
     if linear.supports(spec) is not None:
         return False
+    spec = replace(spec, tma=linear.takes_tma(spec, programs.arch))
     x = linears[0].x
     operands: dict[str, Argument] = {"x": programs.rows_of(x)}
     operands |= placed(programs.memory, "weight", matrices)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from hetc.backends.triton import linear
 from hetc.backends.triton.elementwise import activation_of
 from hetc.backends.triton.layouts import Refusal
-from hetc.backends.triton.linear import LinearSpec, NormSpec
+from hetc.backends.triton.linear import TURN, LinearSpec, NormSpec
 from hetc.backends.triton.matrices import Matrix, matrix_of, placed, tensors
 from hetc.backends.triton.memory import ROWS, element_bytes
 from hetc.backends.triton.programs import Programs, op_name
 from hetc.backends.triton.values import NOWHERE, Stored, element_of
-from hetc.bundle.launches import Argument, WeightRef
+from hetc.bundle.launches import MATRIX_ALIGNMENT, Argument, WeightRef
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.activation import Gated
 from hetc.ir.ops.binary import Add, Div, Mul
@@ -34,10 +34,14 @@ _GATES = frozenset({"silu", "gelu", "gelu_tanh", "sigmoid"})
 
 @dataclass
 class Product:
-    """A launch while it is put together: what it multiplies, and what becomes of the result."""
+    """A launch while it is put together: what it multiplies, and what becomes of the result.
+
+    `matrices` are one below the other, or both halves of a gate.
+    """
 
     x: Value
     spec: LinearSpec
+    matrices: list[Matrix]
     operands: dict[str, Argument]
     ops: list[Op]
     result: Value
@@ -72,10 +76,10 @@ def _product(programs: Programs, ops: list[Linear]) -> Product:
         bias=ops[0].bias is not None,
         weight=matrices[0].form,
     )
-    operands: dict[str, Argument] = dict(placed(programs.memory, "weight", matrices))
+    operands: dict[str, Argument] = {}
     if spec.bias:
         operands["bias"] = biases(programs, ops, spec.element)
-    return Product(ops[0].x, spec, operands, list(ops), ops[0].result)
+    return Product(ops[0].x, spec, matrices, operands, list(ops), ops[0].result)
 
 
 def biases(programs: Programs, ops: list[Linear], element: str) -> WeightRef:
@@ -136,13 +140,14 @@ def _gated(programs: Programs, op: Linear) -> Product | None:
     if matrices[0].alike != matrices[1].alike or gate.weight.shape != up.weight.shape:
         return None
     product = _product(programs, [gate])
-    operands = placed(programs.memory, "gate_weight", matrices[:1])
-    operands |= placed(programs.memory, "up_weight", matrices[1:])
+    product.matrices = matrices
     if product.spec.bias:
         element = product.spec.element
-        operands |= {"gate_bias": biases(programs, [gate], element)}
-        operands |= {"up_bias": biases(programs, [up], element)}
-    return _with_gate(product, [gate, up, user], operands)
+        product.operands = {
+            "gate_bias": biases(programs, [gate], element),
+            "up_bias": biases(programs, [up], element),
+        }
+    return _with_gate(product, [gate, up, user])
 
 
 def _gated_halves(programs: Programs, op: Linear, split: Split) -> Product | None:
@@ -158,23 +163,38 @@ def _gated_halves(programs: Programs, op: Linear, split: Split) -> Product | Non
     if halves != list(split.results):
         return None
     product = _product(programs, [op])
-    whole = product.operands["weight"]
-    assert isinstance(whole, WeightRef)
-    spec = replace(product.spec, n=product.spec.n // 2)
-    behind = spec.n * spec.k * element_bytes(spec.element)
-    if behind % 16:
+    product.spec = replace(product.spec, n=product.spec.n // 2)
+    if _behind_gate(product.spec) % MATRIX_ALIGNMENT:
         return None
-    product.spec = spec
-    operands = {"gate_weight": whole, "up_weight": WeightRef(name=whole.name, offset=behind)}
-    return _with_gate(product, [op, user], operands)
+    return _with_gate(product, [op, user])
 
 
-def _with_gate(product: Product, ops: list[Op], operands: dict[str, WeightRef]) -> Product:
+def _with_gate(product: Product, ops: list[Op]) -> Product:
     gate = ops[-1]
     assert isinstance(gate, Gated)
     product.spec = replace(product.spec, gated=True, activation=gate.activation)  # type: ignore[arg-type]
-    product.operands, product.ops, product.result = dict(operands), ops, gate.result
+    product.ops, product.result = ops, gate.result
     return product
+
+
+def _behind_gate(spec: LinearSpec) -> int:
+    """Where the other half of a gate begins in a matrix of both, in bytes."""
+    return spec.n * spec.k * element_bytes(spec.element)
+
+
+def _weights(programs: Programs, product: Product, spec: LinearSpec) -> dict[str, WeightRef]:
+    """The matrices of `product` as `spec` takes them."""
+    memory, matrices = programs.memory, product.matrices
+    if not spec.gated:
+        return placed(memory, "weight", matrices)
+    if spec.takes_turns:
+        return placed(memory, "weight", matrices, turn=TURN)
+    if len(matrices) == 1:
+        (whole,) = placed(memory, "weight", matrices).values()
+        behind = WeightRef(name=whole.name, offset=_behind_gate(spec))
+        return {"gate_weight": whole, "up_weight": behind}
+    gate, up = ([matrix] for matrix in matrices)
+    return placed(memory, "gate_weight", gate) | placed(memory, "up_weight", up)
 
 
 def _siblings(programs: Programs, op: Linear) -> list[Linear]:
@@ -325,8 +345,10 @@ def _bind(programs: Programs, product: Product, out: Argument) -> None:
             product.operands["norm_weight"] = weight.argument
         product.ops.insert(0, norm)
         x = norm.x
-    operands = {"x": programs.rows_of(x), **product.operands, "out": out}
-    launch_linear(programs, product.spec, operands, product.ops, programs.values.domain(x))
+    spec = replace(product.spec, tma=linear.takes_tma(product.spec, programs.arch))
+    weights = _weights(programs, product, spec)
+    operands = {"x": programs.rows_of(x), **weights, **product.operands, "out": out}
+    launch_linear(programs, spec, operands, product.ops, programs.values.domain(x))
 
 
 def launch_linear(
@@ -340,7 +362,6 @@ def launch_linear(
     reason = linear.supports(spec)
     if reason is not None:
         raise Refusal("HETC-E058", reason, ops[0].loc)
-    spec = replace(spec, tma=linear.takes_tma(spec, programs.arch))
     kernel_id = programs.kernel(linear.kernel(spec))
     programs.launches.append(
         linear.launch(

@@ -20,6 +20,9 @@ from hetc.bundle.launches import (
     Size,
 )
 
+# Rows of a weight are columns of the product. Tensor cores leave so many of them in one register of
+# four threads, and the next ones in another register of the same (PTX ISA, "wgmma", fragments).
+TURN = 8
 Activation = Literal[
     "", "silu", "gelu", "gelu_tanh", "quick_gelu", "sigmoid", "tanh", "relu", "relu_squared"
 ]
@@ -82,12 +85,12 @@ class LinearSpec:
 
     x is [rows, k] of `element`, the weight [n, k], bias [n] of `element`; the result [rows, n] and
     the residual are of `out_element` (as `element` if nothing). `gated` has two weights and biases:
-    `activation(x @ gate_weight^T) * (x @ up_weight^T)`, or if they are `joined` one of both, [2 n,
-    k], the gate first. `softcap` c makes `c * tanh(y / c)`.
+    `activation(x @ gate_weight^T) * (x @ up_weight^T)`. `softcap` c makes `c * tanh(y / c)`.
     `weight` is None for one of `element`. With `heads` there is no result: queries go to rows
     [rows, heads * width], keys and values to the layout of a state, in `out_element`.
     With `tma` the tensor memory accelerator copies tiles of x, all rows of a call, and of the
-    weights.
+    weight. Those of a gate are one then, [2 n, k], in which both take turns, `TURN` rows each: an
+    instruction of tensor cores multiplies twice as many columns, and reads x once for both.
     """
 
     element: str
@@ -97,7 +100,6 @@ class LinearSpec:
     residual: bool = False
     activation: Activation = ""
     gated: bool = False
-    joined: bool = False
     scale: float = 1.0
     softcap: float | None = None
     out_element: str = ""
@@ -114,9 +116,16 @@ class LinearSpec:
 
     @property
     def columns(self) -> int:
-        """What the grid divides: columns, or pairs of them where a block of heads collects both
-        from afar."""
-        return self.n // 2 if self.heads and not self.tma else self.n
+        """What the grid divides: columns of the product, or pairs of them where a block of heads
+        collects both from afar."""
+        if self.heads and not self.tma:
+            return self.n // 2
+        return 2 * self.n if self.takes_turns else self.n
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether one matrix has the rows of the gate and of what it multiplies."""
+        return self.gated and self.tma
 
 
 def supports(spec: LinearSpec, arch: str = "sm_90") -> str | None:
@@ -155,8 +164,8 @@ def _needs_pointers(spec: LinearSpec, arch: str) -> str:
         return "operands that are changed before they are multiplied, or of 32 bits, are loaded"
     if spec.k * 2 % MATRIX_ALIGNMENT:
         return f"rows of {spec.k} columns begin where no tensor map can"
-    if spec.joined:
-        return "rows of two matrices in one are no tile"
+    if spec.gated and spec.n % TURN:
+        return f"{spec.n} columns of a gate cannot take turns with those of its other half"
     heads = spec.heads
     if heads is not None:
         whole = heads.rotary in (0, heads.width)
@@ -192,18 +201,19 @@ def parameters(spec: LinearSpec) -> tuple[Parameter, ...]:
 
 def _matrices(spec: LinearSpec) -> dict[str, Matrix]:
     """What TMA copies, and in which tiles."""
-    weight = Matrix(rows=str(spec.n), columns=spec.k, tile=("BLOCK_N", "BLOCK_K"))
+    weight = Matrix(rows=str(spec.columns), columns=spec.k, tile=("BLOCK_N", "BLOCK_K"))
     x = Matrix(rows="rows", columns=spec.k, tile=("BLOCK_M", "BLOCK_K"))
     return {"x": x} | dict.fromkeys(_weights(spec), weight)
 
 
 def _weights(spec: LinearSpec) -> tuple[str, ...]:
-    return ("gate_weight", "up_weight") if spec.gated and not spec.joined else ("weight",)
+    return ("gate_weight", "up_weight") if spec.gated and not spec.tma else ("weight",)
 
 
 def _biases(spec: LinearSpec) -> tuple[str, ...]:
-    names = tuple(name.replace("weight", "bias") for name in _weights(spec))
-    return names if spec.bias else ()
+    if not spec.bias:
+        return ()
+    return ("gate_bias", "up_bias") if spec.gated else ("bias",)
 
 
 def _matrix(name: str, spec: LinearSpec) -> dict[str, str]:
@@ -236,6 +246,7 @@ def kernel(spec: LinearSpec) -> Kernel:
     source = render(
         "linear.py.j2",
         spec=spec,
+        turn=TURN,
         heads=spec.heads,
         quantized=spec.weight,
         norm=spec.norm,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hetc.backends.triton.linear import LinearSpec
 
 # Tiles of rows that go through all columns before the next ones, so that L2 holds what they share.
-GROUP_M = 8
+GROUP_M = 16
 # Rows, columns (of both products where there are two) and warps of a tile. A warp group of four
 # warps multiplies 64 rows at a time; an accumulator of 128 registers a thread is the most that
 # leaves enough for addresses.
@@ -54,7 +54,7 @@ def configs(spec: LinearSpec) -> tuple[Config, ...]:
 
 def _products(spec: LinearSpec) -> int:
     """Accumulators of a block."""
-    return 2 if spec.gated or (spec.heads is not None and not spec.tma) else 1
+    return 1 if spec.tma or not (spec.gated or spec.heads is not None) else 2
 
 
 def _block_ks(spec: LinearSpec, rows: int) -> list[int]:

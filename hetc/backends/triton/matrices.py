@@ -60,21 +60,28 @@ def matrix_of(value: Value) -> Matrix:
     return Matrix(weights, Quantized(stored, op.group, **elements))  # type: ignore[arg-type]
 
 
-def placed(memory: Memory, name: str, matrices: list[Matrix]) -> dict[str, WeightRef]:
-    """The operands of `matrices`, one below the other, as a kernel calls them: `name` and what
-    it is of it."""
+def placed(
+    memory: Memory, name: str, matrices: list[Matrix], *, turn: int = 0
+) -> dict[str, WeightRef]:
+    """The operands of `matrices`, one below the other or in turns of so many rows, as a kernel
+    calls them: `name` and what it is of it."""
     found: dict[str, WeightRef] = {}
     for column in zip(*(matrix.parts for matrix in matrices), strict=True):
         suffix, element = column[0][0], column[0][1].type.dtype.name
         ops, transposed = [op for _, op in column], matrices[0].transposed
-        found[name + suffix] = tensors(memory, ops, element, transposed=transposed)
+        found[name + suffix] = tensors(memory, ops, element, transposed=transposed, turn=turn)
     return found
 
 
 def tensors(
-    memory: Memory, ops: list[Weight], element: str, *, transposed: bool = False
+    memory: Memory,
+    ops: list[Weight],
+    element: str,
+    *,
+    transposed: bool = False,
+    turn: int = 0,
 ) -> WeightRef:
-    """Weights behind each other."""
+    """Weights behind each other, or in turns of so many rows."""
     size = sum(op.type.size for op in ops if isinstance(op.type.size, int))
     names = tuple(op.name for op in ops)
-    return memory.weight(names, element, size, transposed=transposed)
+    return memory.weight(names, element, size, transposed=transposed, turn=turn)

@@ -60,12 +60,20 @@ class Memory:
         return BufferRef(name=name)
 
     def weight(
-        self, tensors: tuple[str, ...], element: str, size: int, *, transposed: bool = False
+        self,
+        tensors: tuple[str, ...],
+        element: str,
+        size: int,
+        *,
+        transposed: bool = False,
+        turn: int = 0,
     ) -> WeightRef:
-        """The weights `tensors`, `size` elements in all, behind each other; once for the same."""
+        """The weights `tensors`, `size` elements in all, behind each other or in turns; once for
+        the same."""
         name, nbytes = "+".join(tensors), size * element_bytes(element)
         name = f"transposed {name}" if transposed else name
-        return self._place(name, tensors, element, nbytes, transposed=transposed)
+        name = f"turns of {name}" if turn else name
+        return self._place(name, tensors, element, nbytes, transposed=transposed, turn=turn)
 
     def constant(self, numbers: Array) -> WeightRef:
         """Numbers of the graph itself, as f32; once for the same."""
@@ -86,6 +94,7 @@ class Memory:
         data: str = "",
         *,
         transposed: bool = False,
+        turn: int = 0,
     ) -> WeightRef:
         if name not in self.weights:
             self.weights[name] = PlacedWeight(
@@ -96,6 +105,7 @@ class Memory:
                 offset=self.weight_bytes,
                 data=data,
                 transposed=transposed,
+                turn=turn,
             )
             self.weight_bytes += aligned(size)
         return WeightRef(name=name)

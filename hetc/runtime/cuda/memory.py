@@ -124,11 +124,23 @@ def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDA
             found=f"{found} bytes" + (f", of {', '.join(sorted(set(strange)))}" if strange else ""),
             do="compile the model again",
         )
-    for array in arrays:
-        lying = array.T if placed.transposed else array
-        raw = np.ascontiguousarray(lying).reshape(-1).view(np.uint8)
+    lying = [array.T for array in arrays] if placed.transposed else arrays
+    if placed.turn:
+        lying = [_in_turns(placed, lying)]
+    for array in lying:
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for start in range(0, raw.size, most):
             yield raw[start : start + most]
+
+
+def _in_turns(placed: PlacedWeight, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Matrices below each other as one, in which both halves of all rows take turns."""
+    rows, columns = sum(len(array) for array in arrays), arrays[0].shape[-1]
+    if rows % (2 * placed.turn) or any(array.shape[1:] != (columns,) for array in arrays):
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        expected = f"matrices of {2 * placed.turn} n rows in all"
+        raise bad_plan("rows cannot take turns", expected, shapes, placed.name)
+    return np.concatenate(arrays).reshape(2, -1, placed.turn, columns).swapaxes(0, 1)
 
 
 def _constant(placed: PlacedWeight) -> NDArray[np.uint8]:

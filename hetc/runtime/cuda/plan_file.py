@@ -203,6 +203,10 @@ def _check_memory(plan: LaunchPlan) -> None:
             raise bad_plan("a weight lies nowhere", "an offset and bytes", weight.name, "weights")
         if weight.offset + weight.bytes > plan.weight_bytes:
             raise bad_plan("a weight leaves its memory", plan.weight_bytes, weight.name, "weights")
+        if weight.turn < 0 or (weight.turn and weight.data):
+            raise bad_plan(
+                "what takes turns is no matrix", "rows of tensors", weight.name, "weights"
+            )
     memories: tuple[PlacedWeight | Buffer | PlacedState, ...]
     memories = (*plan.weights, *plan.buffers, *plan.states)
     for held in memories:

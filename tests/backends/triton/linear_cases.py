@@ -8,7 +8,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hetc.backends.triton.linear import HeadsSpec, LinearSpec, NormSpec, Quantized, parameters
+from hetc.backends.triton.linear import (
+    TURN,
+    HeadsSpec,
+    LinearSpec,
+    NormSpec,
+    parameters,
+)
 from hetc.ir.op import Op, Value
 from hetc.ir.ops.attention import Rope
 from hetc.ir.ops.norm import RMSNorm
@@ -21,6 +27,9 @@ _ACTIVATIONS: dict[str, Callable[[Value], Op]] = {
     "silu": Silu, "gelu": Gelu, "gelu_tanh": lambda x: Gelu(x, tanh=True), "sigmoid": Sigmoid,
     "tanh": Tanh, "relu": Relu,
 }  # fmt: skip
+
+
+WEIGHTS = ("gate_weight", "up_weight", "weight")
 
 
 def operands(spec: LinearSpec, lengths: tuple[int, ...], seed: int = 0) -> dict[str, Array]:
@@ -38,7 +47,7 @@ def operands(spec: LinearSpec, lengths: tuple[int, ...], seed: int = 0) -> dict[
             case "weight" | "gate_weight" | "up_weight":
                 found |= matrix(draw, name, spec)
             case "bias" | "gate_bias" | "up_bias":
-                found[name] = normal(draw, (_rows(spec),), spec.element)
+                found[name] = normal(draw, (spec.n,), spec.element)
             case "residual":
                 found[name] = normal(draw, (rows, spec.n), out)
             case "out":
@@ -72,7 +81,7 @@ def matrix(draw: np.random.Generator, name: str, spec: LinearSpec) -> dict[str, 
 
 def _rows(spec: LinearSpec) -> int:
     """Rows of a matrix."""
-    return 2 * spec.n if spec.joined else spec.n
+    return 2 * spec.n if spec.takes_turns else spec.n
 
 
 def _of_heads(
@@ -104,15 +113,15 @@ def expected(spec: LinearSpec, given: dict[str, Array]) -> dict[str, Array]:
     """What the kernel writes, by name, in f32."""
     wide = {name: np.asarray(x, np.float32) for name, x in given.items()}
     x = wide["x"] if spec.norm is None else _norm(spec.norm, wide["x"], wide.get("norm_weight"))
-    products = [
-        _product(spec, name, x, given, wide.get(name.replace("weight", "bias")))
-        for name in ("gate_weight", "up_weight", "weight")
-        if name in given
-    ]
+    weights = [_plain(spec, name, given) for name in WEIGHTS if name in given]
+    if spec.takes_turns:
+        turns = weights[0].reshape(-1, 2, TURN, spec.k)
+        weights = [turns[:, half].reshape(spec.n, spec.k) for half in range(2)]
+    biases = [wide.get(name.replace("weight", "bias")) for name in WEIGHTS]
+    biases = biases[:2] if spec.gated else biases[2:]
+    products = [_product(spec, x, *each) for each in zip(weights, biases, strict=True)]
     if spec.heads is not None:
         return _split(spec.heads, products[0], wide)
-    if spec.joined:
-        products = np.split(products[0], 2, axis=-1)
     result = products[0]
     if spec.activation == "quick_gelu":
         result = result * _activated("sigmoid", 1.702 * result)
@@ -127,17 +136,15 @@ def expected(spec: LinearSpec, given: dict[str, Array]) -> dict[str, Array]:
     return {"out": result + wide["residual"] if spec.residual else result}
 
 
-def _product(
-    spec: LinearSpec, name: str, x: Array, given: dict[str, Array], bias: Array | None
-) -> Array:
-    weight = given[name]
-    if spec.weight is not None:
-        weight = _plain(spec.weight, name, given)
-    result: Array = x @ weight.astype(np.float32).T
+def _product(spec: LinearSpec, x: Array, weight: Array, bias: Array | None) -> Array:
+    result: Array = x @ weight.T
     return (result if bias is None else result + bias) * np.float32(spec.scale)
 
 
-def _plain(form: Quantized, name: str, given: dict[str, Array]) -> Array:
+def _plain(spec: LinearSpec, name: str, given: dict[str, Array]) -> Array:
+    form = spec.weight
+    if form is None:
+        return given[name].astype(np.float32)
     numbers = given[name]
     if form.packed:
         numbers = unpacked4(numbers, I8 if form.stored == "i4" else U8)

@@ -137,8 +137,14 @@ def _numbers(memory: Memory, state: plan_parts.PlacedState, number: Callable[[st
 def _load(memory: Memory, plan: LaunchPlan, weights: WeightLookup) -> None:
     for placed in plan.weights:
         raw = base64.b64decode(placed.data) if placed.data else b""
-        for name in placed.tensors:
-            array = weights(name).T if placed.transposed else weights(name)
+        arrays = [
+            weights(name).T if placed.transposed else weights(name) for name in placed.tensors
+        ]
+        if placed.turn:
+            gate, up = np.split(np.concatenate(arrays), 2)
+            turns = range(0, len(gate), placed.turn)
+            arrays = [half[row : row + placed.turn] for row in turns for half in (gate, up)]
+        for array in arrays:
             raw += np.ascontiguousarray(array).tobytes()
         assert len(raw) == placed.bytes, placed.name
         memory.bytes[placed.offset : placed.offset + placed.bytes] = np.frombuffer(raw, np.uint8)

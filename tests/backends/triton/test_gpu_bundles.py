@@ -25,7 +25,7 @@ from tests.backends.triton.run_plan import StateShape, run_plan
 from tests.gpu import prompts
 from tests.gpu.make_bundles import OPTIONS, model
 from tests.gpu.prompts import Tokens, clear_prompts, random_prompts
-from tests.gpu.pytorch import results
+from tests.gpu.pytorch import results, rounding
 from tests.gpu.tolerance import error, too_far
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -63,7 +63,7 @@ def test_numbers_are_those_of_f32(
     half = half_of(folder)
     for tokens in clear_prompts(folder):
         found = errors(interpreter, half, tokens, results(exact, tokens, half.states))
-        assert not too_far(found, tokens.size), tokens.shape
+        assert not too_far(found, tokens), tokens.shape
 
 
 @pytest.mark.slow
@@ -73,7 +73,6 @@ def test_a_real_model_is_rounded_as_pytorch_rounds_it(interpreter: Interpreter) 
     half = half_of(smollm2())
     for tokens in random_prompts(rounded.config.vocab_size)[:3]:
         true = results(exact, tokens, half.states)
-        theirs = results(rounded, tokens, half.states)
-        by_pytorch = {name: error(array, true[name]) for name, array in theirs.items()}
+        by_pytorch = rounding(rounded, tokens, half.states, true)
         found = errors(interpreter, half, tokens, true)
-        assert not too_far(found, tokens.size, by_pytorch), tokens.shape
+        assert not too_far(found, tokens, by_pytorch), tokens.shape

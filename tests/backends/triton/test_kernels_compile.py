@@ -29,7 +29,6 @@ MORE: dict[str, LinearSpec | AttentionSpec] = {
     "gemma": LinearSpec(
         "bf16", n=6 * 256, k=640, norm=NormSpec(1e-6, "bf16", 1.0), heads=WITH_NORMS
     ),
-    "joined": LinearSpec("bf16", n=8192, k=3072, gated=True, joined=True, activation="silu"),
     "logits": LinearSpec("bf16", n=128256, k=4096, out_element="f32", softcap=30.0),
     "int8": LinearSpec("bf16", n=4096, k=4096, weight=Quantized("i8", 32, "f16")),
     "f8e4m3": LinearSpec("bf16", n=4096, k=4096, weight=Quantized("f8e4m3", 4096, "f32")),

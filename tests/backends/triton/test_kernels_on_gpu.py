@@ -32,7 +32,7 @@ ELEMENTS = ("f32", "f16", "bf16")
         {"residual": True},
         {"n": 333, "k": 200, "bias": True, "activation": "gelu"},
         {"gated": True, "activation": "silu"},
-        {"gated": True, "joined": True, "activation": "gelu_tanh"},
+        {"gated": True, "n": 336, "activation": "gelu_tanh", "bias": True},
         {"norm": NormSpec(1e-6, "f32", 1.0)},
         {"out_element": "f32", "softcap": 30.0},
         {"weight": Quantized("i4", 64, "f16")},

@@ -68,7 +68,7 @@ def check(
         {"bias": True, "activation": "gelu"},
         {"gated": True, "activation": "silu"},
         {"gated": True, "activation": "gelu_tanh", "bias": True},
-        {"gated": True, "joined": True, "activation": "silu", "bias": True},
+        {"gated": True, "activation": "silu", "n": 44, "residual": True, "scale": 0.5},
         {"activation": "quick_gelu"},
         {"activation": "relu_squared"},
         {"out_element": "f32", "softcap": 3.0},
@@ -182,8 +182,7 @@ PRODUCTS = st.builds(
     gated=st.booleans(),
     weight=FORMS,
 )
-JOINED = PRODUCTS.map(lambda spec: replace(spec, gated=True, joined=True))
-SPECS = PRODUCTS | JOINED | st.composite(_heads)()
+SPECS = PRODUCTS | st.composite(_heads)()
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 BLOCKS = st.tuples(st.sampled_from([16, 32]), st.sampled_from([16, 32]))
 

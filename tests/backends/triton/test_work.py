@@ -20,7 +20,7 @@ HEADS = HeadsSpec(heads=16, groups=8, width=128, rotary=128)
     [
         (PLAIN, 4096),
         (replace(PLAIN, gated=True), 8192),
-        (replace(PLAIN, gated=True, joined=True), 8192),
+        (replace(PLAIN, gated=True, tma=True), 8192),
         (replace(PLAIN, heads=HEADS), 4096),
         (replace(PLAIN, weight=Quantized("i4", 64, "f16")), 4096),
     ],

@@ -38,6 +38,8 @@ from tests.runtime.cuda.stub_driver import StubLaunch
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 LAYERS, GROUPS, WIDTH, WINDOW, WINDOW_WIDTH, HIDDEN, VOCAB = 3, 2, 8, 3, 4, 16, 5
+# Rows of the bias.
+TURN = 2
 
 
 def layered_contract() -> Contract:
@@ -150,6 +152,7 @@ def layered_plan() -> LaunchPlan:
                 bytes=2 * HIDDEN * 4,
                 offset=0,
                 transposed=True,
+                turn=TURN,
             ),
         ),
         weight_bytes=2 * HIDDEN * 4,
@@ -188,8 +191,9 @@ def layered_plan() -> LaunchPlan:
 
 
 def layered_weights() -> dict[str, Array]:
-    """The bias as matrices [2, HIDDEN / 2], whose transposed lie behind each other."""
-    return {name: part.T for name, part in zip("ab", _biases().reshape(2, -1, 2), strict=True)}
+    """The bias as matrices [2, HIDDEN / 2], of whose transposed the rows take turns."""
+    turns = _biases().reshape(-1, 2, TURN, 2)
+    return {name: turns[:, half].reshape(-1, 2).T for half, name in enumerate("ab")}
 
 
 def _biases() -> Array:

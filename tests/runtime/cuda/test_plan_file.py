@@ -141,6 +141,16 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
         "HETC-R054",
         "no base64",
     ),
+    "turns": (
+        in_all(weights=(replace(PLAN.weights[0], turn=5), PLAN.weights[1])),
+        "HETC-R054",
+        "cannot take turns",
+    ),
+    "no turns": (
+        in_all(weights=(replace(PLAN.weights[0], turn=-1), PLAN.weights[1])),
+        "HETC-R054",
+        "no matrix",
+    ),
     "weights": (in_all(weight_bytes=100), "HETC-R054", "a weight leaves"),
     "bytes": (
         in_all(weights=(replace(PLAN.weights[0], bytes=32), PLAN.weights[1])),
@@ -210,9 +220,9 @@ def test_what_is_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for raw in (
         b"{",
         b"[]",
-        b'{"schema": "hetc.launches/2"}',
+        b'{"schema": "hetc.launches/3"}',
         VALID[:-1],
-        VALID.replace(b"launches/2", b"launches/9"),
+        VALID.replace(b"launches/3", b"launches/9"),
     ):
         monkeypatch.setattr("msgspec.json.encode", lambda plan, raw=raw: raw)
         path = write_toy(tmp_path / str(len(raw)))
