@@ -39,9 +39,11 @@ def count(draw: Draw, op: Any) -> Any:
 @case("softmax", "log_softmax")
 def softmax(draw: Draw, op: Any) -> Any:
     x = draw.x((B, S, 4), draw.pick(*FLOATS), -9, 9)
-    if op.kind == "softmax" and draw.upto(0, 1):
+    if op.kind == "log_softmax":
+        return op(x, draw.pick(1, -1, 2))
+    if draw.upto(0, 1):
         draw.arrays[0][0] = -np.inf
-    return op(x, draw.pick(1, -1, 2))
+    return op(x, draw.pick(1, -1, 2), safe=draw.pick(False, True))
 
 
 @case("matmul")

@@ -26,6 +26,8 @@ INF, MOST = float("inf"), 2**63 - 1
         (lambda x: x // 2, [5, -5, 0], [MOST, -MOST, -1]),
         (lambda x: nn.functional.max_pool1d(x, 2), [[1.0, 2.0]], [[INF, math.nan]]),
         (lambda x: x.softmax(-1), [[1.0, 2.0]], [[math.nan, 2.0], [INF, -INF], [math.nan, -INF]]),
+        (lambda x: x.softmax(-1), [[1.0, 2.0]], [[-INF, -INF], [1.0, -INF]]),
+        (lambda x: torch.ops.aten._safe_softmax(x, 1), [[1.0, 2.0]], [[-INF, -INF], [1.0, -INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[1.0, -5.0], [0.0, INF]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[3.0, INF], [-INF, 2.0]]),
         (lambda x: x[0] // x[1], [[5.0, 7.0], [2.0, 3.0]], [[0.0, -7.5], [-0.0, 2.0]]),

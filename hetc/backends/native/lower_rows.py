@@ -76,7 +76,7 @@ def _softmax(half: HalfValues, scope: Scope, op: Softmax) -> None:
         out = half.result(op.result, x)
     else:
         x, out = _last(x, axis), _home(half, op.result, axis)
-    half.add(SoftmaxStage(x, out, half.prefill))
+    half.add(SoftmaxStage(x, out, half.prefill, op.safe))
 
 
 def _top_k(half: HalfValues, scope: Scope, op: TopK) -> None:

@@ -13,8 +13,11 @@ from hetc.backends.native.writer import Writer
 _LEAST = -3.0e38
 
 
+@dataclass(frozen=True)
 class Softmax(OfRows):
-    """`out` = softmax of the rows of `x`."""
+    """`out` = softmax of the rows of `x`; one of -inf gives zeros if it is `safe`, or NaN."""
+
+    safe: bool = False
 
     def write(self, w: Writer) -> None:
         w.rows([self.out, self.x], self.split, lambda out, x: self._row(w, out, x))
@@ -41,6 +44,9 @@ class Softmax(OfRows):
 
         (total,) = w.columns(count, weigh, (e.number(0.0, vector(LANES, F32)),))
         sum = e.reduce("add", total)
+        if self.safe:
+            # That of any other row is at least the largest's, 1.
+            sum = e.maximum(sum, e.number(0.5, sum))
         factor = e.div(e.number(1.0, sum), sum)
 
         def scale(column: Ssa, lanes: int) -> tuple[()]:

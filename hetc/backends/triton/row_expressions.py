@@ -19,6 +19,9 @@ from hetc.backends.triton.row_program import (
     Reduce,
 )
 
+# Of finite numbers, as f32.
+_LEAST = -3.0e38
+
 
 def apply(function: Function, *arguments: Expression | float) -> Expression:
     """`function` of expressions and numbers."""
@@ -56,10 +59,16 @@ def layer_norm(
     return scaled if bias is None else apply("add", scaled, bias)
 
 
-def softmax(x: Expression) -> Expression:
-    """`exp(x) / sum(exp(x))` over the row, from which the largest is taken first."""
-    weights = apply("exp", apply("sub", x, Reduce("max", x)))
-    return apply("div", weights, Reduce("sum", weights))
+def softmax(x: Expression, *, safe: bool = False) -> Expression:
+    """`exp(x) / sum(exp(x))` over the row, from which the largest is taken first; zeros for a row
+    of -inf if it is `safe`."""
+    largest: Expression = Reduce("max", x)
+    if safe:
+        largest = apply("maximum", largest, _LEAST)
+    weights = apply("exp", apply("sub", x, largest))
+    sum: Expression = Reduce("sum", weights)
+    # That of any other row is at least the largest's, 1.
+    return apply("div", weights, apply("maximum", sum, 0.5) if safe else sum)
 
 
 def rotary(

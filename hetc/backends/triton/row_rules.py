@@ -58,7 +58,8 @@ def _softmax(rows: Rows, op: Softmax, place: Place, last: bool) -> Expression:
         raise Refusal("HETC-E050", "a row program has softmax of the last axis only", op.loc)
 
     def make(row: Place) -> Expression:
-        return softmax(rows.value(op.x, row * rows.columns + Place(column=1), last=last))
+        x = rows.value(op.x, row * rows.columns + Place(column=1), last=last)
+        return softmax(x, safe=op.safe)
 
     return rows.along(op, place, make, needs_row=True)
 

@@ -171,10 +171,10 @@ def cumsum(ctx: Context, x: Value, dim: int, **_dtype: object) -> Value:
     return ctx.op(red.CumSum, given, dim) if x.rank else given
 
 
-def _normalized(ctx: Context, kind: type[Op], x: Value, dim: int) -> Value:
+def _normalized(ctx: Context, kind: type[Op], x: Value, dim: int, **how: bool) -> Value:
     """A softmax; of a tensor without axes as of a vector of one element."""
     row = ctx.reshape(ctx.cast(x, ctx.dtype), x.shape or (1,))
-    return ctx.reshape(ctx.op(kind, row, dim), x.shape)
+    return ctx.reshape(ctx.op(kind, row, dim, **how), x.shape)
 
 
 @aten("softmax.int", "_softmax.default")
@@ -184,8 +184,7 @@ def softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
 
 @aten("_safe_softmax.default")
 def safe_softmax(ctx: Context, x: Value, dim: int, _dtype: object = None) -> Value:
-    """The softmax that gives zeros for a row of -inf, as the IR's does."""
-    return _normalized(ctx, red.Softmax, x, dim)
+    return _normalized(ctx, red.Softmax, x, dim, safe=True)
 
 
 @aten("log_softmax.int", "_log_softmax.default")

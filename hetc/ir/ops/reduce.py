@@ -183,10 +183,12 @@ class CumSum(Op):
 
 @op("softmax")
 class Softmax(Op):
-    """exp(x) / sum(exp(x)) along `axis`, in f32 inside."""
+    """exp(x) / sum(exp(x)) along `axis`, in f32 inside. A row of -inf throughout gives NaN, and
+    zeros if it is `safe`."""
 
     x: Value
     axis: int
+    safe: bool = False
 
     def infer(self) -> TensorType:
         self.require(self.x.dtype.is_float, "softmax needs floats")
@@ -198,7 +200,7 @@ class Softmax(Op):
         return Cost(12 * self.x.size, base.bytes_read, base.bytes_written)
 
     def semantics(self, x: Array) -> Array:
-        return softmax(as_f32(x), self.axis).astype(x.dtype)
+        return softmax(as_f32(x), self.axis, safe=self.safe).astype(x.dtype)
 
 
 @op("log_softmax")
@@ -225,10 +227,14 @@ class LogSoftmax(Op):
         return result
 
 
-def softmax(x: Array, axis: int) -> Array:
-    """Softmax of an f32 or f64 array; a row of -inf gives zeros: a masked row adds nothing."""
+def softmax(x: Array, axis: int, *, safe: bool = True) -> Array:
+    """Softmax of an f32 or f64 array; if `safe` a row of -inf gives zeros: a masked row adds
+    nothing."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     weights = np.exp(x - np.where(np.isfinite(top), top, 0).astype(x.dtype))
     total = np.sum(weights, axis=axis, keepdims=True)
-    result: Array = weights / np.where(total == 0, np.asarray(1, x.dtype), total)
+    if safe:
+        total = np.where(total == 0, np.asarray(1, x.dtype), total)
+    with np.errstate(invalid="ignore"):
+        result: Array = weights / total
     return result

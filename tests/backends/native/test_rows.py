@@ -92,6 +92,14 @@ def test_reductions(axis: int, tmp_path: Path) -> None:
     check(case(model(body, WIDTH)), tmp_path, 3e-5)
 
 
+def test_a_safe_softmax_of_hidden_rows_is_zeros(tmp_path: Path) -> None:
+    body = """%g = gt %h, 1.5
+  %m = where %g, %h, -inf
+  %s = softmax %m {axis = 2, safe}
+  %x = add %s, %h"""
+    check(case(model(body, WIDTH)), tmp_path)
+
+
 def test_elements_by_index(tmp_path: Path) -> None:
     """The largest of columns, put elsewhere and taken from there."""
     body = """%a = reshape %h {shape = [B, T, 7, 3]}

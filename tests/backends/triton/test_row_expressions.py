@@ -72,14 +72,20 @@ def test_layer_norm(interpreter: Interpreter, element: str, columns: int, rows: 
 
 
 @quick
-@given(elements, widths, st.integers(1, 9))
-def test_softmax(interpreter: Interpreter, element: str, columns: int, rows: int) -> None:
+@given(elements, widths, st.integers(1, 9), st.booleans())
+def test_softmax(
+    interpreter: Interpreter, element: str, columns: int, rows: int, safe: bool
+) -> None:
     # Where all are far below 0, a column that does not exist must not count as 0.
     x = drawn((rows, columns), element) - DTYPES[element].numpy.type(200)
+    x[-1] = -np.inf
     arrays = {"x": x, "out": np.zeros_like(x)}
-    program = one_op(columns, element, softmax(Load(rows_of("x", element, columns))))
+    program = one_op(columns, element, softmax(Load(rows_of("x", element, columns)), safe=safe))
     run(interpreter, program, arrays, [rows])
-    assert_close(arrays["out"], meaning(Softmax, x, axis=-1), element)
+    expected = meaning(Softmax, x, axis=-1, safe=safe)
+    assert np.isnan(expected[-1].astype(np.float32)).all() != safe
+    np.testing.assert_array_equal(np.isnan(arrays["out"]), np.isnan(expected))
+    assert_close(np.nan_to_num(arrays["out"]), np.nan_to_num(expected), element)
 
 
 @quick

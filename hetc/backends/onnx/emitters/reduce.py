@@ -117,9 +117,10 @@ def running_sum(c: Context, x: str, axis: int, dtype: DType) -> str:
 
 @emits(Softmax, kernels=("Softmax", "IsInf"))
 def softmax(c: Context, op: Softmax) -> str:
-    # A row of -inf is zeros in hetc and NaN in ONNX. Where hetc writes attention itself, it knows
-    # which rows can be so.
+    # A row of -inf is NaN in ONNX. Where hetc writes attention itself, it knows which can be so.
     scores, axis = c.w[op.x], normalize_axis(op.axis, op.x.rank)
+    if not op.safe:
+        return c.w.node("Softmax", scores, axis=axis)
     hidden = c.w.cast(c.w.node("IsInf", scores, detect_positive=0), I32)
     row = c.w.cast(c.w.node("ReduceMin", hidden, c.w.ints([axis]), keepdims=1), BOOL)
     zero = c.w.constant(0, op.result.dtype)
