@@ -27,7 +27,9 @@ def refuse_target(path: Path, *, overwrite: bool) -> None:
     if listed is None:
         raise _taken(path, "a directory that is not a hetc bundle")
     if not overwrite:
-        raise _taken(path, "a bundle", do="allow it to be replaced, or choose another name with -o")
+        raise _taken(
+            path, "a bundle", do="let --overwrite replace it, or choose another name with -o"
+        )
     foreign = sorted(set(list_files(path)) - listed - {MANIFEST})
     if foreign:
         raise _taken(path, f"a bundle that also holds {foreign[0]}")

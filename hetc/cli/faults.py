@@ -6,6 +6,7 @@ of a pipe went away.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -22,6 +23,7 @@ from hetc.errors import HetcError, InternalError, UsageError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
@@ -43,6 +45,8 @@ def guarded(command: Callable[[], int], argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches the screen
         if _is_interrupted(error):
             return INTERRUPTED
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _told_that_full(error, argv, as_json=as_json)
         fault = InternalError(
             "HETC-Z000",
             "hetc failed, and that is its own fault",
@@ -60,6 +64,21 @@ def _is_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _told_that_full(error: OSError, argv: Sequence[str], *, as_json: bool) -> int:
+    place = error.filename or "standard output"
+    full = UsageError(
+        "HETC-U008",
+        "there is no room for what is written",
+        at=str(place),
+        found=error.strerror,
+        do="make room, or write elsewhere",
+    )
+    full.__cause__ = error
+    if not error.filename:
+        _close_stdout()
+    return _tell(full, argv, as_json=as_json)
 
 
 def _tell(error: HetcError, argv: Sequence[str], *, as_json: bool) -> int:

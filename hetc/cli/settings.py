@@ -16,8 +16,29 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 COUNT = click.IntRange(min=1)
-MODEL = click.Path(path_type=Path)
-BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class _SourcePath(click.Path):
+    """A path that names something."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("an empty path names nothing", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _BundlePath(_SourcePath):
+    """The folder of a bundle."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) and Path(value).is_file():
+            does = "a bundle is a folder, and hetc compile makes one of a model"
+            self.fail(f"{str(value)!r} is a file; {does}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+MODEL = _SourcePath(path_type=Path)
+BUNDLE = _BundlePath(exists=True, file_okay=False, path_type=Path)
 DTYPES = ("fp32", "bf16", "fp16")
 
 # Defaults are those of CompileOptions; None here means that the user gave nothing.

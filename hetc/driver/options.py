@@ -14,6 +14,8 @@ QUANTIZE: Mapping[str, Form] = {"none": "none", "keep": "keep", "int8": "int8", 
 KV: Mapping[str, Literal["i8"] | None] = {"model": None, "int8": "i8"}
 PHASES = ("auto", "none")
 DTYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# Of a typical request where nothing is said.
+USUAL_PROMPT, USUAL_ANSWER = 2048, 128
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class CompileOptions:
     Without `prefill` the cut is made for an h200, and kernels are compiled for it only where the
     cut puts the prefill of a model with weights on it.
     `context` is the longest sequence that the bundle accepts (the model's own limit where None),
-    `prompt_tokens` and `new_tokens` what a typical request has. `dtype` is fp32, bf16 or fp16 (the
-    model's own where None). `link` names the link between the devices, or gives its GB/s. `policy`
-    is a TOML file of pins, limits and declarations, `plan` a JSON file of what is fixed of the
-    spatial plan. `quantize` says how matrices are stored: none, int8 or int4, or keep, which is as
-    the source has them (None: keep where it has integers); the policy may say it of some by name.
+    `prompt_tokens` and `new_tokens` what a typical request has (None: 2,048 and 128, or what fits
+    of them into the context). `dtype` is fp32, bf16 or fp16 (the model's own where None). `link`
+    names the link between the devices, or gives its GB/s. `policy` is a TOML file of pins, limits
+    and declarations, `plan` a JSON file of what is fixed of the spatial plan. `quantize` says how
+    matrices are stored: none, int8 or int4, or keep, which is as the source has them (None: keep
+    where it has integers); the policy may say it of some by name.
     `kv` says how the native engine keeps keys and values in memory: `model` as the contract has
     them, `int8` with a scale for each head of a token. `calibrated` names frameworks whose fitted
     constants the cut uses where a target has them. `strict` makes every fallback an error.
@@ -39,8 +42,8 @@ class CompileOptions:
     decode: str = "sn40l"
     batch: int = 1
     context: int | None = None
-    prompt_tokens: int = 2048
-    new_tokens: int = 128
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
     dtype: str | None = None
     link: str | None = None
     policy: str | Path | None = None
@@ -55,7 +58,7 @@ class CompileOptions:
         """Raise UsageError (HETC-U010) for a value that cannot be."""
         for name in ("batch", "prompt_tokens", "new_tokens", "context"):
             number = getattr(self, name)
-            if number is None and name == "context":
+            if number is None and name != "batch":
                 continue
             flag = f"--{name.replace('_', '-')}"
             if type(number) is not int:
@@ -90,3 +93,22 @@ class CompileOptions:
             raise UsageError(
                 "HETC-U010", "no such dtype", expected=", ".join(DTYPES), found=self.dtype
             )
+
+
+def usual_request(prompt: int | None, answer: int | None, longest: int) -> tuple[int, int]:
+    """Tokens of a typical prompt and answer in a context of `longest`: as asked, and else as much
+    of the usual as fits. Raises UsageError (HETC-U011) for what was asked and does not fit."""
+    if answer is None:
+        most = longest // 2 if prompt is None else longest - prompt
+        answer = max(1, min(USUAL_ANSWER, most))
+    if prompt is None:
+        prompt = max(1, min(USUAL_PROMPT, longest - answer))
+    if prompt + answer > longest:
+        raise UsageError(
+            "HETC-U011",
+            "the request is longer than the model's context",
+            at="--prompt-tokens, --new-tokens",
+            expected=f"at most {longest} together",
+            found=f"{prompt} and {answer}",
+        )
+    return prompt, answer

@@ -16,7 +16,7 @@ from hetc.driver.calibrated import calibrated_targets
 from hetc.driver.collector import paused_collector
 from hetc.driver.kernels import KernelJob, triton_plan
 from hetc.driver.lower import Lowered, lower, needs_phases, weight_sizes
-from hetc.driver.options import KV, CompileOptions
+from hetc.driver.options import KV, CompileOptions, usual_request
 from hetc.driver.plan_whole import PlannedWhole, plan_whole
 from hetc.driver.policy import read_policy
 from hetc.driver.spatial import Spatial, plan_spatially, request_of
@@ -237,17 +237,14 @@ def _told_of_one_phase() -> Iterator[None]:
 
 
 def _workload(options: CompileOptions, lowered: Lowered) -> Workload:
-    # The usual request may be longer than a small model can hold: then the cut is made for what
-    # fits.
     longest = lowered.program.max_context
     if longest < 2:
         raise InputError(
             "HETC-I008", "the model holds no prompt and answer", found=f"context {longest}"
         )
-    new = min(options.new_tokens, longest // 2)
-    prompt = min(options.prompt_tokens, longest - new)
+    prompt, new = usual_request(options.prompt_tokens, options.new_tokens, longest)
     context = options.context or prompt + new
-    return Workload(options.batch, prompt, new, context)
+    return Workload(options.batch, prompt, new, context, longest)
 
 
 def check_fallbacks(fallbacks: tuple[Reason, ...], limit: int | None) -> None:
@@ -267,8 +264,8 @@ def check_fallbacks(fallbacks: tuple[Reason, ...], limit: int | None) -> None:
 
 def check_path(output: Path) -> Path:
     """`output` where its parent exists; raises InputError (HETC-I009)."""
-    if not output.parent.is_dir():
-        raise InputError(
-            "HETC-I009", "the folder to write into does not exist", at=str(output.parent)
-        )
+    parent = output.parent
+    if not parent.is_dir():
+        what = "is a file" if parent.exists() else "does not exist"
+        raise InputError("HETC-I009", f"the folder to write into {what}", at=str(parent))
     return output

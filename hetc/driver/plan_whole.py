@@ -9,7 +9,7 @@ from typing import Any
 
 from hetc.backends.onnx import OnnxBackend
 from hetc.driver.lower import LoweredWhole, lower_whole, weight_sizes
-from hetc.driver.options import CompileOptions
+from hetc.driver.options import USUAL_PROMPT, CompileOptions
 from hetc.driver.policy import Policy
 from hetc.errors import Reason
 from hetc.ir.dims import Dim
@@ -101,7 +101,8 @@ def plan_whole(
     step("lowering the graph")
     lowered = lower_whole(model, options, policy)
     graph = lowered.whole.forward
-    call = OneCall(sizes_of(graph, model.sizes, options.batch, options.prompt_tokens))
+    others = options.prompt_tokens or USUAL_PROMPT
+    call = OneCall(sizes_of(graph, model.sizes, options.batch, others))
     step("cutting")
     cut_options = CutOptions(pins=policy.pins, granularity=policy.granularity)
     cut = partition(lowered.whole, call, devices, link, options=cut_options)

@@ -11,7 +11,7 @@ from hetc.driver.collector import paused_collector
 from hetc.driver.ideal_plan import Planning
 from hetc.driver.looks import Looks, look
 from hetc.driver.lower import Lowered, lower, weight_sizes
-from hetc.driver.options import CompileOptions
+from hetc.driver.options import CompileOptions, usual_request
 from hetc.driver.plan import DEFAULT_LINK
 from hetc.driver.policy import Policy
 from hetc.driver.timed_plan import TimedPlan
@@ -46,8 +46,8 @@ class SimulateOptions:
     prefill: str = "h200"
     decode: str = "sn40l"
     batch: int = 1
-    prompt_tokens: int = 2048
-    new_tokens: int = 128
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
     dtype: str | None = None
     weights: tuple[str, ...] = ()
     kv: str = ""
@@ -137,6 +137,7 @@ class Simulated:
 
     subject: Subject
     options: SimulateOptions
+    request: tuple[int, int]
     machines: tuple[Machine, ...]
     link: Link
     handoff_bytes: float
@@ -146,6 +147,7 @@ class Simulated:
     def as_json(self) -> dict[str, Any]:
         """The object of `hetc simulate --json`: the first machine's figures, and all machines."""
         model, options = self.subject.lowered.model, self.options
+        prompt, new = self.request
         return {
             **self.machines[0].as_json(),
             "model": {
@@ -156,8 +158,8 @@ class Simulated:
             },
             "workload": {
                 "batch": options.batch,
-                "prompt_tokens": options.prompt_tokens,
-                "new_tokens": options.new_tokens,
+                "prompt_tokens": prompt,
+                "new_tokens": new,
                 "weights": list(options.weights),
                 "kv": options.kv or None,
             },
@@ -216,7 +218,7 @@ def simulate(
     subject = open_subject(source, options.dtype)
     found = predict(subject, options, targets, link)
     step("planning")
-    planning = Planning(subject.lowered.program, _workload(options))
+    planning = Planning(subject.lowered.program, _workload(options, found.request))
     plan = _ideal_plan(planning, options, looks)
     if isinstance(plan, TimedPlan):
         return replace(found, plan=plan, more=look(plan, looks, step, planning.plan))
@@ -244,9 +246,10 @@ def _ideal_plan(planning: Planning, options: SimulateOptions, looks: Looks) -> T
         return planning.timed(load(options.decode), looks.mode)
 
 
-def _workload(options: SimulateOptions) -> Workload:
+def _workload(options: SimulateOptions, request: tuple[int, int]) -> Workload:
     """The request; the first new token is prefill's."""
-    return Workload(options.batch, options.prompt_tokens, max(1, options.new_tokens - 1))
+    prompt, new = request
+    return Workload(options.batch, prompt, max(1, new - 1))
 
 
 def _targets(options: SimulateOptions) -> tuple[Target, ...]:
@@ -261,26 +264,25 @@ def predict(
     """The prediction of a request on `targets`: one device, or that of prefill and that of
     decode."""
     precision = parse_precision(options.weights, options.kv)
-    _check_length(subject, options)
-    workload = _workload(options)
+    longest = subject.lowered.model.max_context
+    prompt, new = usual_request(options.prompt_tokens, options.new_tokens, longest)
+    workload = _workload(options, (prompt, new))
     prefill = {t: prefill_time(subject, precision, workload, t) for t in targets}
     decode = {t: decode_time(subject, precision, workload, t) for t in targets}
     program = subject.lowered.program
-    handoff = state_bytes(program, options.batch, options.prompt_tokens, precision)
+    handoff = state_bytes(program, options.batch, prompt, precision)
     held = weight_bytes(subject.costs, precision)
     held += state_bytes(program, options.batch, workload.rows, precision)
 
     def machine(first: Target, second: Target) -> Machine:
         seconds = link.seconds(handoff) if first != second else 0.0
-        made = Prediction(
-            prefill[first], decode[second], options.batch, options.new_tokens, seconds
-        )
+        made = Prediction(prefill[first], decode[second], options.batch, new, seconds)
         return Machine(first, second, made, first.fits(held) and second.fits(held))
 
     ways = [(targets[0], targets[-1])]
     ways += [(target, target) for target in targets if len(targets) > 1]
     machines = tuple(machine(first, second) for first, second in ways)
-    return Simulated(subject, options, machines, link, handoff)
+    return Simulated(subject, options, (prompt, new), machines, link, handoff)
 
 
 def prefill_time(
@@ -296,15 +298,3 @@ def decode_time(
     """What a decode step takes on `target`, the mean of all, by the cost model: a plan's own
     simulation stands beside it."""
     return predict_phase(subject.items("decode", precision), "decode", workload, target)
-
-
-def _check_length(subject: Subject, options: SimulateOptions) -> None:
-    longest, wanted = subject.lowered.model.max_context, options.prompt_tokens + options.new_tokens
-    if wanted > longest:
-        raise UsageError(
-            "HETC-U011",
-            "the context is longer than the model's own",
-            at="--prompt-tokens, --new-tokens",
-            expected=f"at most {longest} together",
-            found=wanted,
-        )

@@ -131,7 +131,7 @@ def _golden(checked: Checked) -> list[Tensor]:
 def _manifest(
     planned: Planned, checked: Checked | None, executors: tuple[str, ...], summary: tuple[str, ...]
 ) -> Manifest:
-    model, program, options = planned.model, planned.program, planned.options
+    model, program, usual = planned.model, planned.program, planned.workload
     names = tuple(spec.name for spec in program.states)
     onnx = "onnx" in executors
     states = {"prefill": tuple(f"{name}.out" for name in names), "decode": names}
@@ -149,9 +149,7 @@ def _manifest(
             max_context=program.max_context,
             dtype=planned.dtype.name,
         ),
-        workload=Workload(
-            options.batch, planned.workload.rows, options.prompt_tokens, options.new_tokens
-        ),
+        workload=Workload(usual.batch, usual.rows, usual.prompt_tokens, usual.new_tokens),
         targets={
             "prefill": TargetRef(planned.prefill_target.name, planned.prefill_target.sha256),
             "decode": TargetRef(planned.decode_target.name, planned.decode_target.sha256),

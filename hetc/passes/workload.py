@@ -12,6 +12,7 @@ from hetc.errors import PartitionError
 # `forward` is the one graph of a model without phases.
 Phase = Literal["prefill", "decode", "forward"]
 PHASES: tuple[Phase, Phase] = ("prefill", "decode")
+_MOST = {"prompt_tokens": 1 << 17, "new_tokens": 1 << 14, "batch": 1 << 10}
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,16 @@ class Workload:
     """One request: `batch` sequences, each with `prompt_tokens` and then `new_tokens` decode steps.
 
     The first token of an answer is prefill's and takes no decode step. `context` is what memory
-    must hold for each sequence, the prompt and the new tokens where it is 0. Raises PartitionError
-    (HETC-P004) for sizes below 1 or a context that does not hold the request.
+    must hold for each sequence, the prompt and the new tokens where it is 0, and `longest` the
+    longest request of the model, 0 for any. Raises PartitionError (HETC-P004) for sizes below 1 or
+    a context that does not hold the request.
     """
 
     batch: int = 1
     prompt_tokens: int = 512
     new_tokens: int = 128
     context: int = 0
+    longest: int = 0
 
     def __post_init__(self) -> None:
         if min(self.batch, self.prompt_tokens, self.new_tokens) < 1:
@@ -52,7 +55,12 @@ class Workload:
     def ranges(self) -> Mapping[str, tuple[int, int]]:
         """The sizes that another request may have: names of fields, and from where to where a cut
         looks for flips."""
-        return {"prompt_tokens": (1, 1 << 17), "new_tokens": (1, 1 << 14), "batch": (1, 1 << 10)}
+        longest = self.longest or sum(_MOST.values())
+        return {
+            "prompt_tokens": (1, min(_MOST["prompt_tokens"], longest - self.new_tokens)),
+            "new_tokens": (1, min(_MOST["new_tokens"], longest - self.prompt_tokens)),
+            "batch": (1, _MOST["batch"]),
+        }
 
     def size(self, name: str) -> int:
         """One of `ranges` as it is."""
@@ -60,7 +68,8 @@ class Workload:
 
     def resized(self, name: str, number: int) -> Workload:
         """The request with one of `ranges` changed, and memory for no more than that."""
-        return Workload(**{size: self.size(size) for size in self.ranges} | {name: number})
+        sizes = {size: self.size(size) for size in self.ranges} | {name: number}
+        return Workload(**sizes, longest=self.longest)
 
     def record(self) -> dict[str, Any]:
         """The request as JSON values."""

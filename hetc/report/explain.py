@@ -47,7 +47,7 @@ def find_records(decisions: Record, name: str) -> list[Record]:
             return _without_repeats(found) if _is_glob(name) else found
     raise UsageError(
         "HETC-U030",
-        "the bundle has no such op, module or tensor",
+        "there is no such op, module or tensor",
         at=name,
         expected=f"a name such as {', '.join(_nearest(everything, name))}, or cut",
         do="hetc inspect lists the names; a glob such as 'layers.*.mlp.*' takes many",

@@ -32,7 +32,10 @@ ROOT = Path(__file__).parents[2]
         ("compile x -o y --dtype fp8", "HETC-U004", "fp32"),
         ("compile nowhere -o y", "HETC-I001", "nowhere"),
         ("compile . -o y --prefill h20", "HETC-T001", "h200"),
+        ("compile pyproject.toml -o README.md/x", "HETC-I009", "is a file"),
         ("run nowhere -p x", "HETC-U004", "nowhere"),
+        ("run README.md -p x", "HETC-U004", "a bundle is a folder"),
+        ("lint .", "HETC-L001", "a directory is no plan"),
         ("run .", "HETC-U006", "neither"),
         ("run . -p x --tokens 1", "HETC-U006", "both"),
         ("run . --tokens 1,b", "HETC-U004", "1,b"),
@@ -61,6 +64,19 @@ def test_bad_usage(line: str, code: str, nearest: str, hetc: Hetc) -> None:
     assert ran.code == 2
     assert ran.json["error"]["code"] == code
     assert ran.err == ""
+
+
+@pytest.mark.parametrize("command", ["inspect", "lint", "run", "simulate"])
+def test_a_path_of_nothing_is_not_this_folder(command: str, hetc: Hetc) -> None:
+    ran = hetc(command, "")
+    assert (ran.code, ran.err.split(":")[0]) == (2, "error[HETC-U004]")
+    assert "an empty path" in ran.err
+
+
+def test_a_bundle_is_compiled_already(bundle: Path, tmp_path: Path, hetc: Hetc) -> None:
+    ran = hetc("compile", bundle, "-o", tmp_path / "again")
+    assert (ran.code, ran.err.split(":")[0]) == (2, "error[HETC-I050]")
+    assert "compiled already" in ran.err
 
 
 def test_golden(hetc: Hetc, golden: Golden) -> None:
@@ -166,6 +182,17 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         err = process.stderr.read()
         process.wait(timeout=60)
     assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_full_disk_is_no_fault() -> None:
+    command = [sys.executable, "-m", "hetc.cli", "targets", "show", "h200"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(b"error[HETC-U008]: there is no room")
 
 
 def test_stdin_that_is_no_text(hetc: Hetc, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Hetc
+from tests.driver.models import CONTEXT
 from tests.golden import Golden
 
 REQUEST = ("--prompt-tokens", 32, "--new-tokens", 9)
@@ -86,3 +87,15 @@ def test_a_request_longer_than_the_model_can(model: Path, hetc: Hetc) -> None:
     ran = hetc("simulate", model, "--prompt-tokens", 1 << 20)
     assert (ran.code, ran.err.split(":")[0]) == (2, "error[HETC-U011]")
     assert ran.out == ""
+
+
+def test_the_usual_request_is_what_the_model_holds(model: Path, tmp_path: Path, hetc: Hetc) -> None:
+    told = hetc("simulate", model, "--json").json["workload"]
+    assert told["prompt_tokens"] + told["new_tokens"] <= CONTEXT
+    compiled = hetc("inspect", model, "--json").json["workload"]
+    assert {name: compiled[name] for name in ("prompt_tokens", "new_tokens")} == {
+        name: told[name] for name in ("prompt_tokens", "new_tokens")
+    }
+    asked = hetc("compile", model, "-o", tmp_path / "bundle", "--prompt-tokens", CONTEXT)
+    assert (asked.code, asked.err.split(":")[0]) == (2, "error[HETC-U011]")
+    assert not (tmp_path / "bundle").exists()

@@ -62,6 +62,13 @@ def read_request(path: str | Path) -> Request:
 def read_file(path: Path) -> bytes:
     """The bytes of a plan or request; raises InputError HETC-L001 where they cannot be had."""
     try:
+        if path.is_dir():
+            raise InputError(
+                "HETC-L001",
+                "a directory is no plan",
+                at=str(path),
+                expected="a bundle, or a plan in a JSON file",
+            )
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise InputError(
                 "HETC-L001",

@@ -17,4 +17,7 @@ def require(*packages: str, needed_for: str) -> None:
 def first_line(error: BaseException) -> str:
     """The one line of a library's exception that a user can act on."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    # Some say only behind a colon what it is about.
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -34,12 +34,15 @@ def read_config(directory: Path) -> tuple[Any, tuple[str, ...]]:
 
 def _json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        folder = path.parent
+        compiled = (folder / "manifest.json").is_file()
         raise InputError(
             "HETC-I050",
             "the directory is not a Hugging Face model",
-            at=str(path.parent),
+            at=str(folder),
             expected="a file config.json",
-            found="no such file" if path.parent.is_dir() else "no such directory",
+            found="no such file" if folder.is_dir() else "no such directory",
+            do="run it with hetc run, if it is a bundle: that is compiled already" * compiled,
         )
     try:
         facts = json.loads(path.read_bytes())
