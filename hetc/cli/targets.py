@@ -19,7 +19,7 @@ def targets_group() -> None:
     """List, show and check targets: devices as files, every number with its source."""
 
 
-@targets_group.command("list")
+@targets_group.command("list", short_help="All targets and links.")
 @json_option
 def list_command(as_json: bool) -> None:
     """List all targets and links. `host` is this machine; `show` measures it."""
@@ -46,7 +46,7 @@ def list_command(as_json: bool) -> None:
     click.echo("\n" + report.table(columns, cells, table_width()))
 
 
-@targets_group.command("show")
+@targets_group.command("show", short_help="A target, with sources.")
 @click.argument("name", metavar="TARGET")
 @json_option
 def show_command(name: str, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def show_command(name: str, as_json: bool) -> None:
     click.echo(f"{report.table(columns, rows)}\nsha256 of all of the above: {target.sha256}")
 
 
-@targets_group.command("check")
+@targets_group.command("check", short_help="Check a target file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 @click.pass_context

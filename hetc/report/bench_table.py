@@ -17,6 +17,10 @@ _RATES = (
     Column("MBU", right=True),
     Column("MFU", right=True),
 )
+_BEYOND = (
+    "note: above 100 % of what was measured between the cases: the machine was busier then, or "
+    "what is read lies in its caches"
+)
 
 
 def bench_lines(found: Mapping[str, Any], width: int | None = None) -> list[str]:
@@ -38,6 +42,7 @@ def bench_lines(found: Mapping[str, Any], width: int | None = None) -> list[str]
         "",
         *table(_RATES, [list(_rate(rate)) for rate in found["rates"]], width).splitlines(),
         *(f"left out: {reason}" for reason in found["left_out"]),
+        *([_BEYOND] if any(max(rate["mbu"], rate["mfu"]) > 1 for rate in found["rates"]) else []),
     ]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from hetc.report.tables import Column, shortened, table
-from hetc.report.units import plural
+from hetc.report.units import plural, significant
 
 _WIDEST = 40  # of a value
+_MANY_TIMES = 10
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -30,7 +31,8 @@ class Differs(Protocol):
 
 
 def diff_lines(found: Sequence[Differs], width: int | None = None) -> list[str]:
-    """A count, and a row for each difference with the change of numbers in percent."""
+    """A count, and a row for each difference with the change of numbers in percent, or as a factor
+    from ten on."""
     if not found:
         return ["equal"]
     columns = [Column("what"), Column("field"), Column("A", right=True), Column("B", right=True)]
@@ -62,7 +64,9 @@ def _change(a: Any, b: Any) -> str:
     numbers = all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b)
     )
-    return f"{b / a - 1:+.1%}" if numbers and a else ""
+    if not numbers or not a:
+        return ""
+    return f"{b / a - 1:+.1%}" if abs(b / a) < _MANY_TIMES else f"x {significant(b / a)}"
 
 
 def _text(value: Any) -> str:

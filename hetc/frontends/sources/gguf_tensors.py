@@ -87,7 +87,7 @@ def damaged(path: Path, error: BaseException) -> InputError:
         "HETC-I065",
         "the GGUF file is damaged or truncated",
         at=str(path),
-        found=first_line(error),
+        found="its end, in the header" if isinstance(error, struct.error) else first_line(error),
         do="download it again",
     )
 
