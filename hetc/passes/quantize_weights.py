@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from hetc.errors import Reason
+from hetc.errors import InputError, Reason
 from hetc.ir.graph import Graph, rebuild
 from hetc.ir.interpret import WeightLookup
 from hetc.ir.model import StoredGroups, WeightData
@@ -157,7 +157,8 @@ def quantize_weights(
     as `scheme` says. Data are quantized when they are loaded.
 
     `groups` are the integers that the source has, by the name of the weight; tables of them are
-    kept whether or not a product reads them.
+    kept whether or not a product reads them. Raises InputError (HETC-I018) for a glob of `scheme`
+    that fits no matrix.
     """
     found = _Matrices(scheme, weights, groups or {}, frozenset(output_matrices(graph)))
     products = {
@@ -165,6 +166,13 @@ def quantize_weights(
         for op in graph.ops
         if isinstance(op, Linear | ExpertLinear) and isinstance(op.weight.op, Weight)
     }
+
+    tables = {
+        op.table.op.name
+        for op in graph.ops
+        if isinstance(op, Embedding) and isinstance(op.table.op, Weight)
+    }
+    _require_matches(scheme, sorted(products | tables))
 
     def rewrite(op: Op) -> Op | None:
         if isinstance(op, Linear | ExpertLinear) and isinstance(op.weight.op, Weight):
@@ -181,6 +189,17 @@ def quantize_weights(
     made = rebuild(graph, rewrite)
     left = (*found.left.values(), *found.lost(made))
     return Quantized(made, found.data, found.forms, found.kept, left)
+
+
+def _require_matches(scheme: Scheme, names: list[str]) -> None:
+    for glob, _ in scheme.tensors:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise InputError(
+                "HETC-I018",
+                "a form is asked for matrices that are not there",
+                at=glob,
+                expected=f"a glob of names such as {', '.join(names[:2])}" if names else "none",
+            )
 
 
 def _rows(op: Embedding, table: Value) -> Op:

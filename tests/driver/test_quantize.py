@@ -56,6 +56,11 @@ def test_a_form_that_there_is_not(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as unread:
         compile_bundle(model, tmp_path / "bundle", CompileOptions(policy=policy))
     assert unread.value.code == "HETC-I007"
+    policy.write_text('[quantize]\n"*.down.weight" = "int8"\n', encoding="utf-8")
+    with pytest.raises(InputError) as unmatched:
+        compile_bundle(model, tmp_path / "bundle", CompileOptions(policy=policy))
+    assert (unmatched.value.code, unmatched.value.at) == ("HETC-I018", "*.down.weight")
+    assert "lm_head.weight" in unmatched.value.expected
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
