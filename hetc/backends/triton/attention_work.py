@@ -16,7 +16,7 @@ _TILES = ((128, 128, 8), (128, 64, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), 
 _STAGES = (2, 3)
 _SHARED_BYTES = 227 * 1024
 # Scores, weights and the result of a tile are in registers: 32 bits each, of 255 a thread.
-_ACCUMULATORS = 224
+_ACCUMULATORS = 192
 _BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 
 

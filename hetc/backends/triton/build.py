@@ -1,9 +1,9 @@
 """The kernels of a prefill half, compiled: their entries in the launch plan, and the files beside
 it.
 
-For each architecture the cost model says what is worth compiling; of that, what spills much in a
-loop or does not fit is dropped, and the model chooses again among the rest, now that registers and
-shared memory are known.
+For each architecture the cost model says what is worth compiling; of that, what spills in a loop or
+does not fit is dropped, and the model chooses again among the rest, now that registers and shared
+memory are known.
 """
 
 from __future__ import annotations
@@ -231,10 +231,4 @@ def _with_all_constants(kernel: Kernel, config: launches.Config) -> launches.Con
 
 
 def _resources(cubin: Cubin) -> Resources:
-    return Resources(
-        cubin.registers,
-        cubin.shared_bytes,
-        cubin.tmem_columns,
-        cubin.spill_bytes,
-        cubin.spills_in_loop,
-    )
+    return Resources(cubin.registers, cubin.shared_bytes, cubin.tmem_columns, cubin.spill_bytes)

@@ -50,27 +50,22 @@ _EXPONENTIAL_RATE = 19e9
 # Registers of a thread beside its accumulators.
 _OTHER_REGISTERS = 64
 # Accumulators of a thread with which no kernel of the backend spilled on sm_90, and the most that
-# are tried: with 128 most products do not spill, with 160 attention does not, with 224 it does a
-# little. The fastest are among them. Of what may spill, one is tried for a bucket.
+# are tried: with 128 most products do not spill, with 160 attention does not, and the fastest are
+# among them. Of what may spill, one is tried for a bucket.
 _SAFE_ACCUMULATORS = 112
-_MOST_ACCUMULATORS = 224
-# What is spilled is stored once and loaded once. In a loop that takes as long as so many times its
-# bytes: attention in blocks of 128 x 64 is no faster than of 64 x 64 up to some 8,192 tokens.
-_SPILLED, _SPILLED_IN_LOOP = 2.0, 5.0
+_MOST_ACCUMULATORS = 192
 # A configuration that never spills.
 _FALLBACK_ACCUMULATORS = 64
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`,
-    once or in the loop over the stages of its pipeline."""
+    """What a compiled configuration takes of a multiprocessor; each thread spills `spill_bytes`."""
 
     registers: int
     shared_bytes: int
     tmem_columns: int = 0
     spill_bytes: int = 0
-    spills_in_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,9 +136,8 @@ class Space:
         asked = stage_bytes * (config.stages - 1)
         if config.stages == 1:
             asked = max(load_bytes, min(tile.bytes, load_bytes * _LOADS_IN_FLIGHT))
-        stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
-        spills = _SPILLED_IN_LOOP * stages if taken.spills_in_loop else _SPILLED
-        moved = tile.bytes + spills * taken.spill_bytes * config.warps * 32
+        # What is spilled is stored once and loaded once.
+        moved = tile.bytes + 2 * taken.spill_bytes * config.warps * 32
         compute_s = each * tile.flops / rate
         softmax_s = each * tile.exponentials / _EXPONENTIAL_RATE
         # One block's products wait for its exponentials; those of another block need not.
@@ -152,6 +146,7 @@ class Space:
         memory_s = each * moved * (1 / _UNIT_BANDWIDTH + _LATENCY_S / (side_by_side * asked))
         busy_s = (compute_s**_OVERLAP + memory_s**_OVERLAP) ** (1 / _OVERLAP)
         # What blocks wait for, others beside them hide, but for the first.
+        stages = tile.bytes / stage_bytes if config.stages > 1 else 1.0
         fill_s = _LATENCY_S + stage_bytes / _UNIT_BANDWIDTH + _STORE_S
         fills = max(1.0, each / side_by_side**2)
         waits_s = each / side_by_side * stages * _STAGE_S + fills * fill_s

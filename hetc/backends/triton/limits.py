@@ -15,8 +15,6 @@ _KIB = 1024
 _WARP = 32
 # Registers are given to a warp in pieces of 256.
 _REGISTER_PIECE = 256
-# Of a thread in a loop, 24 registers: with 18, attention was the fastest of its configurations.
-_FEW_SPILLED = 96
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ def why_refused(
 ) -> str:
     """Why a compiled kernel is not launched; empty for one that is.
 
-    `spill_bytes` of a thread are those spilled in a loop: what spills once, or little, is slower
-    and no more, which the cost model prices.
+    `spill_bytes` of a thread are those spilled in a loop: what spills once is slower and no more,
+    which the cost model prices.
     """
-    if spill_bytes > _FEW_SPILLED:
+    if spill_bytes:
         return f"it spills {spill_bytes} bytes of every thread's registers, in a loop"
     if shared_bytes > limits.block_shared_bytes:
         return (

@@ -66,9 +66,9 @@ def softmax(x: Expression, *, safe: bool = False) -> Expression:
     if safe:
         largest = apply("maximum", largest, _LEAST)
     weights = apply("exp", apply("sub", x, largest))
-    sum: Expression = Reduce("sum", weights)
+    whole: Expression = Reduce("sum", weights)
     # That of any other row is at least the largest's, 1.
-    return apply("div", weights, apply("maximum", sum, 0.5) if safe else sum)
+    return apply("div", weights, apply("maximum", whole, 0.5) if safe else whole)
 
 
 def rotary(

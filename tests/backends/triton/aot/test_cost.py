@@ -46,7 +46,7 @@ def test_a_few_are_compiled_and_all_of_them_fit(target: str) -> None:
     assert 3 <= len(picked) <= 2 * len(BUCKETS) + 1
     assert list(picked) == sorted(set(picked))
     for number in picked:
-        assert whole.accumulators[number] <= 224
+        assert whole.accumulators[number] <= 192
         shared = whole.kernel.work.tile(CONFIGS[number], 1).shared_bytes
         assert shared <= whole.limits.block_shared_bytes
     assert any(whole.accumulators[number] <= 64 for number in picked)
@@ -112,8 +112,6 @@ def test_what_was_compiled_decides() -> None:
     assert kernel.choose({0: roomy, 1: cramped})[-1].config == 0
     spills = dataclasses.replace(roomy, spill_bytes=8)
     assert {choice.config for choice in kernel.choose({0: spills, 1: roomy})} == {1}
-    in_loop = dataclasses.replace(spills, spills_in_loop=True)
-    assert {choice.config for choice in kernel.choose({0: in_loop, 1: spills})} == {1}
 
 
 @given(

@@ -25,7 +25,7 @@ def test_shared_memory_of_a_block(arch: str, kib: int) -> None:
 @pytest.mark.parametrize(
     ("taken", "said"),
     [
-        ({"spill_bytes": 104}, "spills 104 bytes"),
+        ({"spill_bytes": 8}, "spills 8 bytes"),
         ({"tmem_columns": 1}, "tensor memory of 0"),
         ({"scratch_bytes": 384}, "scratch memory"),
     ],
