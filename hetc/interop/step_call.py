@@ -243,7 +243,7 @@ class StepCall:
         """The logits [B,1,V], and the new row [B,G,D] of each cache."""
         import torch
 
-        tokens = np.ascontiguousarray(given[self._tokens].numpy())
+        tokens = given[self._tokens].numpy()
         pasts = np.full(tokens.shape[0], past, np.int64)
         logits = ready.made.native.run(tokens, pasts, self._cache)
         rows = self._cache.rows(past)

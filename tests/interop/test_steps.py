@@ -105,6 +105,20 @@ def test_a_token_that_is_none(token: int, first: bool) -> None:
             model(torch.tensor([[token]]), past_key_values=past, use_cache=True)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_tokens_of_32_bits(rows: int) -> None:
+    stepper = Stepper()
+    ids = torch.arange(3, 3 + 6 * rows, dtype=torch.int32).reshape(rows, 6)
+    with torch.no_grad():
+        theirs, ours = (stepper.model(ids, use_cache=True).past_key_values for _ in range(2))
+        for token in range(3):
+            step = torch.full((rows, 1), 7 + token, dtype=torch.int32)
+            expected = stepper.model(step, past_key_values=theirs, use_cache=True).logits
+            found = stepper.step(step, past_key_values=ours, use_cache=True).logits
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert sum(graph.whole_calls for graph in steps()) == 3
+
+
 def test_weights_that_change_are_not_those_of_the_step() -> None:
     stepper = Stepper()
     stepper.both(5)

@@ -54,10 +54,11 @@ class NativeStep:
         return Cache(self._layout, batch, tokens)
 
     def run(
-        self, tokens: NDArray[np.int64], pasts: NDArray[np.int64], cache: Cache
+        self, tokens: NDArray[np.integer], pasts: NDArray[np.int64], cache: Cache
     ) -> NDArray[np.float32]:
         """Logits f32 [B,T,V] of `tokens` [B,T] behind `pasts` [B], whose rows join the cache."""
-        rows = (*tokens.shape, self._layout.logit_columns)
+        ids = np.ascontiguousarray(tokens, np.int64)
+        rows = (*ids.shape, self._layout.logit_columns)
         logits: NDArray[Any] = np.empty(rows, np.float32)
-        self._engine.run("decode", self._function, tokens, pasts, cache, logits)
+        self._engine.run("decode", self._function, ids, pasts, cache, logits)
         return logits[..., : self._vocabulary]
