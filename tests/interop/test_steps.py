@@ -105,6 +105,19 @@ def test_a_token_that_is_none(token: int, first: bool) -> None:
             model(torch.tensor([[token]]), past_key_values=past, use_cache=True)
 
 
+@pytest.mark.parametrize("kept", ["keys", "values"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_stay_so(number: float, kept: str) -> None:
+    stepper = Stepper()
+    stepper.both(5)
+    with torch.no_grad():
+        getattr(stepper.past.layers[0], kept)[0, 0, 2, 1] = number
+    found, expected = stepper.both(6)
+    assert expected.isnan().all()
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    assert sum(graph.whole_calls for graph in steps()) == 2
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_tokens_of_32_bits(rows: int) -> None:
     stepper = Stepper()

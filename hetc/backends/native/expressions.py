@@ -71,6 +71,11 @@ def _reciprocal(e: Emitter, x: Ssa) -> Ssa:
     return e.div(e.number(1.0, x), x)
 
 
+def _or_nan(e: Emitter, x: Ssa, result: Ssa) -> Ssa:
+    """`result`, or `x` where that is NaN."""
+    return e.select(e.compare("uno", x, x), x, result) if x.element == F32 else result
+
+
 _UNARY: Mapping[type[Op], Unary] = {
     Abs: lambda e, x: e.intrinsic("fabs", x),
     Ceil: lambda e, x: e.intrinsic("ceil", x),
@@ -83,7 +88,7 @@ _UNARY: Mapping[type[Op], Unary] = {
     Log1p: fn.log1p,
     Neg: fn.negative,
     Reciprocal: _reciprocal,
-    Relu: lambda e, x: e.maximum(x, e.number(0.0, x)),
+    Relu: lambda e, x: e.maximum(e.number(0.0, x), x),
     Round: lambda e, x: e.intrinsic("rint", x),
     Rsqrt: lambda e, x: _reciprocal(e, e.intrinsic("sqrt", x)),
     Sigmoid: fn.sigmoid,
@@ -96,8 +101,8 @@ _UNARY: Mapping[type[Op], Unary] = {
 _BINARY: Mapping[type[Op], Binary] = {
     Add: Emitter.add,
     Div: Emitter.div,
-    Maximum: Emitter.maximum,
-    Minimum: Emitter.minimum,
+    Maximum: lambda e, x, y: _or_nan(e, x, e.maximum(x, y)),
+    Minimum: lambda e, x, y: _or_nan(e, x, e.minimum(x, y)),
     Mul: Emitter.mul,
     Sub: Emitter.sub,
 }

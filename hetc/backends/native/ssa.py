@@ -116,9 +116,11 @@ class Emitter:
         return self.arith("remui", x, y)
 
     def maximum(self, x: Ssa, y: Ssa) -> Ssa:
+        """The larger one; `y` where one is NaN."""
         return self.select(self.compare("ogt" if x.element == F32 else "sgt", x, y), x, y)
 
     def minimum(self, x: Ssa, y: Ssa) -> Ssa:
+        """The smaller one; `y` where one is NaN."""
         return self.select(self.compare("olt" if x.element == F32 else "slt", x, y), x, y)
 
     def fma(self, x: Ssa, y: Ssa, z: Ssa) -> Ssa:

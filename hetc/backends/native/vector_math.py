@@ -50,9 +50,10 @@ def polynomial(e: Emitter, x: Ssa, coefficients: Sequence[float]) -> Ssa:
 
 
 def exp(e: Emitter, x: Ssa) -> Ssa:
-    """e^x, with x held to where f32 has normal numbers for it."""
+    """e^x, with x held to where f32 has normal numbers for it; NaN of NaN."""
     low, high = _EXP_RANGE
-    x = e.minimum(e.maximum(x, e.number(low, x)), e.number(high, x))
+    # In this order: of a number and NaN, the second is taken.
+    x = e.minimum(e.number(high, x), e.maximum(e.number(low, x), x))
     whole = e.intrinsic("rint", e.mul(x, e.number(1 / math.log(2), x)))
     rest = e.fma(whole, e.number(-_LN2_HIGH, x), x)
     rest = e.fma(whole, e.number(-_LN2_LOW, x), rest)
@@ -66,9 +67,10 @@ def exp(e: Emitter, x: Ssa) -> Ssa:
 
 
 def small_exp2(e: Emitter, x: Ssa) -> Ssa:
-    """2^x of x <= 0 to some 13 bits, for results that are rounded to bf16; 0 below 2^-126."""
+    """2^x of x <= 0 to some 13 bits, for results that are rounded to bf16; 0 below 2^-126, and NaN
+    of NaN."""
     least = e.number(-127.0, x)
-    x = e.maximum(x, least)
+    x = e.maximum(least, x)
     whole = e.intrinsic("rint", x)
     fraction = polynomial(e, e.sub(x, whole), _EXP2)
     power = e.convert("fptosi", whole, I32)
