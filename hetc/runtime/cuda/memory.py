@@ -135,12 +135,13 @@ def _pieces(placed: PlacedWeight, bundle: OpenBundle, most: int) -> Iterator[NDA
 
 def _in_turns(placed: PlacedWeight, arrays: list[NDArray[Any]]) -> NDArray[Any]:
     """Matrices below each other as one, in which both halves of all rows take turns."""
-    rows, columns = sum(len(array) for array in arrays), arrays[0].shape[-1]
-    if rows % (2 * placed.turn) or any(array.shape[1:] != (columns,) for array in arrays):
-        shapes = ", ".join(str(array.shape) for array in arrays)
+    shapes = [array.shape for array in arrays]
+    widths = {shape[1:] for shape in shapes}
+    rows = sum(shape[0] for shape in shapes if len(shape) == 2)
+    if {len(shape) for shape in shapes} != {2} or len(widths) != 1 or rows % (2 * placed.turn):
         expected = f"matrices of {2 * placed.turn} n rows in all"
         raise bad_plan("rows cannot take turns", expected, shapes, placed.name)
-    return np.concatenate(arrays).reshape(2, -1, placed.turn, columns).swapaxes(0, 1)
+    return np.concatenate(arrays).reshape(2, -1, placed.turn, *widths.pop()).swapaxes(0, 1)
 
 
 def _constant(placed: PlacedWeight) -> NDArray[np.uint8]:
