@@ -37,9 +37,10 @@ NO_LOOKS = Looks()
 class SimulateOptions:
     """Targets by name, the request, and the number formats.
 
-    `new_tokens` counts the first one, which is prefill's. `dtype` is fp32, bf16 or fp16 (the
-    model's own where None). `weights` are formats of weights, `f8` or `GLOB=FORMAT`, `kv` that of
-    state. `calibrated` names the frameworks whose fitted constants are used where a target has
+    `new_tokens` counts the first one, which is prefill's; None is the usual number, or what fits of
+    it into the model's context. `dtype` is fp32, bf16 or fp16 (the model's own where None).
+    `weights` are formats of weights, `f8` or `GLOB=FORMAT`, `kv` that of state. `calibrated` names
+    the frameworks whose fitted constants are used where a target has
     them.
     """
 

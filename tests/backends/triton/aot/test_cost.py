@@ -103,6 +103,14 @@ def test_choices_cover_all_rows_in_order() -> None:
     assert "bound by" in choices[0].why
 
 
+def test_a_wave_of_blocks_more_wants_smaller_tiles() -> None:
+    """1,536 rows are 192 large tiles, two waves on 132 multiprocessors as the 256 of 2,048 rows."""
+    configs = (tile(128, 256, 64, warps=8, stages=4), tile(128, 128, 64, warps=4, stages=3))
+    kernel = space(product(*configs, n=4096, k=14336))
+    choices = kernel.choose({0: Resources(225, 196640), 1: Resources(235, 98328)})
+    assert [chosen_for(rows, choices).config for rows in (1024, 1536, 2048)] == [0, 1, 0]
+
+
 def test_what_was_compiled_decides() -> None:
     """Of two equals the one that left room for a second block is launched."""
     configs = (tile(128, 128, 64, warps=8), tile(128, 128, 64, warps=8))
